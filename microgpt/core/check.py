@@ -1,0 +1,42 @@
+"""Checks of what a constructor is given: one line that names the key, the value and what is allowed."""
+
+import math
+from collections.abc import Callable
+
+
+class BadValue(ValueError):
+    """A value that the bench cannot work with; `key` is the name under which it was configured."""
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        self.key, self.value, self.allowed = key, value, allowed
+        super().__init__(f"{key}={value!r}: {allowed}")
+
+
+def integer(key: str, value: object, minimum: int) -> int:
+    """`value` as an int >= `minimum`; booleans and floats are refused."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise BadValue(key, value, f"must be an integer >= {minimum}")
+    return value
+
+
+def number(key: str, value: object, allowed: str, holds: Callable[[float], bool]) -> float:
+    """`value` as a finite float for which `holds`; `allowed` says in words what that is."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not holds(value):  # type: ignore[arg-type]
+        raise BadValue(key, value, f"must be a number {allowed}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def positive(key: str, value: object) -> float:
+    """`value` as a finite float > 0."""
+    return number(key, value, "> 0", lambda v: v > 0)
+
+
+def nonnegative(key: str, value: object) -> float:
+    """`value` as a finite float >= 0."""
+    return number(key, value, ">= 0", lambda v: v >= 0)
+
+
+def fraction(key: str, value: object) -> float:
+    """`value` as a float in [0, 1)."""
+    return number(key, value, ">= 0 and < 1", lambda v: 0 <= v < 1)

@@ -1,0 +1,1 @@
+"""Engines: what computes rows of numbers and their gradients. `base` is the contract."""

@@ -1,0 +1,18 @@
+"""The Gaussian error linear unit."""
+
+import math
+
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.layers.base import Activation
+
+
+class GELU(Activation):
+    """x * Phi(x) by its tanh form, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as GPT-2 has it.
+
+    Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2.
+    """
+
+    def __call__(self, ops: Engine, x: Matrix) -> Matrix:
+        cubic = ops.mul(ops.mul(ops.mul(x, x), x), 0.044715)
+        inner = ops.mul(ops.add(x, cubic), math.sqrt(2 / math.pi))
+        return ops.mul(ops.mul(x, ops.add(ops.tanh(inner), 1)), 0.5)

@@ -1,0 +1,1 @@
+"""The model's attentions, one file a variant."""

@@ -1,0 +1,32 @@
+"""Multi-head self-attention."""
+
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.layers.base import Attention, Cache, Context, Dims, Position, Shapes, Weights
+
+
+class MultiHead(Attention):
+    """Queries, keys and values of all heads, attention, output projection (arXiv 1706.03762, 3.2.2)."""
+
+    def shapes(self, dims: Dims) -> Shapes:
+        names = ("attn_wq", "attn_wk", "attn_wv", "attn_wo")
+        return dict.fromkeys(names, (dims.n_embd, dims.n_embd))
+
+    def __call__(
+        self,
+        ops: Engine,
+        w: Weights,
+        x: Matrix,
+        context: Context,
+        dims: Dims,
+        position: Position,
+        cache: Cache | None,
+    ) -> Matrix:
+        q = position.rotate(ops, ops.linear(x, w["attn_wq"]), context, dims)
+        k = position.rotate(ops, ops.linear(x, w["attn_wk"]), context, dims)
+        v = ops.linear(x, w["attn_wv"])
+        if cache is not None:
+            k, v = cache.append(ops, k, v)
+        mixed = ops.attention(
+            q, k, v, n_head=dims.n_head, spans=context.spans, bias=position.bias(dims)
+        )
+        return ops.linear(mixed, w["attn_wo"])

@@ -1,0 +1,1 @@
+"""The model's output heads, one file a variant."""

@@ -1,0 +1,1 @@
+"""The model's initial weights, one file a variant."""

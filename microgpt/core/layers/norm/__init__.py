@@ -1,0 +1,1 @@
+"""The model's normalisations, one file a variant."""

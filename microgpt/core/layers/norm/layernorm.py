@@ -1,0 +1,19 @@
+"""LayerNorm: mean and scale of a row are taken out."""
+
+from microgpt.core.check import positive
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.layers.base import Norm, Weights
+
+
+class LayerNorm(Norm):
+    """(x - mean) / sqrt(var + eps) (Ba et al. 2016, arXiv 1607.06450), here without gain and bias.
+
+    Once the mean is gone, the variance is the mean square: what is left to do is RMSNorm.
+    """
+
+    def __init__(self, *, eps: float) -> None:
+        self.eps = positive("eps", eps)
+
+    def __call__(self, ops: Engine, w: Weights, x: Matrix, site: str) -> Matrix:
+        minus_mean = ops.mul(ops.row_sum(x), -1 / ops.shape(x)[1])
+        return ops.rmsnorm(ops.add(x, minus_mean), self.eps)

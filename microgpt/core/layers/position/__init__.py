@@ -1,0 +1,1 @@
+"""The model's positions, one file a variant."""

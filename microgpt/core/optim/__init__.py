@@ -1,0 +1,1 @@
+"""Update rules on plain floats, one file each; `base` is the contract."""

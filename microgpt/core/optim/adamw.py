@@ -1,0 +1,21 @@
+"""AdamW: Adam with decoupled weight decay."""
+
+from microgpt.core.check import nonnegative
+from microgpt.core.optim.adam import Adam
+
+
+class AdamW(Adam):
+    """p -= lr * weight_decay * p beside Adam's step (Loshchilov & Hutter 2017, arXiv 1711.05101).
+
+    As in PyTorch the decay is scaled by the learning rate; it acts on every weight, embeddings too.
+    """
+
+    def __init__(
+        self, *, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float
+    ) -> None:
+        super().__init__(lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+        self.weight_decay = nonnegative("weight_decay", weight_decay)
+
+    def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
+        keep = 1 - lr * self.weight_decay
+        return super().update(name, [p * keep for p in values], grads, lr)

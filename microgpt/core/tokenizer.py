@@ -1,0 +1,34 @@
+"""Characters to ids and back, with one special token that both begins and ends a document."""
+
+from collections.abc import Iterable, Sequence
+
+
+class UnknownCharacter(ValueError):
+    """A character that no training document holds, so that no id stands for it."""
+
+
+class CharTokenizer:
+    """The vocabulary is the sorted set of characters; the last id is BOS, which also ends a document."""
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = sorted(set(characters))
+        self.bos = len(self.characters)
+        self.vocab_size = len(self.characters) + 1
+        self._ids = {character: i for i, character in enumerate(self.characters)}
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without BOS. Raises UnknownCharacter."""
+        for character in text:
+            if character not in self._ids:
+                raise UnknownCharacter(
+                    f"{character!r} is not in the vocabulary {''.join(self.characters)!r}"
+                )
+        return [self._ids[character] for character in text]
+
+    def document(self, text: str) -> list[int]:
+        """BOS, the ids of `text`, BOS."""
+        return [self.bos, *self.encode(text), self.bos]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, which must not hold BOS."""
+        return "".join(self.characters[i] for i in ids)
