@@ -22,6 +22,10 @@ Spans: TypeAlias = Sequence[tuple[int, int]]
 class Engine(ABC):
     """Matrices, the operations on them, and the gradients of a loss."""
 
+    def depends_on(self) -> dict[str, str]:
+        """What the bits of the results depend on, beside the code, the interpreter and the machine."""
+        return {}
+
     # Numbers in and out
 
     @abstractmethod

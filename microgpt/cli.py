@@ -1,0 +1,145 @@
+"""The command line: `microgpt train | sample | runs | ui | sync`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+USAGE = """usage: microgpt COMMAND ...
+
+  train [key=value ...]   train a model and track it     (microgpt train --help)
+  sample RUN              draw documents from a run      (microgpt sample --help)
+  runs                    list the runs
+  ui                      open the MLflow UI on the store
+  sync [RUN ...]          send to MLflow what it has not got yet
+
+RUN is a run's folder, its id, its MLflow id, or the first letters of an id."""
+
+
+def main() -> None:
+    """The console script. Ends with exit code 0, 1 for a run that failed, 2 for wrong input."""
+    words = sys.argv[1:]
+    if words[:1] in (["-sc"], ["--shell-completion"]):
+        _complete(words)
+    elif words[:1] == ["train"]:
+        _train(words[1:])
+    elif words and words[0] in COMMANDS:
+        sys.exit(_guarded(lambda: COMMANDS[words[0]](words[1:])))
+    elif words[:1] in ([], ["-h"], ["--help"]):
+        print(USAGE)
+    else:
+        _fail(f"{words[0]}: no such command; there are train, {', '.join(COMMANDS)}")
+
+
+def _fail(line: str) -> None:
+    print(f"microgpt: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with complaints of one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        _fail(f"{message} ({self.prog} --help says what there is)")
+
+
+def _train(words: Sequence[str]) -> None:
+    from microgpt.app import run_app
+
+    sys.exit(run_app(words))
+
+
+def _complete(words: Sequence[str]) -> None:
+    """Tab completion: Hydra's, which knows nothing of commands, for a line without `train`."""
+    from microgpt.app import run_app
+
+    line = os.environ.get("COMP_LINE", "").lstrip()
+    program, _, rest = line.partition(" ")
+    command, space, overrides = rest.lstrip().partition(" ")
+    if "query=bash" in words and not space:
+        names = ["train", *COMMANDS]
+        print(" ".join(name for name in names if name.startswith(command)))
+    elif "query=bash" not in words or command == "train":
+        os.environ["COMP_LINE"] = f"{program} {overrides}"
+        sys.exit(run_app(words))
+
+
+def _guarded(command: Callable[[], None]) -> int:
+    """The exit code of a command; what the user can mend is said in a line."""
+    from microgpt.core.check import BadValue
+    from microgpt.core.tokenizer import UnknownCharacter
+    from microgpt.run.checkpoint import BadCheckpoint
+    from microgpt.run.folder import NoSuchRun
+
+    try:
+        command()
+    except (BadValue, UnknownCharacter, NoSuchRun, BadCheckpoint) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _outputs() -> Path:
+    return Path(os.environ.get("MICROGPT_OUTPUTS", "outputs"))
+
+
+def _sample(words: Sequence[str]) -> None:
+    parser = _Parser("microgpt sample", description="Draw documents from a run's last checkpoint.")
+    parser.add_argument("run", metavar="RUN", help="folder, id, or the first letters of an id")
+    parser.add_argument("-n", "--num-samples", type=int, help="how many documents")
+    parser.add_argument("--temperature", type=float, help="0 takes the likeliest token")
+    parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens; 0 from all")
+    parser.add_argument("--top-p", type=float, help="draw from the tokens that reach this mass")
+    parser.add_argument("--prompt", default="", help="how every document begins")
+    parser.add_argument("--seed", type=int, help="of the draw; without it, another draw each time")
+    options = parser.parse_args(words)
+    from microgpt.sample import sample
+
+    changes = {key: getattr(options, key) for key in ("num_samples", "temperature", "top_k", "top_p")}
+    given = {key: value for key, value in changes.items() if value is not None}
+    for text in sample(_outputs(), options.run, given, options.prompt, options.seed):
+        print(text)
+
+
+def _runs(words: Sequence[str]) -> None:
+    parser = _Parser("microgpt runs", description="List the runs, the latest last.")
+    parser.add_argument("-n", type=int, default=20, help="how many at most; 0 all")
+    options = parser.parse_args(words)
+    from microgpt.console import list_runs
+    from microgpt.run.folder import all_runs
+
+    list_runs(all_runs(_outputs())[-options.n :])
+
+
+def _ui(words: Sequence[str]) -> None:
+    parser = _Parser("microgpt ui", description="Start the MLflow UI on the store.")
+    parser.add_argument("--port", type=int, default=5000, help="of the web server on this machine")
+    parser.add_argument("--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs")
+    options = parser.parse_args(words)
+    from microgpt.ui import serve
+
+    serve(options.uri, _outputs(), options.port)
+
+
+def _sync(words: Sequence[str]) -> None:
+    parser = _Parser("microgpt sync", description="Send to MLflow what it has not got yet.")
+    parser.add_argument("runs", metavar="RUN", nargs="*", help="which runs; without any, all")
+    parser.add_argument("--uri", help="the store; else the one of each run's configuration")
+    options = parser.parse_args(words)
+    from microgpt.run.folder import all_runs, find_run
+    from microgpt.tracking import sync
+
+    outputs = _outputs()
+    folders = [find_run(outputs, name) for name in options.runs] or all_runs(outputs)
+    for line in sync(folders, options.uri, outputs):
+        print(line)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "sample": _sample,
+    "runs": _runs,
+    "ui": _ui,
+    "sync": _sync,
+}

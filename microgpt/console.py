@@ -1,0 +1,120 @@
+"""What a run shows while it goes on, and when it is over."""
+
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from microgpt.core.events import Event, Stepped
+from microgpt.run.folder import RunFolder
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def complain(line: str) -> None:
+    """One line on standard error."""
+    err.print(f"microgpt: {' '.join(line.split())}", markup=False)
+
+
+class Bar:
+    """A progress bar with the loss averaged over some fifty steps, tokens a second and time left."""
+
+    def __init__(self, first_step: int, last_step: int) -> None:
+        self._progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=out,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=last_step, completed=first_step, figures="")
+        self._begun, self._tokens = monotonic(), 0
+        self._loss: float | None = None
+        self._val = ""
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Stepped):
+            return
+        self._loss = event.loss if self._loss is None else 0.98 * self._loss + 0.02 * event.loss
+        self._tokens += event.tokens
+        if "val/loss" in event.metrics:
+            self._val = f"  held-out {event.metrics['val/loss']:.4f}"
+        rate = self._tokens / (monotonic() - self._begun + 1e-9)
+        figures = f"loss {self._loss:.4f}{self._val}  {rate:,.0f} tokens/s"
+        self._progress.update(self._task, completed=event.step, figures=figures)
+
+
+class Lines:
+    """A line for every evaluation and every tenth of the way, where the output is not a terminal."""
+
+    def __init__(self, first_step: int, last_step: int) -> None:
+        self._last, self._every = last_step, max(1, last_step // 10)
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        """Nothing to put away."""
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, Stepped):
+            return
+        held_out = event.metrics.get("val/loss")
+        if held_out is None and event.step % self._every and event.step != self._last:
+            return
+        line = f"step {event.step:>6} / {self._last}  loss {event.loss:.4f}"
+        out.print(line + (f"  held-out {held_out:.4f}" if held_out is not None else ""))
+
+
+class Silent(Lines):
+    """Nothing."""
+
+    def __call__(self, event: Event) -> None:
+        """Nothing to show."""
+
+
+def watcher(progress: bool, first_step: int, last_step: int) -> Bar | Lines:
+    """What shows a run: a bar on a terminal, lines elsewhere, nothing where progress is off."""
+    kind = (Bar if out.is_terminal else Lines) if progress else Silent
+    return kind(first_step, last_step)
+
+
+def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
+    """The last figures and a few samples."""
+    last: dict[str, Any] = metrics[-1] if metrics else {}
+    if "val/loss" in last:
+        out.print(
+            f"held-out loss [bold]{last['val/loss']:.4f}[/] nats per token, "
+            f"[bold]{last['val/bpc']:.4f}[/] bits per character"
+        )
+    elif "train/loss" in last:
+        out.print(f"loss of the last step {last['train/loss']:.4f} nats per token")
+    if samples:
+        out.print(Columns([sample or "·" for sample in samples], padding=(0, 2)), markup=False)
+
+
+def list_runs(folders: list[RunFolder]) -> None:
+    """A table of runs: what differs, how far, how well."""
+    table = Table("run", "name", "status", "step", "held-out loss", "bits/char", "parameters", box=None)
+    for folder in folders:
+        info, rows = folder.info, folder.metrics()
+        held_out = next((row for row in reversed(rows) if "val/loss" in row), {})
+        figures = [f"{held_out[key]:.4f}" if held_out else "" for key in ("val/loss", "val/bpc")]
+        step = f"{rows[-1]['step'] if rows else 0}/{info['num_steps']}"
+        size = f"{info['n_params']:,}"
+        table.add_row(info["id"], info["name"], info["status"], step, *figures, size)
+    out.print(table)

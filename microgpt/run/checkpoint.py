@@ -1,0 +1,90 @@
+"""A run's state as a safetensors file: written beside, synced, renamed, so that it is whole or not there.
+
+Tensors: the weights under their names, the optimizer's slots under `optim/<slot>/<weight>` (F64), the
+generators under `rng/<purpose>` (I64). The header's metadata holds the step and the seconds spent.
+"""
+
+import json
+import os
+from array import array
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from microgpt.core.events import Checkpointed
+
+
+class BadCheckpoint(ValueError):
+    """A file that is no whole checkpoint of a run."""
+
+
+def write_checkpoint(path: Path, state: Checkpointed) -> None:
+    """Write `state` to `path`, all or nothing."""
+    numbers: dict[str, tuple[tuple[int, ...], array[Any]]] = {}
+    for name, weight in state.weights.items():
+        numbers[name] = state.shapes[name], array("d", weight)
+    for slot, weights in state.slots.items():
+        for name, flat in weights.items():
+            numbers[f"optim/{slot}/{name}"] = state.shapes[name], array("d", flat)
+    for purpose, words in state.streams.items():
+        numbers[f"rng/{purpose}"] = (len(words),), array("q", words)
+    metadata = {"step": str(state.step), "seconds": repr(state.seconds)}
+    tensors = {name: _spec(shape, buffer) for name, (shape, buffer) in numbers.items()}
+    write_whole(path, safetensors.serialize(tensors, metadata))
+
+
+def read_checkpoint(path: Path) -> Checkpointed:
+    """The state in `path`. Raises BadCheckpoint, OSError."""
+    content = path.read_bytes()
+    try:
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        tensors = {name: _Tensor(**tensor) for name, tensor in safetensors.deserialize(content)}
+        step = int(header["__metadata__"]["step"])
+        seconds = float(header["__metadata__"]["seconds"])
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise BadCheckpoint(f"{path} is no whole checkpoint: {error}") from error
+    state = Checkpointed(step, {}, {}, {}, {}, seconds)
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "rng":
+            state.streams[rest] = tuple(tensor.numbers("q"))
+        elif kind == "optim":
+            slot, _, weight = rest.partition("/")
+            state.slots.setdefault(slot, {})[weight] = list(tensor.numbers("d"))
+        else:
+            rows, columns = tensor.shape
+            state.shapes[name] = rows, columns
+            state.weights[name] = list(tensor.numbers("d"))
+    return state
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+class _Tensor:
+    """One entry of a safetensors file."""
+
+    def __init__(self, *, dtype: str, shape: list[int], data: bytes) -> None:
+        self.dtype, self.shape, self.data = dtype, shape, data
+
+    def numbers(self, code: str) -> "array[Any]":
+        numbers = array(code)
+        numbers.frombytes(bytes(self.data))
+        return numbers
+
+
+def _spec(shape: tuple[int, ...], buffer: "array[Any]") -> safetensors.TensorSpec:
+    """Points into `buffer`, which must outlive it."""
+    pointer, length = buffer.buffer_info()
+    dtype = {"d": "float64", "q": "int64"}[buffer.typecode]
+    size = length * buffer.itemsize
+    return safetensors.TensorSpec(dtype=dtype, shape=list(shape), data_ptr=pointer, data_len=size)

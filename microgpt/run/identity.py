@@ -1,0 +1,128 @@
+"""What a run is: which question it answers, which code answered, and what its figures depend on."""
+
+import ast
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+from struct import pack
+from typing import Any
+
+# What does not change a run's figures. The data count by their digest, wherever they come from.
+EXCLUDED = (
+    "hydra paths tracking launcher progress resume skip experiment description data.path data._target_"
+).split()
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The configuration as `{"a.b.c": value}`; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= leaves(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def question(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves that a run's figures depend on, sorted; 1.0 counts as 1."""
+    return {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        for key, value in sorted(leaves(config).items())
+        if key not in EXCLUDED and key.split(".")[0] not in EXCLUDED
+    }
+
+
+def signature(config: Mapping[str, Any], data_digest: str) -> str:
+    """sha256 over the canonical JSON of `question` and the data's digest."""
+    canonical = json.dumps({**question(config), "data.digest": data_digest}, sort_keys=True)
+    return sha256(canonical.encode()).hexdigest()
+
+
+def source(modules: Iterable[str]) -> str:
+    """sha256 over the bytes of all modules that `modules` reach by static imports in their package."""
+    files = source_files(modules)
+    digest = sha256()
+    for name in sorted(files):
+        content = files[name].read_bytes()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def source_files(modules: Iterable[str]) -> dict[str, Path]:
+    """Module name -> file, for `modules` and what they import from their own top-level packages."""
+    files: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        spec = find_spec(name)
+        if name in files or spec is None or spec.origin is None:
+            continue
+        files[name] = Path(spec.origin)
+        waiting += _imports(files[name].read_text(encoding="utf-8"), name.partition(".")[0])
+    return files
+
+
+def _imports(text: str, package: str) -> list[str]:
+    """The modules of `package` that a source text imports by absolute names."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.append(node.module)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name for name in names if name.startswith(package) and _is_module(name)]
+    return [name for name in found if name.partition(".")[0] == package]
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is a module, not a package
+        return False
+
+
+def libm_digest() -> str:
+    """sha256 over a fixed battery of libm results: equal digests, equal bits of `math`."""
+    rng = Random(0)
+    points = [rng.random() * 20 - 10 for _ in range(1000)]
+    results = [math.exp(x) for x in points]
+    results += [math.log(abs(x)) for x in points]
+    results += [abs(x) ** -0.5 for x in points] + [0.85**t for t in range(1000)]
+    results += [math.tanh(x) for x in points]
+    results += [rng.gauss(0, 1) for _ in range(1000)]
+    return sha256(pack(f"<{len(results)}d", *results)).hexdigest()
+
+
+def fingerprint(engine: str, depends_on: Mapping[str, str]) -> dict[str, str]:
+    """What a run's figures may depend on beside its question and its source."""
+    return {
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "os": f"{platform.system()} {platform.libc_ver()[0]} {platform.libc_ver()[1]}".strip(),
+        "machine": platform.machine(),
+        "engine": engine,
+        "libm": libm_digest(),
+        **depends_on,
+    }
+
+
+def git_state(folder: Path) -> dict[str, str]:
+    """`commit`, `dirty` ("true" or "false") and `diff` of the checkout that holds `folder`, if any."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    try:
+        commit = git("rev-parse", "HEAD").strip()
+        status, diff = git("status", "--porcelain"), git("diff", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": commit, "dirty": str(bool(status.strip())).lower(), "diff": diff}
