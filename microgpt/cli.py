@@ -97,7 +97,9 @@ def _sample(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     from microgpt.sample import sample
 
-    changes = {key: getattr(options, key) for key in ("num_samples", "temperature", "top_k", "top_p")}
+    changes = {
+        key: getattr(options, key) for key in ("num_samples", "temperature", "top_k", "top_p")
+    }
     given = {key: value for key, value in changes.items() if value is not None}
     for text in sample(_outputs(), options.run, given, options.prompt, options.seed):
         print(text)
@@ -116,7 +118,9 @@ def _runs(words: Sequence[str]) -> None:
 def _ui(words: Sequence[str]) -> None:
     parser = _Parser("microgpt ui", description="Start the MLflow UI on the store.")
     parser.add_argument("--port", type=int, default=5000, help="of the web server on this machine")
-    parser.add_argument("--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs")
+    parser.add_argument(
+        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
+    )
     options = parser.parse_args(words)
     from microgpt.ui import serve
 

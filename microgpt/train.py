@@ -102,7 +102,9 @@ def go(parts: Parts, run: RunFolder, tracking: Any) -> int:
 def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
     """Say how the run ended; returns an exit code."""
     info = run.info
-    shown = str(run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path)
+    shown = str(
+        run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
+    )
     if info["status"] == FAILED:
         complain(f"run {info['id']} failed at step {info['failed_at']}: {info['reason']}")
     elif info["status"] == STOPPED:

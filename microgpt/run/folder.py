@@ -1,12 +1,12 @@
 """The folder of a run: the truth about it, which everything else is a projection of.
 
-    config.yaml      the resolved configuration
-    run.json         identity and status
-    metrics.jsonl    one object a recorded step
-    samples.txt      one sample a line
-    checkpoints/     step-<n>.safetensors
-    documents.txt    the data, up to 10 MB
-    git.diff         what was not committed, if anything
+config.yaml      the resolved configuration
+run.json         identity and status
+metrics.jsonl    one object a recorded step
+samples.txt      one sample a line
+checkpoints/     step-<n>.safetensors
+documents.txt    the data, up to 10 MB
+git.diff         what was not committed, if anything
 """
 
 import fcntl
