@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.build import ConfigError, Parts, build, part
 from microgpt.console import complain, out, summary, watcher
-from microgpt.core.events import Diverged, Sampled
+from microgpt.core.events import Diverged
 from microgpt.core.model import parameters_sha256
 from microgpt.run.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, find_run
 from microgpt.run.identity import fingerprint, git_state, leaves, signature, source

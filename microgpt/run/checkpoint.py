@@ -40,7 +40,7 @@ def read_checkpoint(path: Path) -> Checkpointed:
     try:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])
-        tensors = {name: _Tensor(**tensor) for name, tensor in safetensors.deserialize(content)}
+        tensors = {name: _Tensor(**tensor) for name, tensor in safetensors.deserialize(content)}  # type: ignore[no-untyped-call]
         step = int(header["__metadata__"]["step"])
         seconds = float(header["__metadata__"]["seconds"])
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:

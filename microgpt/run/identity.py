@@ -14,9 +14,10 @@ from struct import pack
 from typing import Any
 
 # What does not change a run's figures. The data count by their digest, wherever they come from.
-EXCLUDED = (
-    "hydra paths tracking launcher progress resume skip experiment description data.path data._target_"
-).split()
+EXCLUDED = {
+    *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip"),
+    *("experiment", "description", "data.path", "data._target_"),
+}
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
