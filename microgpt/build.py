@@ -72,7 +72,7 @@ def build(cfg: DictConfig) -> Parts:
         streams=streams,
         **config["trainer"],
     )
-    facts = {"name": source.name, **data_facts(documents, corpus, model.dims.block_size)}
+    facts = {"name": source.name, **data_facts(documents, corpus, model.block_size)}
     return Parts(config, documents, facts, trainer)
 
 

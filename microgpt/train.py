@@ -12,9 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from microgpt.build import ConfigError, Parts, build, part
 from microgpt.console import complain, out, summary, watcher
 from microgpt.core.events import Diverged
-from microgpt.core.model import parameters_sha256
 from microgpt.run.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, find_run
-from microgpt.run.identity import fingerprint, git_state, leaves, signature, source
+from microgpt.run.identity import (
+    fingerprint,
+    git_state,
+    leaves,
+    parameters_sha256,
+    signature,
+    source,
+)
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
 MAY_CHANGE = ("resume", "progress", "trainer.stop_after", "tracking")  # when a run is resumed

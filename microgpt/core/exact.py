@@ -108,6 +108,17 @@ def cos(x: float) -> float:
     return -result if quadrant in (1, 2) else result
 
 
+def power(base: float, exponent: int) -> float:
+    """base^exponent for an exponent >= 0, by products alone."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
 def normal(rng: Random) -> float:
     """A standard normal number, by the polar method (Marsaglia & Bray 1964, SIAM Review 6(3)).
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from random import Random
 
 from microgpt.core.check import BadValue, integer, nonnegative, number
-from microgpt.core.engine.base import Engine
+from microgpt.core.engine.base import Engine, Matrix
 from microgpt.core.layers.base import Weights
 from microgpt.core.model import GPT
 from microgpt.core.tokenizer import CharTokenizer
@@ -29,50 +29,34 @@ class Sampler:
         model: GPT,
         ops: Engine,
         w: Weights,
-        tokenizer: CharTokenizer,
+        chars: CharTokenizer,
         rng: Random,
         prompt: str = "",
     ) -> Iterator[str]:
         """`num_samples` documents that begin with `prompt`. Raises UnknownCharacter, BadValue."""
-        if len(prompt) >= model.dims.block_size:
-            raise BadValue(
-                "prompt", prompt, f"must be shorter than block_size={model.dims.block_size}"
-            )
-        start = [tokenizer.bos, *tokenizer.encode(prompt)]
-        weights = ops.frozen(w)
+        if len(prompt) >= model.block_size:
+            raise BadValue("prompt", prompt, f"must be shorter than block_size={model.block_size}")
+        start, frozen = [chars.bos, *chars.encode(prompt)], ops.frozen(w)
         for _ in range(self.num_samples):
-            yield tokenizer.decode(self._document(model, ops, weights, start, rng))
+            ids, caches = list(start), model.caches()
+            for t in range(model.block_size):
+                logits = model(ops, frozen, ids[t : t + 1], [(0, t + 1)], caches)
+                if t + 1 == len(ids):  # the prompt is over
+                    ids.append(self._choose(ops, logits, rng))
+                if ids[t + 1] == chars.bos:
+                    break
+            yield chars.decode([i for i in ids if i != chars.bos])
 
-    def _document(
-        self, model: GPT, ops: Engine, w: Weights, start: list[int], rng: Random
-    ) -> list[int]:
-        """Ids without BOS, at most block_size of them; the first token of `start` is BOS."""
-        ids, caches = list(start), model.caches()
-        for t in range(model.dims.block_size):
-            logits = model(ops, w, ids[t : t + 1], [(0, t + 1)], caches)
-            if t + 1 < len(ids):
-                continue  # within the prompt
-            token = self._choose(ops, logits, rng)
-            if token == start[0]:
-                break
-            ids.append(token)
-        return ids[1:]
-
-    def _choose(self, ops: Engine, logits: object, rng: Random) -> int:
+    def _choose(self, ops: Engine, logits: Matrix, rng: Random) -> int:
         """The next id from one row of logits."""
         if self.temperature == 0:
             row = ops.values(logits)[0]
             return row.index(max(row))
         weights = ops.values(ops.softmax(ops.mul(logits, self.temperature**-1)))[0]
-        return rng.choices(range(len(weights)), self._cut(weights))[0]
-
-    def _cut(self, weights: list[float]) -> list[float]:
-        """Weights with 0 for the ids that top-k and top-p leave out."""
         ranked = sorted(range(len(weights)), key=weights.__getitem__, reverse=True)
-        kept, mass = set[int](), 0.0
-        for i in ranked[: self.top_k or None]:
-            kept.add(i)
+        mass = 0.0
+        for rank, i in enumerate(ranked):  # outside top-k and top-p nothing weighs
+            if rank >= (self.top_k or len(ranked)) or (self.top_p < 1 and mass >= self.top_p):
+                weights[i] = 0.0
             mass += weights[i]
-            if self.top_p < 1 and mass >= self.top_p:
-                break
-        return [weight if i in kept else 0.0 for i, weight in enumerate(weights)]
+        return rng.choices(range(len(weights)), weights)[0]

@@ -96,7 +96,7 @@ class Trainer:
     def _train_step(self) -> Stepped:
         """One step, and its figures where they are due."""
         lr = self.schedule(self.optimizer.lr, self.step, self.num_steps)
-        batch = self.corpus.batch(self.step, self.batch_size, self.model.dims.block_size)
+        batch = self.corpus.batch(self.step, self.batch_size, self.model.block_size)
         self.step += 1
         final = self.step == self.num_steps
         evaluated = _due(self.step, self.eval_every) or final
@@ -141,7 +141,7 @@ class Trainer:
         weights = self.engine.frozen(self.weights)
         for i in range(0, len(documents), self.batch_size):
             part = documents[i : i + self.batch_size]
-            batch = make_batch(part, self.corpus.tokenizer, self.model.dims.block_size)
+            batch = make_batch(part, self.corpus.tokenizer, self.model.block_size)
             logits = self.model(self.engine, weights, batch.tokens, batch.spans)
             for (loss,) in self.engine.values(self.engine.cross_entropy(logits, batch.targets)):
                 nats += loss

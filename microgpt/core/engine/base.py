@@ -32,13 +32,13 @@ class Engine(ABC):
     def parameter(self, rows: Rows) -> Matrix:
         """A weight with these numbers."""
 
-    @abstractmethod
     def constant(self, rows: Rows) -> Matrix:
-        """Numbers without a gradient."""
+        """Numbers whose gradient nobody asks for."""
+        return self.parameter(rows)
 
-    @abstractmethod
     def frozen(self, weights: Mapping[str, Matrix]) -> Mapping[str, Matrix]:
-        """The same weights for inference: nothing is kept for a backward pass."""
+        """The same weights for inference: an engine that keeps a tape keeps none of what they enter."""
+        return weights
 
     @abstractmethod
     def values(self, x: Matrix) -> Rows:

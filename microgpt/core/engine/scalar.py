@@ -18,15 +18,10 @@ class Value:
     __slots__ = ("_children", "_local_grads", "data", "grad")
 
     def __init__(
-        self,
-        data: float,
-        children: tuple["Value", ...] = (),
-        local_grads: tuple[float, ...] = (),
+        self, data: float, children: tuple["Value", ...] = (), local_grads: tuple[float, ...] = ()
     ) -> None:
-        self.data = data
-        self.grad = 0.0
-        self._children = children
-        self._local_grads = local_grads
+        self.data, self.grad = data, 0.0
+        self._children, self._local_grads = children, local_grads
 
     def __add__(self, other: "Value | float") -> "Value":
         if isinstance(other, Value):
@@ -83,12 +78,6 @@ class ScalarEngine(Engine):
 
     def parameter(self, rows: Rows) -> Matrix:
         return [[Value(number) for number in row] for row in rows]
-
-    def constant(self, rows: Rows) -> Matrix:
-        return self.parameter(rows)
-
-    def frozen(self, weights: Mapping[str, Matrix]) -> Mapping[str, Matrix]:
-        return weights  # the graph of an inference is dropped unused
 
     def values(self, x: Matrix) -> Rows:
         return [[value.data for value in row] for row in x]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
+from microgpt.core.check import BadValue, integer
 from microgpt.core.engine.base import Engine, Matrix, Rows, Spans
 
 Weights: TypeAlias = Mapping[str, Matrix]
@@ -25,8 +26,16 @@ class Dims:
     n_head: int
     n_embd: int
 
+    def __post_init__(self) -> None:
+        least = {"vocab_size": 2, "block_size": 1, "n_layer": 0, "n_head": 1, "n_embd": 1}
+        for key, minimum in least.items():
+            integer(key, getattr(self, key), minimum)
+        if self.n_embd % self.n_head:
+            raise BadValue("n_head", self.n_head, f"must divide n_embd={self.n_embd}")
+
     @property
     def head_dim(self) -> int:
+        """Width of a head."""
         return self.n_embd // self.n_head
 
 
@@ -49,6 +58,9 @@ class Cache:
         self.keys = k if self.keys is None else ops.stack([self.keys, k])
         self.values = v if self.values is None else ops.stack([self.values, v])
         return self.keys, self.values
+
+
+Caches: TypeAlias = Sequence[Cache] | None  # one for each layer, or none at all
 
 
 class Layer:

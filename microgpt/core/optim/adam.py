@@ -2,6 +2,7 @@
 
 from math import sqrt
 
+from microgpt.core import exact
 from microgpt.core.check import fraction, positive
 from microgpt.core.optim.base import Optimizer
 
@@ -25,20 +26,9 @@ class Adam(Optimizer):
     def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
         b1, b2, eps = self.beta1, self.beta2, self.eps
         c1, c2 = 1 - b1, 1 - b2
-        rate = lr / (1 - power(b1, self.steps))
-        root = sqrt(1 - power(b2, self.steps))  # sqrt(v^) = sqrt(v) / root
+        rate = lr / (1 - exact.power(b1, self.steps))
+        root = sqrt(1 - exact.power(b2, self.steps))  # sqrt(v^) = sqrt(v) / root
         m = [b1 * a + c1 * g for a, g in zip(self.state["m"][name], grads)]
         v = [b2 * a + c2 * (g * g) for a, g in zip(self.state["v"][name], grads)]
         self.state["m"][name], self.state["v"][name] = m, v
         return [p - rate * a / (sqrt(b) / root + eps) for p, a, b in zip(values, m, v)]
-
-
-def power(base: float, exponent: int) -> float:
-    """base^exponent by repeated squaring: products alone, so the same bits on every machine."""
-    result = 1.0
-    while exponent:
-        if exponent & 1:
-            result *= base
-        base *= base
-        exponent >>= 1
-    return result
