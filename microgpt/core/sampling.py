@@ -53,10 +53,10 @@ class Sampler:
             row = ops.values(logits)[0]
             return row.index(max(row))
         weights = ops.values(ops.softmax(ops.mul(logits, self.temperature**-1)))[0]
-        ranked = sorted(range(len(weights)), key=weights.__getitem__, reverse=True)
-        mass = 0.0
-        for rank, i in enumerate(ranked):  # outside top-k and top-p nothing weighs
-            if rank >= (self.top_k or len(ranked)) or (self.top_p < 1 and mass >= self.top_p):
+        ids, mass = range(len(weights)), 0.0
+        for rank, i in enumerate(sorted(ids, key=weights.__getitem__, reverse=True)):
+            # outside top-k and top-p nothing weighs
+            if rank >= (self.top_k or len(ids)) or (self.top_p < 1 and mass >= self.top_p):
                 weights[i] = 0.0
             mass += weights[i]
-        return rng.choices(range(len(weights)), weights)[0]
+        return rng.choices(ids, weights)[0]

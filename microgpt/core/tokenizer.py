@@ -18,11 +18,10 @@ class CharTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without BOS. Raises UnknownCharacter."""
-        for character in text:
-            if character not in self._ids:
-                raise UnknownCharacter(
-                    f"{character!r} is not in the vocabulary {''.join(self.characters)!r}"
-                )
+        if unknown := "".join(sorted(set(text) - set(self._ids))):
+            raise UnknownCharacter(
+                f"{unknown!r}: not in the vocabulary {''.join(self.characters)!r}"
+            )
         return [self._ids[character] for character in text]
 
     def document(self, text: str) -> list[int]:

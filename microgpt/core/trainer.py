@@ -2,6 +2,7 @@
 
 import gc
 import math
+from dataclasses import dataclass
 from time import perf_counter
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from microgpt.core.streams.base import Streams
 LN2 = 0.6931471805599453
 
 
+@dataclass(kw_only=True)
 class Trainer:
     """Trains a model for `num_steps` steps of `batch_size` documents.
 
@@ -29,44 +31,39 @@ class Trainer:
     than `clip_norm` is scaled down to it.
     """
 
-    def __init__(
-        self,
-        *,
-        model: GPT,
-        engine: Engine,
-        optimizer: Optimizer,
-        schedule: Schedule,
-        sampler: Sampler,
-        corpus: Corpus,
-        streams: Streams,
-        num_steps: int,
-        batch_size: int,
-        eval_every: int,
-        eval_documents: int,
-        stop_after: int | None,
-        checkpoint_every: int,
-        log_every: int,
-        clip_norm: float | None,
-    ) -> None:
-        self.model, self.engine, self.optimizer, self.schedule = model, engine, optimizer, schedule
-        self.sampler, self.corpus, self.streams = sampler, corpus, streams
-        self.num_steps = integer("num_steps", num_steps, 1)
-        self.batch_size = integer("batch_size", batch_size, 1)
-        self.eval_every = integer("eval_every", eval_every, 0)
-        self.eval_documents = integer("eval_documents", eval_documents, 0)
-        stop = num_steps if stop_after is None else integer("stop_after", stop_after, 1)
-        self.last_step = min(stop, num_steps)
-        self.checkpoint_every = integer("checkpoint_every", checkpoint_every, 0)
-        self.log_every = integer("log_every", log_every, 0)
-        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+    model: GPT
+    engine: Engine
+    optimizer: Optimizer
+    schedule: Schedule
+    sampler: Sampler
+    corpus: Corpus
+    streams: Streams
+    num_steps: int
+    batch_size: int
+    eval_every: int
+    eval_documents: int
+    stop_after: int | None
+    checkpoint_every: int
+    log_every: int
+    clip_norm: float | None
+
+    def __post_init__(self) -> None:
+        for key in ("num_steps", "batch_size"):
+            integer(key, getattr(self, key), 1)
+        for key in ("eval_every", "eval_documents", "checkpoint_every", "log_every"):
+            integer(key, getattr(self, key), 0)
+        if self.clip_norm is not None:
+            positive("clip_norm", self.clip_norm)
+        stop = self.num_steps if self.stop_after is None else self.stop_after
+        self.last_step = min(integer("stop_after", stop, 1), self.num_steps)
         self.callbacks: list[Callback] = []
-        self.step = 0  # steps done
-        self.interrupted = False
-        self._kept = 0  # the step of the last checkpoint
+        self.step = self._kept = 0  # steps done; the step of the last checkpoint
         self._spent = 0.0  # seconds before this process
-        self.weights = model.weights(engine, streams)
-        scales = {n: model.init.lr_scale(n, *shape) for n, shape in model.shapes().items()}
-        optimizer.prepare(model.shapes(), scales)
+        self.interrupted = False
+        self.weights = self.model.weights(self.engine, self.streams)
+        shapes, init = self.model.shapes(), self.model.init
+        scales = {name: init.lr_scale(name, *shape) for name, shape in shapes.items()}
+        self.optimizer.prepare(shapes, scales)
 
     def restore(self, state: Checkpointed) -> None:
         """Go on from a state that an earlier run of this configuration kept."""

@@ -8,9 +8,8 @@ runs on every engine.
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from microgpt.core.optim.base import Optimizer
 
@@ -19,8 +18,11 @@ Rows: TypeAlias = list[list[float]]
 Spans: TypeAlias = Sequence[tuple[int, int]]
 
 
-class Engine(ABC):
-    """Matrices, the operations on them, and the gradients of a loss."""
+class Engine(Protocol):
+    """Matrices, the operations on them, and the gradients of a loss.
+
+    What has a docstring and no body is a primitive; the type checker refuses an engine without one.
+    """
 
     def depends_on(self) -> dict[str, str]:
         """What the bits of the results depend on, beside the code, the interpreter and the machine."""
@@ -28,7 +30,6 @@ class Engine(ABC):
 
     # Numbers in and out
 
-    @abstractmethod
     def parameter(self, rows: Rows) -> Matrix:
         """A weight with these numbers."""
 
@@ -40,95 +41,73 @@ class Engine(ABC):
         """The same weights for inference: an engine that keeps a tape keeps none of what they enter."""
         return weights
 
-    @abstractmethod
     def values(self, x: Matrix) -> Rows:
         """The numbers of a matrix."""
 
-    @abstractmethod
     def shape(self, x: Matrix) -> tuple[int, int]:
         """(rows, columns)."""
 
-    @abstractmethod
     def backward(self, loss: Matrix) -> None:
         """Leave d loss / d weight with every weight that the `[1][1]` loss was computed from."""
 
-    @abstractmethod
     def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
         """Each weight's gradient, flat, row by row; the engine forgets them."""
 
-    @abstractmethod
     def flat(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
         """Each weight's numbers, flat, row by row."""
 
-    @abstractmethod
     def assign(self, weights: Mapping[str, Matrix], flat: Mapping[str, list[float]]) -> None:
         """Set each weight's numbers from a flat list."""
 
     # Primitives: rows and columns
 
-    @abstractmethod
     def rows(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         """Row ids[t] of x as row t: `[N][n] -> [T][n]`."""
 
-    @abstractmethod
     def stack(self, xs: Sequence[Matrix]) -> Matrix:
         """The rows of all, one matrix below another."""
 
-    @abstractmethod
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
         """Columns start..stop-1: `[T][n] -> [T][stop - start]`."""
 
-    @abstractmethod
     def concat(self, xs: Sequence[Matrix]) -> Matrix:
         """The columns of all, one matrix beside another."""
 
-    @abstractmethod
     def transpose(self, x: Matrix) -> Matrix:
         """`[T][n] -> [n][T]`."""
 
-    @abstractmethod
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         """Entry ids[t] of row t: `[T][n] -> [T][1]`."""
 
     # Primitives: arithmetic. `b` may be a float, `[T][n]`, `[T][1]` or `[1][n]`.
 
-    @abstractmethod
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
         """a + b, with a `[T][n]`."""
 
-    @abstractmethod
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
         """a * b entry by entry, with a `[T][n]`."""
 
-    @abstractmethod
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         """x times w transposed: `[T][n], [m][n] -> [T][m]`."""
 
-    @abstractmethod
     def row_sum(self, x: Matrix) -> Matrix:
         """`[T][n] -> [T][1]`, from left to right."""
 
-    @abstractmethod
     def row_max(self, x: Matrix) -> Matrix:
         """`[T][n] -> [T][1]`, a constant: no gradient goes through it."""
 
-    @abstractmethod
     def relu(self, x: Matrix) -> Matrix:
         """max(0, x)."""
 
-    @abstractmethod
     def exp(self, x: Matrix) -> Matrix:
         """e to the power of x."""
 
-    @abstractmethod
     def log(self, x: Matrix) -> Matrix:
         """Natural logarithm."""
 
-    @abstractmethod
     def tanh(self, x: Matrix) -> Matrix:
         """Hyperbolic tangent."""
 
-    @abstractmethod
     def pow(self, x: Matrix, power: float) -> Matrix:
         """x to a constant power."""
 

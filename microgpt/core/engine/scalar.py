@@ -131,8 +131,7 @@ class ScalarEngine(Engine):
 
     def div(self, a: Matrix, b: Matrix) -> Matrix:
         # A power node for each quotient: one that a row shares would add gradients in another order.
-        pairs = zip(a, _like(a, b))
-        return [[x * y**-1 for x, y in zip(p, q)] for p, q in pairs]
+        return self.mul(a, [[y**-1 for y in row] for row in _like(a, b)])
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         return [[sum([wi * xi for wi, xi in zip(wo, row)]) for wo in w] for row in x]
