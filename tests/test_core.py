@@ -1,0 +1,352 @@
+"""Tokenizer, data, schedules, optimizers, sampling and the loop, by what their users rely on."""
+
+import gc
+import math
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from microgpt.core.check import BadValue
+from microgpt.core.data import digest, make_batch, make_corpus, read_documents, split_documents
+from microgpt.core.engine.scalar import ScalarEngine, Value
+from microgpt.core.events import Checkpointed, Diverged, Event, Sampled, Stepped
+from microgpt.core.optim.adam import Adam
+from microgpt.core.optim.adam_original import AdamOriginal
+from microgpt.core.optim.adamw import AdamW
+from microgpt.core.optim.base import Optimizer
+from microgpt.core.optim.sgd import SGD
+from microgpt.core.sampling import Sampler
+from microgpt.core.schedule.constant import Constant
+from microgpt.core.schedule.cosine import Cosine
+from microgpt.core.schedule.linear import Linear
+from microgpt.core.streams.independent import Independent
+from microgpt.core.streams.single import Single
+from microgpt.core.tokenizer import CharTokenizer, UnknownCharacter
+from microgpt.core.trainer import Trainer
+from tests.golden.check import FILES, HERE, trainer_of
+
+NAMES = read_documents((HERE / "names_tiny.txt").read_text(encoding="utf-8"))
+GOLDEN = {
+    **{"seed": 1, "n_embd": 8, "n_head": 2, "n_layer": 1, "block_size": 8, "lr": 0.01},
+    **{"temperature": 1.0, "samples": [""] * 3, "num_steps": 6, "steps_run": None},
+}
+
+
+def small(**changes: object) -> Trainer:
+    """The original program, tiny; `changes` are attributes of its trainer."""
+    trainer = trainer_of(GOLDEN)
+    for key, value in changes.items():
+        setattr(trainer, key, value)
+    return trainer
+
+
+def told(trainer: Trainer) -> list[Event]:
+    events: list[Event] = []
+    trainer.callbacks.append(events.append)
+    trainer.run()
+    return events
+
+
+# Tokenizer and data
+
+
+def test_bos_begins_and_ends_a_document() -> None:
+    tokenizer = CharTokenizer("banana")
+    assert tokenizer.characters == ["a", "b", "n"]
+    assert tokenizer.document("nab") == [3, 2, 0, 1, 3]
+    assert tokenizer.decode([2, 0, 1]) == "nab"
+    with pytest.raises(UnknownCharacter, match="'xz'"):
+        tokenizer.encode("zax")
+
+
+def test_the_split_depends_on_documents_and_split_seed_alone() -> None:
+    documents = [f"name{i}" for i in range(2000)]
+    train, held_out = split_documents(documents, val_fraction=0.1, split_seed=0)
+    assert 150 < len(held_out) < 250
+    assert sorted(train + held_out) == sorted(documents)
+    again = split_documents(documents[::-1], val_fraction=0.1, split_seed=0)[1]
+    assert again == held_out
+    more = split_documents(documents, val_fraction=0.2, split_seed=0)[1]
+    assert more[: len(held_out)] == held_out
+    assert split_documents(documents, val_fraction=0.1, split_seed=1)[1] != held_out
+    twice = split_documents(documents * 2, val_fraction=0.1, split_seed=0)
+    assert not set(twice[0]) & set(twice[1])
+
+
+def test_no_held_out_documents_and_none_to_train_on() -> None:
+    assert split_documents(NAMES, val_fraction=0, split_seed=0) == (NAMES, [])
+    with pytest.raises(BadValue, match=r"val_fraction=0.9999"):
+        split_documents(["a"], val_fraction=0.9999, split_seed=0)
+
+
+def test_a_batch_is_rows_with_spans() -> None:
+    batch = make_batch(["ab", "b", "abab"], CharTokenizer("ab"), block_size=3)
+    assert batch.tokens == [2, 0, 1, 2, 1, 2, 0, 1]
+    assert batch.targets == [0, 1, 2, 1, 2, 0, 1, 0]
+    assert batch.spans == [(0, 3), (3, 5), (5, 8)]
+
+
+def test_documents_follow_each_other_and_begin_again() -> None:
+    corpus = make_corpus(["a", "b", "c"], val_fraction=0, split_seed=0, rng=Random(0))
+    seen = [corpus.batch(step, 2, 4).tokens for step in range(3)]
+    ids = [token for tokens in seen for token in tokens if token != 3]
+    assert ids[:3] == ids[3:]
+    assert sorted(ids[:3]) == [0, 1, 2]
+
+
+def test_the_digest_is_that_of_a_clean_file() -> None:
+    from hashlib import sha256
+
+    assert digest(NAMES) == sha256((HERE / "names_tiny.txt").read_bytes()).hexdigest()
+
+
+# Streams
+
+
+def test_independent_streams_do_not_disturb_each_other() -> None:
+    one, other = Independent(seed=3), Independent(seed=3)
+    other("data").random()
+    assert one("init/wte").random() == other("init/wte").random()
+    assert one("init/wte").random() != one("init/wpe").random()
+    assert Random("3/data").random() == one("data").random()
+
+
+@pytest.mark.parametrize("kind", [Independent, Single])
+def test_streams_go_on_from_a_state(kind: type[Independent] | type[Single]) -> None:
+    streams = kind(seed=3)
+    streams("data").random()
+    state = streams.state()
+    expected = [streams("data").random() for _ in range(5)]
+    fresh = kind(seed=99)
+    fresh.restore(state)
+    assert [fresh("data").random() for _ in range(5)] == expected
+
+
+# Schedules
+
+
+def test_schedules_begin_at_the_peak_and_decay_as_they_say() -> None:
+    rates = {
+        "linear": [Linear(warmup_steps=0)(0.5, step, 10) for step in range(10)],
+        "cosine": [Cosine(warmup_steps=0, final=0.1)(0.5, step, 10) for step in range(11)],
+        "constant": [Constant(warmup_steps=0)(0.5, step, 10) for step in range(10)],
+    }
+    assert rates["linear"] == [0.5 * (1 - step / 10) for step in range(10)]
+    assert rates["cosine"][0] == 0.5
+    assert math.isclose(rates["cosine"][5], 0.5 * 0.55)
+    assert math.isclose(rates["cosine"][10], 0.05)
+    assert rates["constant"] == [0.5] * 10
+
+
+def test_warm_up_rises_to_the_peak() -> None:
+    schedule = Linear(warmup_steps=4)
+    assert [schedule(1.0, step, 8) for step in range(8)] == [0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25]
+
+
+# Optimizers, against the papers' equations written out for one number
+
+
+def adam_by_the_book(p: float, grads: list[float], decay: float = 0.0) -> Iterator[float]:
+    m = v = 0.0
+    for t, g in enumerate(grads, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
+        p -= 0.1 * (decay * p)
+        p -= 0.1 * (m / (1 - 0.9**t)) / (math.sqrt(v / (1 - 0.99**t)) + 1e-8)
+        yield p
+
+
+def sgd_by_the_book(p: float, grads: list[float]) -> Iterator[float]:
+    m = 0.0
+    for g in grads:
+        m = 0.9 * m + g
+        p -= 0.1 * m
+        yield p
+
+
+BETAS = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "book"),
+    [
+        (Adam(**BETAS), adam_by_the_book),
+        (AdamOriginal(**BETAS), adam_by_the_book),
+        (AdamW(**BETAS, weight_decay=0.2), lambda p, grads: adam_by_the_book(p, grads, 0.2)),
+        (SGD(lr=0.1, momentum=0.9), sgd_by_the_book),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_update_rules_by_the_book(optimizer: Optimizer, book: object) -> None:
+    grads = [0.3, -1.0, 0.7, 2.0, -0.1]
+    optimizer.prepare({"w": (1, 1)}, {"w": 1.0})
+    value, ours = [0.5], []
+    for g in grads:
+        value = optimizer.step({"w": value}, {"w": [g]}, 0.1)["w"]
+        ours.append(value[0])
+    assert ours == pytest.approx(list(book(0.5, grads)), rel=1e-12)  # type: ignore[operator]
+
+
+# Sampling
+
+
+def choices(sampler: Sampler, logits: list[float], n: int = 400) -> set[int]:
+    ops, rng = ScalarEngine(), Random(0)
+    return {sampler._choose(ops, ops.constant([logits]), rng) for _ in range(n)}
+
+
+def test_top_k_and_top_p_leave_out_the_unlikely() -> None:
+    logits = [math.log(p) for p in (0.1, 0.5, 0.05, 0.35)]
+    common = {"num_samples": 1, "temperature": 1.0}
+    assert choices(Sampler(**common, top_k=0, top_p=1.0), logits) == {0, 1, 2, 3}
+    assert choices(Sampler(**common, top_k=2, top_p=1.0), logits) == {1, 3}
+    assert choices(Sampler(**common, top_k=0, top_p=0.5), logits) == {1}
+    assert choices(Sampler(**common, top_k=0, top_p=0.9), logits) == {0, 1, 3}
+    assert choices(Sampler(num_samples=1, temperature=0.0, top_k=0, top_p=1.0), logits) == {1}
+
+
+def test_the_cache_gives_what_a_whole_pass_gives() -> None:
+    trainer = small()
+    ops, model, tokens = trainer.engine, trainer.model, [3, 1, 4, 1, 5]
+    whole = ops.values(model(ops, trainer.weights, tokens, [(0, 5)]))
+    caches = model.caches()
+    steps = [model(ops, trainer.weights, [t], [(0, i + 1)], caches) for i, t in enumerate(tokens)]
+    assert [ops.values(step)[0] for step in steps] == whole
+    caches = model.caches()
+    model(ops, trainer.weights, tokens[:3], [(0, 3)], caches)
+    assert ops.values(model(ops, trainer.weights, tokens[3:], [(0, 5)], caches)) == whole[3:]
+
+
+def test_a_prompt_begins_every_sample() -> None:
+    trainer = small()
+    sampler = Sampler(num_samples=5, temperature=1.0, top_k=0, top_p=1.0)
+    args = (trainer.model, trainer.engine, trainer.weights, trainer.corpus.tokenizer, Random(0))
+    assert all(text.startswith("ada") and len(text) <= 8 for text in sampler.samples(*args, "ada"))
+    with pytest.raises(BadValue, match="block_size=8"):
+        list(sampler.samples(*args, "adaadaad"))
+    with pytest.raises(UnknownCharacter):
+        list(sampler.samples(*args, "é"))
+
+
+# The scalar engine and the loop
+
+
+def test_gradients_are_slopes() -> None:
+    def f(a: Value, b: Value) -> Value:
+        return (a * b + a).exp() * b**-1 + (a * a + 1).log() + (b * -1).relu() + a.tanh()
+
+    a, b, h = Value(0.3), Value(-0.7), 1e-6
+    f(a, b).backward()
+    slope_a = (f(Value(0.3 + h), Value(-0.7)).data - f(Value(0.3 - h), Value(-0.7)).data) / (2 * h)
+    slope_b = (f(Value(0.3), Value(-0.7 + h)).data - f(Value(0.3), Value(-0.7 - h)).data) / (2 * h)
+    assert (a.grad, b.grad) == (pytest.approx(slope_a, rel=1e-7), pytest.approx(slope_b, rel=1e-7))
+
+
+def test_a_long_chain_neither_overflows_nor_stays_alive() -> None:
+    total = Value(0.0)
+    for _ in range(200_000):
+        total = total + 1.0
+    total.backward()
+    gc.collect()
+    gc.disable()
+    try:
+        del total
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+@pytest.mark.slow
+def test_a_deep_and_wide_model_trains() -> None:
+    sizes = {"n_embd": 128, "n_head": 4, "n_layer": 4, "num_steps": 1, "samples": []}
+    trainer = trainer_of(GOLDEN | sizes)
+    trainer.corpus.train[:] = ["al"]
+    trainer.run()
+    assert trainer.step == 1
+
+
+def test_events_in_order() -> None:
+    events = told(small(checkpoint_every=4, log_every=3))
+    kinds = [type(event) for event in events]
+    assert kinds == [Stepped] * 4 + [Checkpointed] + [Stepped] * 2 + [Checkpointed, Sampled]
+    recorded = [e.step for e in events if isinstance(e, Stepped) and e.metrics]
+    assert recorded == [3, 6]
+
+
+def test_stop_after_keeps_the_schedule() -> None:
+    def rates(trainer: Trainer) -> list[float]:
+        return [e.metrics["lr"] for e in told(trainer) if isinstance(e, Stepped) and e.metrics]
+
+    assert rates(small(last_step=3)) == rates(small())[:3]
+
+
+def test_going_on_from_a_state_gives_the_same_bits() -> None:
+    whole = told(small(checkpoint_every=3))
+    state = next(e for e in whole if isinstance(e, Checkpointed))
+    resumed = small(checkpoint_every=3)
+    resumed.restore(state)
+    rest = told(resumed)
+    losses = [e.loss for e in whole if isinstance(e, Stepped)]
+    assert [e.loss for e in rest if isinstance(e, Stepped)] == losses[3:]
+    assert rest[-1] == whole[-1]
+    last, again = (next(e for e in es[::-1] if isinstance(e, Checkpointed)) for es in (whole, rest))
+    assert (last.weights, last.slots, last.streams) == (again.weights, again.slots, again.streams)
+
+
+def test_clipping_scales_the_gradient_to_its_norm() -> None:
+    free, clipped = small(), small(clip_norm=0.01)
+    sgd = [SGD(lr=1.0, momentum=0.0) for _ in range(2)]
+    moved = []
+    for trainer, optimizer in zip((free, clipped), sgd):
+        optimizer.prepare(trainer.model.shapes(), dict.fromkeys(trainer.model.shapes(), 1.0))
+        trainer.optimizer, trainer.last_step = optimizer, 1
+        before = trainer.engine.flat(trainer.weights)
+        first = next(e for e in told(trainer) if isinstance(e, Stepped))
+        after = trainer.engine.flat(trainer.weights)
+        pairs = [(a, b) for n in before for a, b in zip(before[n], after[n])]
+        length = math.sqrt(math.fsum((a - b) ** 2 for a, b in pairs))
+        moved.append((first.metrics["grad_norm"], length))
+    assert moved[0][0] == pytest.approx(moved[0][1], rel=1e-9)
+    assert moved[1] == pytest.approx((moved[0][0], 0.01), rel=1e-9)
+
+
+def test_held_out_loss_and_bits_per_character_by_hand() -> None:
+    trainer = small(eval_documents=2)
+    trainer.corpus.validation.extend(["ada", "maximiliana"])
+    ops, tokenizer = trainer.engine, trainer.corpus.tokenizer
+    nats = []
+    for text in trainer.corpus.validation:
+        batch = make_batch([text], tokenizer, 8)
+        logits = trainer.model(ops, trainer.weights, batch.tokens, batch.spans)
+        nats += [row[0] for row in ops.values(ops.cross_entropy(logits, batch.targets))]
+    # ada: 3 characters and the end; maximiliana: cut to 8 characters, its end is not predicted
+    assert len(nats) == 4 + 8
+    metrics = trainer._evaluate({})
+    assert metrics["val/loss"] == pytest.approx(sum(nats) / 12)
+    assert metrics["val/bpc"] == pytest.approx(sum(nats) / (math.log(2) * 11))
+
+
+def test_the_first_loss_that_is_not_finite_ends_the_run() -> None:
+    trainer = small()
+    trainer.weights["wte"][tokenizer_bos(trainer)][0].data = math.nan
+    events: list[Event] = []
+    trainer.callbacks.append(events.append)
+    with pytest.raises(Diverged, match="step 1: train/loss is nan"):
+        trainer.run()
+    assert [type(e) for e in events] == [Stepped]
+    assert math.isnan(events[0].metrics["train/loss"])  # type: ignore[union-attr]
+
+
+def tokenizer_bos(trainer: Trainer) -> int:
+    return trainer.corpus.tokenizer.bos
+
+
+def test_an_interrupt_keeps_the_state() -> None:
+    trainer = small(checkpoint_every=100)
+    trainer.callbacks.append(lambda event: trainer.interrupt() if trainer.step == 2 else None)
+    events = told(trainer)
+    assert [type(e) for e in events] == [Stepped, Stepped, Checkpointed]
+
+
+def test_the_golden_files_are_read() -> None:
+    assert {file.stem for file in FILES} >= {"default", "n_layer-2"}
