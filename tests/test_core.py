@@ -28,8 +28,16 @@ from tests.golden.check import FILES, HERE, trainer_of
 
 NAMES = read_documents((HERE / "names_tiny.txt").read_text(encoding="utf-8"))
 GOLDEN = {
-    **{"seed": 1, "n_embd": 8, "n_head": 2, "n_layer": 1, "block_size": 8, "lr": 0.01},
-    **{"temperature": 1.0, "samples": [""] * 3, "num_steps": 6, "steps_run": None},
+    "seed": 1,
+    "n_embd": 8,
+    "n_head": 2,
+    "n_layer": 1,
+    "block_size": 8,
+    "lr": 0.01,
+    "temperature": 1.0,
+    "samples": [""] * 3,
+    "num_steps": 6,
+    "steps_run": None,
 }
 
 

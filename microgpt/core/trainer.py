@@ -167,7 +167,10 @@ class Trainer:
         """Tell the state."""
         self._kept = self.step
         shapes, weights = self.model.shapes(), self.engine.flat(self.weights)
-        slots, streams = self.optimizer.state, self.streams.state()
+        slots = {
+            slot: {n: list(w) for n, w in s.items()} for slot, s in self.optimizer.state.items()
+        }
+        streams = self.streams.state()
         self._tell(Checkpointed(self.step, shapes, weights, slots, streams, self._seconds()))
 
     def _samples(self) -> list[str]:
