@@ -160,10 +160,11 @@ class Projection:
         """The last step that the store has: it would keep a second value beside the first."""
         names = self.client.get_run(self.run_id).data.metrics
         histories = [self.client.get_metric_history(self.run_id, name) for name in names]
-        return max([int(metric.step) for history in histories for metric in history], default=0)
+        steps = [int(metric.step) for history in histories for metric in history]
+        return max(steps, default=0)
 
     def _ended(self) -> int:
-        return round(self.folder.info["ended"] * 1000)
+        return int(self.folder.info["ended"] * 1000)
 
 
 class MLflow:

@@ -45,7 +45,8 @@ DOCUMENTS = ["ada", "alan", "grace", "guido"] * 3
 class RoPE(Position):
     """Queries and keys turned by their positions (Su et al. 2021, arXiv 2104.09864)."""
 
-    def rotate(self, ops: Engine, x: Matrix, context: Context, dims: Dims) -> Matrix:
+    def rotate(self, ops: Engine, x: Matrix, context: Context) -> Matrix:
+        dims = context.dims
         half, heads = dims.head_dim // 2, ops.shape(x)[1] // dims.head_dim
         angles = [[t / 10000 ** (i / half) for i in range(half)] for t in context.positions]
         cos = ops.constant([[math.cos(a) for a in row] for row in angles])

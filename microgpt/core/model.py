@@ -56,15 +56,14 @@ class GPT(base.Dims):
         document, `spans` is that whole document, and its earlier rows come from the caches.
         """
         positions = [t for start, stop in spans for t in range(stop - start)][-len(tokens) :]
-        context = Context(positions, spans)
+        context = Context(self, positions, spans)
         x = ops.rows(w["wte"], tokens)  # [T][n_embd], and so up to the head
         x = self.position.embed(ops, w, x, context)
         x = self.norm(ops, w, x, "norm_embd")
         for i, cache in enumerate(caches or [None] * self.n_layer):
             block = {n.removeprefix(f"layer{i}."): w[n] for n in w if n.startswith(f"layer{i}.")}
             normed = self.norm(ops, block, x, "norm_attn")
-            mixed = self.attention(ops, block, normed, context, self, self.position, cache)
-            x = ops.add(mixed, x)
+            x = ops.add(self.attention(ops, block, normed, context, self.position, cache), x)
             normed = self.norm(ops, block, x, "norm_mlp")
             x = ops.add(self.mlp(ops, block, normed, self.activation), x)
         return self.head(ops, w, x)

@@ -36,9 +36,9 @@ class Sampler:
         """`num_samples` documents that begin with `prompt`. Raises UnknownCharacter, BadValue."""
         if len(prompt) >= model.block_size:
             raise BadValue("prompt", prompt, f"must be shorter than block_size={model.block_size}")
-        start, frozen = [chars.bos, *chars.encode(prompt)], ops.frozen(w)
+        frozen = ops.frozen(w)
         for _ in range(self.num_samples):
-            ids, caches = list(start), model.caches()
+            ids, caches = [chars.bos, *chars.encode(prompt)], model.caches()
             for t in range(model.block_size):
                 logits = model(ops, frozen, ids[t : t + 1], [(0, t + 1)], caches)
                 if t + 1 == len(ids):  # the prompt is over

@@ -15,6 +15,7 @@ from microgpt.core.optim.base import Optimizer
 
 Matrix: TypeAlias = Any  # the engine's own handle
 Rows: TypeAlias = list[list[float]]
+Bias: TypeAlias = Sequence[Sequence[float]] | None
 Spans: TypeAlias = Sequence[tuple[int, int]]
 
 
@@ -136,14 +137,7 @@ class Engine(Protocol):
         return self.mul(self.log(self.pick(self.softmax(logits), targets)), -1)
 
     def attention(
-        self,
-        q: Matrix,
-        k: Matrix,
-        v: Matrix,
-        *,
-        n_head: int,
-        spans: Spans,
-        bias: Sequence[Sequence[float]] | None = None,
+        self, q: Matrix, k: Matrix, v: Matrix, *, n_head: int, spans: Spans, bias: Bias = None
     ) -> Matrix:
         """Causal softmax(q k^T / sqrt(head_dim) + bias) v for each head (arXiv 1706.03762, eq. 1).
 

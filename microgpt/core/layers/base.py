@@ -43,6 +43,7 @@ class Dims:
 class Context:
     """The rows of one pass: where each stands, and which belong together."""
 
+    dims: Dims
     positions: Sequence[int]  # [T] place of each row in its document, from 0
     spans: Spans  # documents, as ranges of the rows of keys
 
@@ -98,7 +99,7 @@ class Position(Layer):
         """Token embeddings `[T][n_embd]` with their positions, where these are added."""
         return x
 
-    def rotate(self, ops: Engine, x: Matrix, context: Context, dims: Dims) -> Matrix:
+    def rotate(self, ops: Engine, x: Matrix, context: Context) -> Matrix:
         """Queries or keys `[T][heads * head_dim]`, turned by their positions where these rotate."""
         return x
 
@@ -116,11 +117,10 @@ class Attention(Layer):
         w: Weights,
         x: Matrix,
         context: Context,
-        dims: Dims,
-        position: Position,
+        at: Position,
         cache: Cache | None,
     ) -> Matrix:
-        """`[T][n_embd] -> [T][n_embd]`; with a cache, earlier rows are read from it."""
+        """`[T][n_embd] -> [T][n_embd]`; `at` knows positions, earlier rows come from the cache."""
         raise NotImplementedError
 
 

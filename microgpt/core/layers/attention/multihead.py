@@ -17,16 +17,14 @@ class MultiHead(Attention):
         w: Weights,
         x: Matrix,
         context: Context,
-        dims: Dims,
-        position: Position,
+        at: Position,
         cache: Cache | None,
     ) -> Matrix:
-        q = position.rotate(ops, ops.linear(x, w["attn_wq"]), context, dims)
-        k = position.rotate(ops, ops.linear(x, w["attn_wk"]), context, dims)
+        q = at.rotate(ops, ops.linear(x, w["attn_wq"]), context)
+        k = at.rotate(ops, ops.linear(x, w["attn_wk"]), context)
         v = ops.linear(x, w["attn_wv"])
         if cache is not None:
             k, v = cache.append(ops, k, v)
-        mixed = ops.attention(
-            q, k, v, n_head=dims.n_head, spans=context.spans, bias=position.bias(dims)
-        )
+        n_head, bias = context.dims.n_head, at.bias(context.dims)
+        mixed = ops.attention(q, k, v, n_head=n_head, spans=context.spans, bias=bias)
         return ops.linear(mixed, w["attn_wo"])
