@@ -82,7 +82,7 @@ class Trainer:
         self._begun = self._recorded = perf_counter()
         self._tokens = 0  # since the last record
         while self.step < self.last_step and not self.interrupted:
-            self._tell(self._train_step())
+            self._tell(self.train_step())
             if _due(self.step, self.checkpoint_every):
                 self._keep()
         if self.checkpoint_every and self._kept < self.step:
@@ -90,7 +90,7 @@ class Trainer:
         if not self.interrupted:
             self._tell(Sampled(self._samples()))
 
-    def _train_step(self) -> Stepped:
+    def train_step(self) -> Stepped:
         """One step, and its figures where they are due."""
         lr = self.schedule(self.optimizer.lr, self.step, self.num_steps)
         batch = self.corpus.batch(self.step, self.batch_size, self.model.block_size)

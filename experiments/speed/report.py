@@ -1,0 +1,155 @@
+"""From the bench's results to README.md and speed.png. Every number there is written here."""
+
+import math
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RIVALS = ["original", "scalar", "vector", "numpy float64", "numpy float32", "torch float32"]
+RATIOS = [  # slower over quicker, at n_embd, batch: what it should be at least, and at best
+    ("scalar", "vector", (16, 1), "18", "30"),
+    ("original", "vector", (16, 1), "32", "50"),
+    ("torch float32", "numpy float64", (16, 1), "3", "4"),
+    ("torch float32", "numpy float64", (16, 32), "1.3", "1.5"),
+    ("torch float32", "numpy float64", (64, 1), "1.5", "2"),
+    ("torch float32", "numpy float32", (64, 32), "0.7", "1.0"),
+]
+
+HEAD = """# How fast it is
+
+Written by `python experiments/speed/run.py` ({machine}; {minutes:.0f} minutes). Milliseconds of CPU for a whole
+step of training, medians over turns in one process, one thread each, with the middle half of the turns
+behind them. Documents are the default names; at block 64 three to seven of them make a line.
+
+"""
+
+
+def line(times: dict[str, list[float]]) -> str:
+    """One size on one line."""
+    return "  ".join(f"{name} {median(t) * 1000:.3f} ms" for name, t in times.items())
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """README.md and speed.png in `folder`."""
+    parts = [HEAD.format(**results), steps_table(results["steps"]), "\n## Ratios\n\n"]
+    parts += [ratios_table(results["steps"]), "\n## Sampling\n\n", sampling_table(results["sampling"])]
+    parts += ["\n## Commands\n\n", commands_table(results["commands"]), "\n## Growth\n\n"]
+    parts += [growth_table(results["steps"]), "\n![Time a step](speed.png)\n"]
+    (folder / "README.md").write_text("".join(parts))
+    figure(results["steps"], folder / "speed.png")
+
+
+def steps_table(steps: list[dict[str, Any]]) -> str:
+    """Sizes down, rivals across."""
+    rows = [["n_embd", "batch", "n_layer", "block", *RIVALS]]
+    for entry in steps:
+        size, times = entry["size"], entry["seconds"]
+        sizes = [str(size[key]) for key in ("n_embd", "batch_size", "n_layer", "block_size")]
+        rows.append([*sizes, *(spread(times[name]) if name in times else "" for name in RIVALS)])
+    return table(rows)
+
+
+def spread(seconds: list[float]) -> str:
+    """Median and the middle half, in milliseconds."""
+    ordered = sorted(seconds)
+    low, high = ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4]
+    return f"{digits(median(ordered))} ({digits(low)}-{digits(high)})"
+
+
+def digits(seconds: float) -> str:
+    return f"{seconds * 1000:.3g}"
+
+
+def ratios_table(steps: list[dict[str, Any]]) -> str:
+    """What was to be reached, and what was measured."""
+    rows = [["", "n_embd", "batch", "measured", "at least", "stretch"]]
+    for slow, quick, (n_embd, batch), least, stretch in RATIOS:
+        times = next(
+            entry["seconds"]
+            for entry in steps
+            if (entry["size"]["n_embd"], entry["size"]["batch_size"]) == (n_embd, batch)
+            and (entry["size"]["n_layer"], entry["size"]["block_size"]) == (1, 16)
+        )
+        if slow in times and quick in times:
+            value = f"{median(a / b for a, b in zip(times[slow], times[quick])):.2f}"
+            rows.append([f"{slow} / {quick}", str(n_embd), str(batch), value, least, stretch])
+    return table(rows)
+
+
+def sampling_table(results: dict[str, dict[str, float]]) -> str:
+    """Tokens a second from the default model."""
+    rows = [["engine", "tokens / s", "a token over a position of a training forward"]]
+    for engine, figures in results.items():
+        rate, ratio = figures["tokens_per_second"], figures["over_forward"]
+        rows.append([engine, f"{rate:,.0f}", f"{ratio:.2f}"])
+    return table(rows)
+
+
+def commands_table(results: dict[str, dict[str, float]]) -> str:
+    """Wall time and memory of whole commands, and what tracking adds."""
+    rows = [["command", "seconds", "peak memory, MB"]]
+    rows += [[n, f"{r['seconds']:.2f}", f"{r['megabytes']:.0f}"] for n, r in results.items()]
+    seconds = {name: figures["seconds"] for name, figures in results.items()}
+    untracked = seconds["default run, untracked"] - seconds["one step, untracked"]
+    tracked = seconds["default run, tracked"] - seconds["one step, tracked"]
+    ratio = f"Beyond fixed start-up a tracked default run takes {tracked / untracked:.2f} of an untracked one.\n"
+    return table(rows) + "\n" + ratio
+
+
+def growth_table(steps: list[dict[str, Any]]) -> str:
+    """Exponents of a least-squares line through the logarithms, over n_embd and over the batch."""
+    rows = [["exponent of a step's time in", *RIVALS[1:]]]
+    for key, other in (("n_embd", "batch_size"), ("batch_size", "n_embd")):
+        row = [f"{key} ({other} at its smallest)"]
+        least = min(entry["size"][other] for entry in steps)
+        for name in RIVALS[1:]:
+            points = [
+                (math.log(entry["size"][key]), math.log(median(entry["seconds"][name])))
+                for entry in steps
+                if entry["size"][other] == least
+                and (entry["size"]["n_layer"], entry["size"]["block_size"]) == (1, 16)
+                and name in entry["seconds"]
+            ]
+            row.append(f"{slope(points):.2f}" if len(points) > 1 else "")
+        rows.append(row)
+    return table(rows)
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """Of the least-squares line."""
+    x_mean = sum(x for x, _ in points) / len(points)
+    y_mean = sum(y for _, y in points) / len(points)
+    covariance = sum((x - x_mean) * (y - y_mean) for x, y in points)
+    return covariance / sum((x - x_mean) ** 2 for x, _ in points)
+
+
+def table(rows: list[list[str]]) -> str:
+    """Markdown."""
+    head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body]) + "\n"
+
+
+def figure(steps: list[dict[str, Any]], path: Path) -> None:
+    """Milliseconds a step against n_embd, a panel for each batch size."""
+    import matplotlib.pyplot as plt
+
+    colours = dict(zip(RIVALS, ["#000000", "#999999", "#d55e00", "#0072b2", "#56b4e9", "#009e73"]))
+    panels, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
+    for axis, batch in zip(axes, (1, 8, 32)):
+        for name in RIVALS:
+            points = [
+                (entry["size"]["n_embd"], median(entry["seconds"][name]) * 1000)
+                for entry in steps
+                if (entry["size"]["batch_size"], entry["size"]["n_layer"]) == (batch, 1)
+                and entry["size"]["block_size"] == 16
+                and name in entry["seconds"]
+            ]
+            if points:
+                axis.plot(*zip(*points), marker="o", color=colours[name], label=name)
+        axis.set(xscale="log", yscale="log", xlabel="n_embd", title=f"batch {batch}")
+        axis.set_xticks([16, 32, 64, 128], ["16", "32", "64", "128"])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("milliseconds a step")
+    axes[0].legend(fontsize=8)
+    panels.savefig(path, dpi=130)

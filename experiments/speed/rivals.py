@@ -1,0 +1,90 @@
+"""What is timed: a step of training, of each engine and of its rivals, from the same documents."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+
+import original
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+import microgpt
+from microgpt.app import config_path
+from microgpt.build import build
+from microgpt.core.data import read_documents
+from microgpt.core.trainer import Trainer
+
+NAMES = Path(microgpt.__file__).parent / "datasets" / "names.txt"
+NUM_STEPS = 1_000_000  # the schedule's length: no rival comes to its end
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model and a batch."""
+
+    n_embd: int = 16
+    batch_size: int = 1
+    n_layer: int = 1
+    block_size: int = 16
+
+    def __str__(self) -> str:
+        return f"n_embd {self.n_embd}, batch {self.batch_size}, n_layer {self.n_layer}, block {self.block_size}"
+
+
+def documents(size: Size) -> list[str]:
+    """The names, shuffled; for longer blocks several of them on a line."""
+    names = read_documents(NAMES.read_text())
+    Random(0).shuffle(names)
+    joined = max(1, size.block_size // 16) * 2 - 1
+    return [" ".join(names[i : i + joined]) for i in range(0, len(names) - joined, joined)]
+
+
+def trainer(engine: str, size: Size, folder: Path) -> Trainer:
+    """A trainer of ours, ready for its first step, with nothing to record."""
+    file = folder / f"block-{size.block_size}.txt"
+    if not file.exists():
+        file.write_text("".join(f"{document}\n" for document in documents(size)))
+    name, _, dtype = engine.partition(" ")
+    overrides = [f"engine={name}", "data=lines", f"data.path={file}", "data.val_fraction=0"]
+    overrides += [f"model.{key}={getattr(size, key)}" for key in ("n_embd", "n_layer", "block_size")]
+    overrides += [f"trainer.batch_size={size.batch_size}", f"trainer.num_steps={NUM_STEPS}"]
+    overrides += ["trainer.log_every=0", "trainer.eval_every=0", "tracking=none"]
+    overrides += [f"engine.dtype={dtype}"] if dtype else []
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_path()), version_base="1.3"):
+        return build(compose("train", overrides)).trainer
+
+
+def torch_step(size: Size) -> Callable[[], float]:
+    """PyTorch, eager, one thread, fused Adam."""
+    import torch
+    import torch_gpt
+
+    torch.set_num_threads(1)
+    torch.manual_seed(42)
+    data = torch_gpt.Documents(documents(size), size.block_size)
+    sizes = {"block_size": size.block_size, "n_layer": size.n_layer, "n_embd": size.n_embd}
+    model = torch_gpt.TorchGPT(vocab_size=data.vocab_size, n_head=4, std=0.08, **sizes)
+    adam = {"lr": 0.01, "beta1": 0.85, "beta2": 0.99, "eps": 1e-8}
+    return torch_gpt.TorchTrainer(
+        model, data, batch_size=size.batch_size, num_steps=NUM_STEPS, **adam
+    ).step
+
+
+def rivals(size: Size, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Every rival that can run this size in a time worth waiting for."""
+    work = size.n_embd * size.n_embd * size.batch_size * size.n_layer * size.block_size / 16
+    if work == 256:
+        sizes = {"n_embd": size.n_embd, "n_layer": size.n_layer, "block_size": size.block_size}
+        yield (
+            "original",
+            original.original_step(documents(size), n_head=4, num_steps=NUM_STEPS, **sizes),
+        )
+    engines = ["scalar"] if work <= 16 * 256 else []
+    engines += ["vector", "numpy float64", "numpy float32"]
+    for engine in engines:
+        yield engine, trainer(engine, size, folder).train_step
+    if find_spec("torch"):
+        yield "torch float32", torch_step(size)

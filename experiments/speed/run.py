@@ -1,0 +1,153 @@
+"""Time the engines and their rivals, and write README.md, results.json and speed.png.
+
+    pip install -e '.[bench]' && python experiments/speed/run.py
+
+Rivals take turns in one process, one thread each; a figure is the median of the CPU time of a step,
+and a ratio the median of the ratios of turns that stood beside each other.
+"""
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"  # before NumPy is imported
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+
+import report
+from rivals import Size, rivals, trainer
+
+HERE = Path(__file__).parent
+SIZES = [
+    *(Size(n_embd=n, batch_size=b) for n in (16, 32, 64, 128) for b in (1, 8, 32)),
+    Size(n_layer=4),
+    Size(block_size=64),
+    Size(n_embd=64, n_layer=4),
+    Size(n_embd=64, block_size=64),
+]
+SLICE = 0.2  # seconds that a rival runs before it is the next one's turn
+
+
+def steps_in(step: Callable[[], object], seconds: float) -> int:
+    """How many steps fill so many seconds, after a warm-up."""
+    step()
+    begun = process_time()
+    step()
+    step()
+    once = (process_time() - begun) / 2
+    return max(1, round(seconds / max(once, 1e-6)))
+
+
+def compare(size: Size, turns: int, folder: Path) -> dict[str, list[float]]:
+    """Seconds of CPU a step: rival -> one figure for each turn."""
+    steps = dict(rivals(size, folder))
+    counts = {name: steps_in(step, SLICE) for name, step in steps.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(turns):
+        for name, step in steps.items():
+            begun = process_time()
+            for _ in range(counts[name]):
+                step()
+            times[name].append((process_time() - begun) / counts[name])
+    return times
+
+
+def sampling(engine: str, folder: Path) -> dict[str, float]:
+    """Tokens a second, and a sampled token's cost over that of a position in a training forward."""
+    run = trainer(engine, Size(), folder)
+    tokenizer, model, ops = run.corpus.tokenizer, run.model, run.engine
+    sampled: list[float] = []
+    forward: list[float] = []
+    run.sampler.num_samples = 50
+    for _ in range(7):
+        begun = process_time()
+        args = (model, ops, run.weights, tokenizer, run.streams("sampling"))
+        tokens = sum(min(len(text) + 1, 16) for text in run.sampler.samples(*args))
+        sampled.append((process_time() - begun) / tokens)
+        batches = [run.corpus.batch(i, 1, 16) for i in range(50)]
+        begun = process_time()
+        for batch in batches:
+            logits = model(ops, run.weights, batch.tokens, batch.spans)
+            ops.cross_entropy(logits, batch.targets)
+        forward.append((process_time() - begun) / sum(len(b.tokens) for b in batches))
+    ratio = median(a / b for a, b in zip(sampled, forward))
+    return {"tokens_per_second": 1 / median(sampled), "over_forward": ratio}
+
+
+def command(words: list[str], folder: Path) -> dict[str, float]:
+    """Wall seconds and peak memory in MB of a `microgpt` command."""
+    program = (
+        "import resource, subprocess, sys, time; begun = time.perf_counter();"
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+        "print(time.perf_counter() - begun,"
+        " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    )
+    microgpt = str(Path(sys.executable).with_name("microgpt"))
+    words = [sys.executable, "-c", program, microgpt, *words]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder)
+    seconds, memory = map(float, done.stdout.split()[-2:])
+    return {"seconds": seconds, "megabytes": memory}
+
+
+def commands(turns: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Start-up, and what tracking costs a run; medians of interleaved turns."""
+    one = ["train", "trainer.num_steps=1", "trainer.eval_documents=0", "sampling.num_samples=0"]
+    few = ["trainer.num_steps=200", "trainer.eval_documents=0"]
+    kinds = {
+        "microgpt train --help": ["train", "--help"],
+        "one step, untracked": [*one, "tracking=none"],
+        "one step, tracked": one,
+        "default run, untracked": ["train", "tracking=none"],
+        "default run, tracked": ["train"],
+        **{
+            f"200 steps, untracked, engine={name}": ["train", "tracking=none", f"engine={name}", *few]
+            for name in ("vector", "numpy")
+        },
+    }
+    command(one, folder)  # makes the store
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
+    for _ in range(turns):
+        for name, words in kinds.items():
+            results[name].append(command(words, folder))
+    return {
+        name: {key: median(r[key] for r in rows) for key in rows[0]} for name, rows in results.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--turns", type=int, default=9, help="turns of each rival at each size")
+    parser.add_argument("--quick", action="store_true", help="the default size alone, write nothing")
+    options = parser.parse_args()
+    begun = perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        steps = []
+        for size in SIZES[:1] if options.quick else SIZES:
+            times = compare(size, options.turns, folder)
+            steps.append({"size": vars(size), "seconds": times})
+            print(f"{size}: {report.line(times)}", flush=True)
+        if options.quick:
+            return
+        engines = ("scalar", "vector", "numpy float64")
+        results = {
+            "machine": f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}",
+            "steps": steps,
+            "sampling": {engine: sampling(engine, folder) for engine in engines},
+            "commands": commands(max(3, options.turns // 2), folder),
+        }
+    results["minutes"] = (perf_counter() - begun) / 60
+    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    report.write(results, HERE)
+
+
+if __name__ == "__main__":
+    main()
