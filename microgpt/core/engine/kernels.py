@@ -7,7 +7,7 @@ half the time of `sum(map(mul, a, b))`. Reading several rows at a time into more
 row against a block, was measured too and gains nothing: the two float operations a term are all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TypeAlias
 
@@ -60,7 +60,7 @@ def dots(a: Rows, b: Rows) -> list[float]:
     return [x + y for x, y in zip(left, right)]
 
 
-def total(row: list[float]) -> float:
+def total(row: Sequence[float]) -> float:
     """The sum from left to right."""
     result = 0.0
     for x in row:

@@ -7,7 +7,7 @@ its time in are fused, forward and backward; their derived forms in `base` say w
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
-from math import inf, sqrt
+from math import sqrt
 
 from microgpt.core import exact
 from microgpt.core.engine.base import Engine, Matrix, Rows, Spans
@@ -43,7 +43,7 @@ class Node:
     ) -> None:
         self.rows = rows
         self.grad: Rows | None = None
-        self.traced = traced or any([node.traced for node in inputs])
+        self.traced = traced or any(node.traced for node in inputs)
         if self.traced:  # of a constant, and all that comes of constants, no tape is kept
             self.number, self.inputs, self.back = next(_numbers), inputs, back
 
@@ -181,11 +181,9 @@ class VectorEngine(Engine):
     def log(self, x: Matrix) -> Matrix:
         rows = x.rows
         return Node(
-            [[_log(a) for a in row] for row in rows],
+            [[exact.log(a) for a in row] for row in rows],
             (x,),
-            lambda grad: (
-                [[g / a if a else inf for g, a in zip(p, q)] for p, q in zip(grad, rows)],
-            ),
+            lambda grad: ([[g / a for g, a in zip(p, q)] for p, q in zip(grad, rows)],),
         )
 
     def tanh(self, x: Matrix) -> Matrix:
@@ -232,7 +230,7 @@ class VectorEngine(Engine):
                 out.append(scores)
             return (out,)
 
-        return Node([[-_log(row[i])] for row, i in zip(probs, targets)], (logits,), back)
+        return Node([[-exact.log(row[i])] for row, i in zip(probs, targets)], (logits,), back)
 
     def attention(
         self,
@@ -339,14 +337,8 @@ def _like(a: Node, b: Node) -> Rows:
 def _folded(grad: Rows, b: Node) -> Rows:
     """A gradient summed to the shape of b, which was repeated."""
     if len(b.rows) < len(grad):
-        grad = [[total(column)] for column in zip(*grad)]
-        grad = transposed(grad)
+        grad = [[total(column) for column in zip(*grad)]]
     return grad if len(b.rows[0]) == len(grad[0]) else [[total(row)] for row in grad]
-
-
-def _log(x: float) -> float:
-    """As in the scalar engine, -inf where a probability underflowed."""
-    return exact.log(x) if x else -inf
 
 
 def _power(x: float, power: float) -> float:

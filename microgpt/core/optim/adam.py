@@ -24,11 +24,14 @@ class Adam(Optimizer):
         self.eps = positive("eps", eps)
 
     def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        b1, b2, eps = self.beta1, self.beta2, self.eps
+        b1, b2 = self.beta1, self.beta2
         c1, c2 = 1 - b1, 1 - b2
-        rate = lr / (1 - exact.power(b1, self.steps))
         root = sqrt(1 - exact.power(b2, self.steps))  # sqrt(v^) = sqrt(v) / root
-        m = [b1 * a + c1 * g for a, g in zip(self.state["m"][name], grads)]
-        v = [b2 * a + c2 * (g * g) for a, g in zip(self.state["v"][name], grads)]
-        self.state["m"][name], self.state["v"][name] = m, v
-        return [p - rate * a / (sqrt(b) / root + eps) for p, a, b in zip(values, m, v)]
+        rate, eps = lr * root / (1 - exact.power(b1, self.steps)), self.eps * root
+        m, v = self.state["m"][name], self.state["v"][name]
+        # In place, number by number: what is freed is at once used again, while it is in the cache.
+        for i, (p, g, a, b) in enumerate(zip(values, grads, m, v)):
+            m[i] = a = b1 * a + c1 * g
+            v[i] = b = b2 * b + c2 * (g * g)
+            values[i] = p - rate * a / (sqrt(b) + eps)
+        return values

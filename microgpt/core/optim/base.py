@@ -44,5 +44,5 @@ class Optimizer:
         }
 
     def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        """New numbers for one weight; may replace its slots."""
+        """New numbers for one weight; `values` and the slots may be changed in place."""
         raise NotImplementedError
