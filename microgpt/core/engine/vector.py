@@ -8,19 +8,29 @@ its time in are fused, forward and backward; their derived forms in `base` say w
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
 from math import sqrt
+from typing import TypeAlias
 
 from microgpt.core import exact
 from microgpt.core.engine.base import Engine, Matrix, Rows, Spans
 from microgpt.core.engine.kernels import (
     dots,
+    for_heads,
+    is_thin,
     nt,
+    nt_where,
     plus,
+    power_of,
     scaled,
+    softmax,
+    softmax_back,
+    thin,
     times,
     total,
     transposed,
 )
-from microgpt.core.optim.adam import power as product
+
+Back: TypeAlias = Callable[[Rows], Iterable[Rows]]
+Weights: TypeAlias = Sequence[Sequence[Sequence[float]]]  # of attention, for each row of queries
 
 _numbers = count()
 
@@ -29,22 +39,25 @@ class Node:
     """A matrix, the nodes that it was computed from, and how its gradient becomes theirs.
 
     Rows are never changed once they stand in a node: so nodes, gradients and caches may share them.
-    `back` takes the gradient as an argument and not from the node, or each node would be a cycle.
+    `back` is given the gradient and not the node, which would be a reference cycle. A node is
+    `gated` if no gradient goes through its zeros. Nothing is kept of a constant's origin.
     """
 
-    __slots__ = ("back", "grad", "inputs", "number", "rows", "traced")
+    __slots__ = ("back", "gated", "grad", "inputs", "number", "rows", "traced")
 
     def __init__(
         self,
         rows: Rows,
         inputs: tuple["Node", ...] = (),
-        back: Callable[[Rows], Iterable[Rows]] | None = None,
-        traced: bool = False,
+        back: Back | None = None,
+        *,
+        gated: bool = False,
+        leaf: bool = False,
     ) -> None:
-        self.rows = rows
+        self.rows, self.gated = rows, gated
         self.grad: Rows | None = None
-        self.traced = traced or any(node.traced for node in inputs)
-        if self.traced:  # of a constant, and all that comes of constants, no tape is kept
+        self.traced: bool = leaf or any(node.traced for node in inputs)
+        if self.traced:
             self.number, self.inputs, self.back = next(_numbers), inputs, back
 
 
@@ -52,7 +65,7 @@ class VectorEngine(Engine):
     """A matrix is a node; weights are the leaves of the tape."""
 
     def parameter(self, rows: Rows) -> Matrix:
-        return Node([list(row) for row in rows], traced=True)
+        return Node([list(row) for row in rows], leaf=True)
 
     def constant(self, rows: Rows) -> Matrix:
         return Node([list(row) for row in rows])
@@ -82,7 +95,7 @@ class VectorEngine(Engine):
     def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
         flat = {}
         for name, w in weights.items():
-            flat[name] = [0.0] * (len(w.rows) * len(w.rows[0])) if w.grad is None else _flat(w.grad)
+            flat[name] = _flat(scaled(w.rows, 0.0) if w.grad is None else w.grad)
             w.grad = None
         return flat
 
@@ -93,6 +106,8 @@ class VectorEngine(Engine):
         for name, w in weights.items():
             numbers, n = flat[name], len(w.rows[0])
             w.rows = [numbers[i : i + n] for i in range(0, len(numbers), n)]
+
+    # Rows and columns
 
     def rows(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         rows = x.rows
@@ -114,26 +129,24 @@ class VectorEngine(Engine):
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
         left, right = [0.0] * start, [0.0] * (len(x.rows[0]) - stop)
-        return Node(
-            [row[start:stop] for row in x.rows],
-            (x,),
-            lambda grad: ([left + g + right for g in grad],),
-        )
+        out = [row[start:stop] for row in x.rows]
+        return Node(out, (x,), lambda grad: ([left + g + right for g in grad],))
 
     def concat(self, xs: Sequence[Matrix]) -> Matrix:
-        stacked = self.stack([self.transpose(x) for x in xs])
-        return self.transpose(stacked)
+        return self.transpose(self.stack([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
         return Node(transposed(x.rows), (x,), lambda grad: (transposed(grad),))
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
-        n = len(x.rows[0])
-        return Node(
-            [[row[i]] for row, i in zip(x.rows, ids)],
-            (x,),
-            lambda grad: ([[0.0] * i + g + [0.0] * (n - i - 1) for i, g in zip(ids, grad)],),
-        )
+        zeros = [0.0] * len(x.rows[0])
+
+        def back(grad: Rows) -> Iterable[Rows]:
+            return ([zeros[:i] + g + zeros[i + 1 :] for i, g in zip(ids, grad)],)
+
+        return Node([[row[i]] for row, i in zip(x.rows, ids)], (x,), back)
+
+    # Arithmetic
 
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
@@ -144,24 +157,31 @@ class VectorEngine(Engine):
         if not isinstance(b, Node):
             return Node(scaled(a.rows, b), (a,), lambda grad: (scaled(grad, b),))
         rows, others = a.rows, _like(a, b)
-        return Node(
-            times(rows, others),
-            (a, b),
-            lambda grad: (times(grad, others), _folded(times(grad, rows), b)),
-        )
+
+        def back(grad: Rows) -> Iterable[Rows]:
+            return times(grad, others), _folded(times(grad, rows), b)
+
+        return Node(times(rows, others), (a, b), back)
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
-        rows, weight = x.rows, w.rows
-        return Node(
-            nt(rows, weight),
-            (x, w),
-            lambda grad: (nt(grad, transposed(weight)), nt(transposed(grad), transposed(rows))),
-        )
+        # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
+        # the products without them take a third off a whole step.
+        rows, weight, gated, few = x.rows, w.rows, x.gated, is_thin(x.rows)
+
+        def back(grad: Rows) -> Iterable[Rows]:
+            if is_thin(grad):
+                return thin(grad, weight), thin(transposed(grad), rows)
+            columns = transposed(weight)
+            dx = nt_where(rows, grad, columns) if few and gated else nt(grad, columns)
+            if few:
+                return dx, transposed(thin(transposed(rows), grad))
+            return dx, nt(transposed(grad), transposed(rows))
+
+        return Node(thin(rows, transposed(weight)) if few else nt(rows, weight), (x, w), back)
 
     def row_sum(self, x: Matrix) -> Matrix:
         n = len(x.rows[0])
-        rows = [[total(row)] for row in x.rows]
-        return Node(rows, (x,), lambda grad: ([g * n for g in grad],))
+        return Node([[total(row)] for row in x.rows], (x,), lambda grad: ([g * n for g in grad],))
 
     def row_max(self, x: Matrix) -> Matrix:
         return Node([[max(row)] for row in x.rows])
@@ -170,9 +190,9 @@ class VectorEngine(Engine):
         out = [[a if a > 0 else 0.0 for a in row] for row in x.rows]
 
         def back(grad: Rows) -> Iterable[Rows]:
-            return ([[g if a > 0 else 0.0 for g, a in zip(p, q)] for p, q in zip(grad, out)],)
+            return ([[g if a else 0.0 for g, a in zip(p, q)] for p, q in zip(grad, out)],)
 
-        return Node(out, (x,), back)
+        return Node(out, (x,), back, gated=True)
 
     def exp(self, x: Matrix) -> Matrix:
         out = [[exact.exp(a) for a in row] for row in x.rows]
@@ -180,35 +200,36 @@ class VectorEngine(Engine):
 
     def log(self, x: Matrix) -> Matrix:
         rows = x.rows
-        return Node(
-            [[exact.log(a) for a in row] for row in rows],
-            (x,),
-            lambda grad: ([[g / a for g, a in zip(p, q)] for p, q in zip(grad, rows)],),
-        )
+
+        def back(grad: Rows) -> Iterable[Rows]:
+            return ([[g / a for g, a in zip(p, q)] for p, q in zip(grad, rows)],)
+
+        return Node([[exact.log(a) for a in row] for row in rows], (x,), back)
 
     def tanh(self, x: Matrix) -> Matrix:
         out = [[exact.tanh(a) for a in row] for row in x.rows]
-        return Node(
-            out, (x,), lambda grad: (times(grad, [[1 - a * a for a in row] for row in out]),)
-        )
+
+        def back(grad: Rows) -> Iterable[Rows]:
+            return (times(grad, [[1 - a * a for a in row] for row in out]),)
+
+        return Node(out, (x,), back)
 
     def pow(self, x: Matrix, power: float) -> Matrix:
         rows = x.rows
 
         def back(grad: Rows) -> Iterable[Rows]:
-            return (times(grad, [[power * _power(a, power - 1) for a in row] for row in rows]),)
+            return (times(grad, [[power * power_of(a, power - 1) for a in row] for row in rows]),)
 
-        return Node([[_power(a, power) for a in row] for row in rows], (x,), back)
+        return Node([[power_of(a, power) for a in row] for row in rows], (x,), back)
 
     # Fused
 
     def softmax(self, x: Matrix) -> Matrix:
-        out = [_softmax(row) for row in x.rows]
-        return Node(out, (x,), lambda grad: (_softmax_back(out, grad),))
+        out = [softmax(row) for row in x.rows]
+        return Node(out, (x,), lambda grad: ([softmax_back(p, g) for p, g in zip(out, grad)],))
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
-        rows = x.rows
-        n = len(rows[0])
+        rows, n = x.rows, len(x.rows[0])
         scales = [1 / sqrt(square / n + eps) for square in dots(rows, rows)]
         out = [[a * scale for a in row] for row, scale in zip(rows, scales)]
 
@@ -220,17 +241,16 @@ class VectorEngine(Engine):
         return Node(out, (x,), back)
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
-        probs = [_softmax(row) for row in logits.rows]
+        probs = [softmax(row) for row in logits.rows]
 
         def back(grad: Rows) -> Iterable[Rows]:  # g (probs - 1 at the target)
-            out = []
-            for row, target, (g,) in zip(probs, targets, grad):
-                scores = [p * g for p in row]
-                scores[target] -= g
-                out.append(scores)
-            return (out,)
+            out = scaled(probs, 1.0)
+            for row, target in zip(out, targets):
+                row[target] -= 1.0
+            return ([[x * g for x in row] for row, (g,) in zip(out, grad)],)
 
-        return Node([[-exact.log(row[i])] for row, i in zip(probs, targets)], (logits,), back)
+        losses = [[-exact.log(row[target])] for row, target in zip(probs, targets)]
+        return Node(losses, (logits,), back)
 
     def attention(
         self,
@@ -242,84 +262,51 @@ class VectorEngine(Engine):
         spans: Spans,
         bias: Sequence[Sequence[float]] | None = None,
     ) -> Matrix:
-        cached = len(k.rows) - len(q.rows)
-        size = len(q.rows[0]) // n_head
+        n_key, width, kv_width = len(k.rows), len(q.rows[0]), len(k.rows[0])
+        cached, size = n_key - len(q.rows), width // n_head
         scale = 1 / sqrt(size)
-        share = n_head * size // len(k.rows[0])
-        heads = [
-            (slice(h * size, (h + 1) * size), slice(h // share * size, (h // share + 1) * size))
-            for h in range(n_head)
-        ]
-        out, kept = [], []
+        scores, mixed, spread = for_heads(n_head, size, width // kv_width)
+        out: Rows = []
+        kept = []
         for start, stop in spans:
             first = max(start, cached)
-            if first >= stop:
-                continue
-            # Columns outside: a head is then a slice of rows, and its rows are its transpose.
-            queries = transposed(scaled(q.rows[first - cached : stop - cached], scale))
-            keys, values = transposed(k.rows[start:stop]), transposed(v.rows[start:stop])
-            probs = []
-            mixed = []
-            for h, (own, shared) in enumerate(heads):
-                scores = nt(transposed(queries[own]), transposed(keys[shared]))
-                probs.append(_causal(scores, first - start, bias[h] if bias else None))
-                mixed += nt(values[shared], probs[h])
-            out += transposed(mixed)
-            kept.append((start, first - cached, queries, keys, values, probs))
+            if first < stop:
+                own, seen = slice(first - cached, stop - cached), slice(start, stop)
+                queries, keys, values = scaled(q.rows[own], scale), k.rows[seen], v.rows[seen]
+                probs = [_probs(row, bias) for row in scores(queries, keys, first - start)]
+                out += mixed(_by_key(probs), values)
+                kept.append((own, seen, queries, keys, values, probs))
 
         def back(grad: Rows) -> Iterable[Rows]:
-            dq = []
-            dk = [[0.0] * len(k.rows[0])] * len(k.rows)
-            dv = list(dk)
-            for start, first, queries, keys, values, probs in kept:
-                stop = first + len(queries[0])
-                d_out = transposed(grad[first:stop])
-                d_queries: Rows = []
-                d_keys: Rows = []
-                d_values: Rows = []
-                for (own, shared), p in zip(heads, probs):
-                    d_probs = nt(transposed(d_out[own]), transposed(values[shared]))
-                    d_scores = _softmax_back(p, d_probs)
-                    d_queries += nt(keys[shared], d_scores)
-                    _append(d_keys, nt(queries[own], transposed(d_scores)), shared.start)
-                    _append(d_values, nt(d_out[own], transposed(p)), shared.start)
-                dq += scaled(transposed(d_queries), scale)
-                dk[start : start + len(keys[0])] = transposed(d_keys)
-                dv[start : start + len(keys[0])] = transposed(d_values)
+            dq: Rows = []
+            dk, dv = [[0.0] * kv_width] * n_key, [[0.0] * kv_width] * n_key
+            for own, seen, queries, keys, values, probs in kept:
+                before, d_out = len(keys) - len(queries), grad[own]
+                pairs = zip(probs, scores(d_out, values, before))
+                d_scores = _by_key([list(map(softmax_back, p, zip(*g))) for p, g in pairs])
+                dq += scaled(mixed(d_scores, keys), scale)
+                dk[seen] = spread(d_scores, queries, before)
+                dv[seen] = spread(_by_key(probs), d_out, before)
             return dq, dk, dv
 
         return Node(out, (q, k, v), back)
 
 
-def _append(rows: Rows, more: Rows, at: int) -> None:
-    """Put `more` at row `at`, or add it to what stands there: heads may share keys and values."""
-    rows[at:] = plus(rows[at:], more) if len(rows) > at else more
+def _probs(
+    scores: Sequence[Sequence[float]], bias: Sequence[Sequence[float]] | None
+) -> list[list[float]]:
+    """One row's scores `[s][n_head]` as probabilities `[n_head][s]`."""
+    rows: Iterable[Sequence[float]] = zip(*scores)
+    if bias is not None:
+        rows = [
+            [x + b for x, b in zip(row, far[len(row) - 1 :: -1])] for row, far in zip(rows, bias)
+        ]
+    return [softmax(row) for row in rows]
 
 
-def _causal(scores: Rows, before: int, bias: Sequence[float] | None) -> Rows:
-    """Row t of the scores `[T][S]` as probabilities of its first `before + t + 1` keys, then 0."""
-    n = len(scores[0])
-    out = []
-    for seen, row in enumerate(scores, before + 1):
-        row = row[:seen]
-        if bias is not None:
-            row = [x + b for x, b in zip(row, reversed(bias[:seen]))]
-        out.append(_softmax(row) + [0.0] * (n - seen))
-    return out
-
-
-def _softmax(row: list[float]) -> list[float]:
-    """exp(x) / sum(exp(x)), with the maximum taken off first."""
-    top, exp = max(row), exact.exp
-    exps = [exp(x - top) for x in row]
-    scale = 1 / total(exps)
-    return [x * scale for x in exps]
-
-
-def _softmax_back(probs: Rows, grad: Rows) -> Rows:
-    """p (g - sum(p g)) a row."""
-    parts = zip(probs, grad, dots(probs, grad))
-    return [[p * (g - mean) for p, g in zip(ps, gs)] for ps, gs, mean in parts]
+def _by_key(weights: Weights) -> Weights:
+    """`[t][n_head][s] -> [t][s][n_head]`, as the kernels read them."""
+    return [list(zip(*row)) for row in weights]
 
 
 def _flat(rows: Rows) -> list[float]:
@@ -339,13 +326,3 @@ def _folded(grad: Rows, b: Node) -> Rows:
     if len(b.rows) < len(grad):
         grad = [[total(column) for column in zip(*grad)]]
     return grad if len(b.rows[0]) == len(grad[0]) else [[total(row)] for row in grad]
-
-
-def _power(x: float, power: float) -> float:
-    """x to a constant power, from exact operations where it is a multiple of a half."""
-    if power < 0:
-        return 1 / _power(x, -power)
-    if (2 * power).is_integer():
-        whole = product(x, int(power))
-        return whole if float(power).is_integer() else sqrt(x) * whole
-    return exact.exp(power * exact.log(x))
