@@ -30,8 +30,8 @@ class Adam(Optimizer):
         rate, eps = lr * root / (1 - exact.power(b1, self.steps)), self.eps * root
         m, v = self.state["m"][name], self.state["v"][name]
         # In place, number by number: what is freed is at once used again, while it is in the cache.
-        for i, (p, g, a, b) in enumerate(zip(values, grads, m, v)):
-            m[i] = a = b1 * a + c1 * g
-            v[i] = b = b2 * b + c2 * (g * g)
-            values[i] = p - rate * a / (sqrt(b) + eps)
+        for i, g in enumerate(grads):
+            m[i] = a = b1 * m[i] + c1 * g
+            v[i] = b = b2 * v[i] + c2 * (g * g)
+            values[i] -= rate * a / (sqrt(b) + eps)
         return values
