@@ -12,7 +12,13 @@ from collections.abc import Callable, Sequence
 
 
 def original_step(
-    documents: Sequence[str], *, n_embd: int, n_head: int, n_layer: int, block_size: int, num_steps: int
+    documents: Sequence[str],
+    *,
+    n_embd: int,
+    n_head: int,
+    n_layer: int,
+    block_size: int,
+    num_steps: int,
 ) -> Callable[[], float]:
     """A fresh model; each call trains it on the next document and returns the loss."""
     sys.setrecursionlimit(1_000_000)

@@ -32,7 +32,11 @@ def line(times: dict[str, list[float]]) -> str:
 def write(results: dict[str, Any], folder: Path) -> None:
     """README.md and speed.png in `folder`."""
     parts = [HEAD.format(**results), steps_table(results["steps"]), "\n## Ratios\n\n"]
-    parts += [ratios_table(results["steps"]), "\n## Sampling\n\n", sampling_table(results["sampling"])]
+    parts += [
+        ratios_table(results["steps"]),
+        "\n## Sampling\n\n",
+        sampling_table(results["sampling"]),
+    ]
     parts += ["\n## Commands\n\n", commands_table(results["commands"]), "\n## Growth\n\n"]
     parts += [growth_table(results["steps"]), "\n![Time a step](speed.png)\n"]
     (folder / "README.md").write_text("".join(parts))

@@ -48,7 +48,9 @@ def trainer(engine: str, size: Size, folder: Path) -> Trainer:
         file.write_text("".join(f"{document}\n" for document in documents(size)))
     name, _, dtype = engine.partition(" ")
     overrides = [f"engine={name}", "data=lines", f"data.path={file}", "data.val_fraction=0"]
-    overrides += [f"model.{key}={getattr(size, key)}" for key in ("n_embd", "n_layer", "block_size")]
+    overrides += [
+        f"model.{key}={getattr(size, key)}" for key in ("n_embd", "n_layer", "block_size")
+    ]
     overrides += [f"trainer.batch_size={size.batch_size}", f"trainer.num_steps={NUM_STEPS}"]
     overrides += ["trainer.log_every=0", "trainer.eval_every=0", "tracking=none"]
     overrides += [f"engine.dtype={dtype}"] if dtype else []

@@ -108,7 +108,12 @@ def commands(turns: int, folder: Path) -> dict[str, dict[str, float]]:
         "default run, untracked": ["train", "tracking=none"],
         "default run, tracked": ["train"],
         **{
-            f"200 steps, untracked, engine={name}": ["train", "tracking=none", f"engine={name}", *few]
+            f"200 steps, untracked, engine={name}": [
+                "train",
+                "tracking=none",
+                f"engine={name}",
+                *few,
+            ]
             for name in ("vector", "numpy")
         },
     }
@@ -118,14 +123,17 @@ def commands(turns: int, folder: Path) -> dict[str, dict[str, float]]:
         for name, words in kinds.items():
             results[name].append(command(words, folder))
     return {
-        name: {key: median(r[key] for r in rows) for key in rows[0]} for name, rows in results.items()
+        name: {key: median(r[key] for r in rows) for key in rows[0]}
+        for name, rows in results.items()
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--turns", type=int, default=9, help="turns of each rival at each size")
-    parser.add_argument("--quick", action="store_true", help="the default size alone, write nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="the default size alone, write nothing"
+    )
     options = parser.parse_args()
     begun = perf_counter()
     with tempfile.TemporaryDirectory() as name:

@@ -10,146 +10,76 @@ or inside, two floats in a complex number. What does pay is to leave products wi
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from itertools import compress
+from itertools import compress, repeat
 from math import sqrt
-from typing import Any
+from typing import Any, TypeAlias
 
 from microgpt.core import exact
 from microgpt.core.engine.base import Rows
 
+Kernel: TypeAlias = Callable[[Iterable[Any]], Any]
+
 WIDEST = 128  # two rows of it fill the 256 local variables that one bytecode reaches
+SOURCE = """
+def products(pairs):
+    out = []
+    for ({x}), others in pairs:
+        row = []
+        for {y} in others:
+            row.append(({dots}))
+        out.append(row)
+    return out
 
-SOURCES = {
-    "nt": """
-def nt(a, b):
+def sums(rows):
     out = []
-    for {x} in a:
-        row = []
-        for {y} in b:
-            row.append({dot})
-        out.append(row)
-    return out
-""",
-    "dots": """
-def dots(a, b):
-    return [{dot} for ({x}), ({y}) in zip(a, b)]
-""",
-    "thin": """
-from itertools import compress
-def thin(a, b):
-    out = []
-    for row in a:
-        {clear_x} = 0.0
-        for w, ({y}) in zip(filter(None, row), compress(b, row)):
-            {add_row}
+    for terms in rows:
+        {clear} = 0.0
+        for ({w}), ({y}) in terms:
+            {add}
         out.append([{x}])
     return out
-""",
-    "scores": """
-def scores(q, k, before):
-    out = []
-    for seen, ({x}) in enumerate(q, before + 1):
-        row = []
-        for {y} in k[:seen]:
-            row.append(({dots},))
-        out.append(row)
-    return out
-""",
-    "mixed": """
-def mixed(weights, v):
-    out = []
-    for row in weights:
-        {clear_x} = 0.0
-        for ({w}), ({y}) in zip(row, v):
-            {add_y}
-        out.append([{x}])
-    return out
-""",
-    "spread": """
-def spread(weights, q, before):
-    out = []
-    for s in range(len(weights[-1])):
-        {clear_y} = 0.0
-        first = max(s - before, 0)
-        for row, ({x}) in zip(weights[first:], q[first:]):
-            {w} = row[s]
-            {add_x}
-        out.append([{y}])
-    return out
-""",
-}
+"""
 
 
 @cache
-def for_rows(name: str, n: int) -> Callable[..., Any]:
-    """`nt`, `dots` or `thin` for rows of n numbers."""
-    return _compiled(
-        name,
-        x=_names("x", n),
-        y=_names("y", n),
-        dot="+".join(f"x{i}*y{i}" for i in range(n)),
-        clear_x="=".join(f"x{i}" for i in range(n)),
-        add_row=";".join(f"x{i}+=w*y{i}" for i in range(n)),
-    )
+def for_rows(n: int) -> list[Kernel]:
+    """Two kernels for rows x and y of n numbers.
 
-
-@cache
-def for_heads(n_head: int, size: int, share: int) -> list[Callable[..., Any]]:
-    """`scores`, `mixed` and `spread` for heads of `size` numbers; `share` of them read one of keys.
-
-    x is a row of queries (or of what comes out), y one of keys (or values), w a weight for each head.
+    `products` makes of each (x, many y) a row of x . y; `sums` of each row of ((w,), y) the sum of w y.
     """
-    n = n_head * size
-    terms = [(i, i // size, i // size // share * size + i % size) for i in range(n)]
-    dots = ["+".join(f"x{i}*y{j}" for i, h, j in terms if h == head) for head in range(n_head)]
-    parts = {
-        "x": _names("x", n),
-        "y": _names("y", n // share),
-        "w": _names("w", n_head),
-        "dots": ",".join(dots),
-        "clear_x": "=".join(f"x{i}" for i in range(n)),
-        "clear_y": "=".join(f"y{j}" for j in range(n // share)),
-        "add_x": ";".join(f"y{j}+=w{h}*x{i}" for i, h, j in terms),
-        "add_y": ";".join(f"x{i}+=w{h}*y{j}" for i, h, j in terms),
-    }
-    return [_compiled(name, **parts) for name in ("scores", "mixed", "spread")]
+    return _compiled([(i, 0, i) for i in range(n)], "")
 
 
-def _names(letter: str, n: int) -> str:
-    return "".join(f"{letter}{i}," for i in range(n))
+@cache
+def for_heads(n_head: int, size: int, share: int) -> list[Kernel]:
+    """The same with a product and a weight for each head, of `size` numbers; `share` heads read one of y.
+
+    x is a row of queries, or of what attention gives, y one of keys or values. The third kernel is
+    `sums` the other way round: of rows of (w of all heads, x) a row that is like y.
+    """
+    terms = [(i, i // size, i // size // share * size + i % size) for i in range(n_head * size)]
+    back = [(j, h, i) for i, h, j in terms]
+    return [*_compiled(terms, ","), _compiled(back, ",")[1]]
 
 
-def _compiled(name: str, **parts: str) -> Callable[..., Any]:
-    scope: dict[str, Callable[..., Any]] = {}
-    exec(SOURCES[name].format(**parts), scope)
-    return scope[name]
+def _compiled(terms: list[tuple[int, int, int]], comma: str) -> list[Kernel]:
+    """The kernels whose terms are x[i] * y[j] for head h, as numbers or with a comma as tuples."""
+    widths = [1 + max(places) for places in zip(*terms)]
+    x, w, y = ("".join(f"{a}{i}," for i in range(n)) for a, n in zip("xwy", widths))
+    dots = ["+".join(f"x{i}*y{j}" for i, h, j in terms if h == head) for head in range(widths[1])]
+    add = ";".join(f"x{i}+=w{h}*y{j}" for i, h, j in terms)
+    clear = x.replace(",", "=").removesuffix("=")
+    scope: dict[str, Kernel] = {}
+    exec(SOURCE.format(x=x, w=w, y=y, dots=",".join(dots) + comma, add=add, clear=clear), scope)
+    return [scope["products"], scope["sums"]]
 
 
 def nt(a: Rows, b: Rows) -> Rows:
     """a times b transposed: `[T][n], [m][n] -> [T][m]`."""
     if len(a[0]) <= WIDEST:
-        out: Rows = for_rows("nt", len(a[0]))(a, b)
-        return out
+        return for_rows(len(a[0]))[0](zip(a, repeat(b)))  # type: ignore[no-any-return]
     left = nt([row[:WIDEST] for row in a], [row[:WIDEST] for row in b])
     return plus(left, nt([row[WIDEST:] for row in a], [row[WIDEST:] for row in b]))
-
-
-def dots(a: Rows, b: Rows) -> list[float]:
-    """Each row of a times the same row of b: `[T][n], [T][n] -> [T]`."""
-    out: list[float] = for_rows("dots", len(a[0]))(a, b)
-    return out
-
-
-def thin(a: Rows, b: Rows) -> Rows:
-    """a times b, without the terms that a 0 in a makes: `[T][m], [m][n] -> [T][n]`."""
-    out: Rows = for_rows("thin", len(b[0]))(a, b)
-    return out
-
-
-def is_thin(a: Rows) -> bool:
-    """Whether more than half is 0, as ReLU leaves it; by the row in the middle, since counting costs."""
-    row = a[len(a) // 2]
-    return 2 * row.count(0.0) > len(row)
 
 
 def nt_where(mask: Rows, a: Rows, b: Rows) -> Rows:
@@ -159,6 +89,18 @@ def nt_where(mask: Rows, a: Rows, b: Rows) -> Rows:
         some = iter(nt([row], list(compress(b, marks)))[0])
         out.append([next(some) if mark else 0.0 for mark in marks])
     return out
+
+
+def thin(a: Rows, b: Rows) -> Rows:
+    """a times b, without the terms that a 0 in a makes: `[T][m], [m][n] -> [T][n]`."""
+    rows = (zip(zip(filter(None, row)), compress(b, row)) for row in a)
+    return for_rows(len(b[0]))[1](rows)  # type: ignore[no-any-return]
+
+
+def is_thin(a: Rows) -> bool:
+    """Whether more than half is 0, as ReLU leaves it; by the row in the middle, since counting costs."""
+    row = a[len(a) // 2]
+    return 2 * row.count(0.0) > len(row)
 
 
 def transposed(a: Rows) -> Rows:
@@ -176,9 +118,9 @@ def times(a: Rows, b: Rows) -> Rows:
     return [[x * y for x, y in zip(p, q)] for p, q in zip(a, b)]
 
 
-def scaled(a: Rows, factor: float) -> Rows:
-    """a * factor."""
-    return [[x * factor for x in row] for row in a]
+def scaled(a: Rows, factors: Iterable[float]) -> Rows:
+    """Each row of a times its factor."""
+    return [[x * factor for x in row] for row, factor in zip(a, factors)]
 
 
 def total(row: Iterable[float]) -> float:
@@ -203,11 +145,10 @@ def softmax_back(probs: Sequence[float], grad: Sequence[float]) -> list[float]:
     return [p * (g - mean) for p, g in zip(probs, grad)]
 
 
-def power_of(x: float, exponent: float) -> float:
-    """x to a constant power, by operations without a rounding of their own where it is a half or whole."""
-    if exponent < 0:
-        return 1 / power_of(x, -exponent)
-    if (2 * exponent).is_integer():
-        whole = exact.power(x, int(exponent))
-        return whole if float(exponent).is_integer() else sqrt(x) * whole
-    return exact.exp(exponent * exact.log(x))
+def power_of(x: float, power: float) -> float:
+    """x to a constant power, by products and a square root where it is a whole or a half."""
+    if power < 0:
+        return 1 / power_of(x, -power)
+    if 2 * power % 1:
+        return exact.exp(power * exact.log(x))
+    return exact.power(x, int(power)) * (sqrt(x) if power % 1 else 1.0)

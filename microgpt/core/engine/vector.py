@@ -6,31 +6,15 @@ its time in are fused, forward and backward; their derived forms in `base` say w
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, count
+from itertools import chain, count, repeat
 from math import sqrt
 from typing import TypeAlias
 
 from microgpt.core import exact
+from microgpt.core.engine import kernels as of
 from microgpt.core.engine.base import Bias, Engine, Matrix, Rows, Spans
-from microgpt.core.engine.kernels import (
-    dots,
-    for_heads,
-    is_thin,
-    nt,
-    nt_where,
-    plus,
-    power_of,
-    scaled,
-    softmax,
-    softmax_back,
-    thin,
-    times,
-    total,
-    transposed,
-)
 
 Back: TypeAlias = Callable[[Rows], Iterable[Rows]]
-Weights: TypeAlias = Sequence[Sequence[Sequence[float]]]  # of attention, for each row of queries
 
 _numbers = count()
 
@@ -40,21 +24,15 @@ class Node:
 
     Rows are never changed once they stand in a node: so nodes, gradients and caches may share them.
     `back` is given the gradient and not the node, which would be a reference cycle. A node is
-    `gated` if no gradient goes through its zeros. Nothing is kept of a constant's origin.
+    `gated` if no gradient goes through its zeros. Of a constant's origin nothing is kept.
     """
 
     __slots__ = ("back", "gated", "grad", "inputs", "number", "rows", "traced")
 
     def __init__(
-        self,
-        rows: Rows,
-        inputs: tuple["Node", ...] = (),
-        back: Back | None = None,
-        *,
-        gated: bool = False,
-        leaf: bool = False,
+        self, rows: Rows, *inputs: "Node", back: Back | None = None, leaf: bool = False
     ) -> None:
-        self.rows, self.gated = rows, gated
+        self.rows, self.gated = rows, False
         self.grad: Rows | None = None
         self.traced: bool = leaf or any(node.traced for node in inputs)
         if self.traced:
@@ -80,22 +58,20 @@ class VectorEngine(Engine):
         return len(x.rows), len(x.rows[0])
 
     def backward(self, loss: Matrix) -> None:
-        loss.grad = [[1.0]]
-        pending = {loss.number: loss}
+        loss.grad, pending = [[1.0]], {loss.number: loss}
         while pending:  # the youngest first: all that was computed from it is done
             node = pending.pop(max(pending))
-            if node.back is None:
-                continue
-            for child, grad in zip(node.inputs, node.back(node.grad)):
-                if child.traced:
-                    child.grad = grad if child.grad is None else plus(child.grad, grad)
-                    pending[child.number] = child
-            node.grad = None
+            if node.back is not None:
+                for child, grad in zip(node.inputs, node.back(node.grad)):
+                    if child.traced:
+                        child.grad = grad if child.grad is None else of.plus(child.grad, grad)
+                        pending[child.number] = child
+                node.grad = None
 
     def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
         flat = {}
         for name, w in weights.items():
-            flat[name] = _flat(scaled(w.rows, 0.0) if w.grad is None else w.grad)
+            flat[name] = _flat(of.scaled(w.rows, repeat(0.0)) if w.grad is None else w.grad)
             w.grad = None
         return flat
 
@@ -110,33 +86,29 @@ class VectorEngine(Engine):
     # Rows and columns
 
     def rows(self, x: Matrix, ids: Sequence[int]) -> Matrix:
-        rows = x.rows
-
         def back(grad: Rows) -> Iterable[Rows]:
-            out = [[0.0] * len(rows[0])] * len(rows)
+            out = [[0.0] * len(x.rows[0])] * len(x.rows)
             for i, g in zip(ids, grad):
                 out[i] = [p + q for p, q in zip(out[i], g)]
             return (out,)
 
-        return Node([rows[i] for i in ids], (x,), back)
+        return Node([x.rows[i] for i in ids], x, back=back)
 
     def stack(self, xs: Sequence[Matrix]) -> Matrix:
         def back(grad: Rows) -> Iterable[Rows]:
             rest = iter(grad)
             return [[next(rest) for _ in x.rows] for x in xs]
 
-        return Node([row for x in xs for row in x.rows], tuple(xs), back)
+        return Node([row for x in xs for row in x.rows], *xs, back=back)
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
-        left, right = [0.0] * start, [0.0] * (len(x.rows[0]) - stop)
-        out = [row[start:stop] for row in x.rows]
-        return Node(out, (x,), lambda grad: ([left + g + right for g in grad],))
+        return self.transpose(self.rows(self.transpose(x), range(start, stop)))
 
     def concat(self, xs: Sequence[Matrix]) -> Matrix:
         return self.transpose(self.stack([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
-        return Node(transposed(x.rows), (x,), lambda grad: (transposed(grad),))
+        return Node(of.transposed(x.rows), x, back=lambda grad: (of.transposed(grad),))
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         zeros = [0.0] * len(x.rows[0])
@@ -144,44 +116,45 @@ class VectorEngine(Engine):
         def back(grad: Rows) -> Iterable[Rows]:
             return ([zeros[:i] + g + zeros[i + 1 :] for i, g in zip(ids, grad)],)
 
-        return Node([[row[i]] for row, i in zip(x.rows, ids)], (x,), back)
+        return Node([[row[i]] for row, i in zip(x.rows, ids)], x, back=back)
 
     # Arithmetic
 
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
-        if not isinstance(b, Node):
-            return Node([[x + b for x in row] for row in a.rows], (a,), lambda grad: (grad,))
-        return Node(plus(a.rows, _like(a, b)), (a, b), lambda grad: (grad, _folded(grad, b)))
+        b = b if isinstance(b, Node) else Node([[b]])
+        rows = of.plus(a.rows, _like(a, b))
+        return Node(rows, a, b, back=lambda grad: (grad, _folded(grad, b)))
 
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
-        if not isinstance(b, Node):
-            return Node(scaled(a.rows, b), (a,), lambda grad: (scaled(grad, b),))
+        b = b if isinstance(b, Node) else Node([[b]])
         rows, others = a.rows, _like(a, b)
 
         def back(grad: Rows) -> Iterable[Rows]:
-            return times(grad, others), _folded(times(grad, rows), b)
+            yield of.times(grad, others)
+            yield _folded(of.times(grad, rows), b)
 
-        return Node(times(rows, others), (a, b), back)
+        return Node(of.times(rows, others), a, b, back=back)
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
-        # the products without them take a third off a whole step.
-        rows, weight, gated, few = x.rows, w.rows, x.gated, is_thin(x.rows)
+        # the products without them take a quarter off a whole step.
+        rows, weight, few = x.rows, w.rows, of.is_thin(x.rows)
 
         def back(grad: Rows) -> Iterable[Rows]:
-            if is_thin(grad):
-                return thin(grad, weight), thin(transposed(grad), rows)
-            columns = transposed(weight)
-            dx = nt_where(rows, grad, columns) if few and gated else nt(grad, columns)
+            if of.is_thin(grad):
+                return of.thin(grad, weight), of.thin(of.transposed(grad), rows)
+            columns, across = of.transposed(weight), of.transposed(rows)
             if few:
-                return dx, transposed(thin(transposed(rows), grad))
-            return dx, nt(transposed(grad), transposed(rows))
+                dx = of.nt_where(rows, grad, columns) if x.gated else of.nt(grad, columns)
+                return dx, of.transposed(of.thin(across, grad))
+            return of.nt(grad, columns), of.nt(of.transposed(grad), across)
 
-        return Node(thin(rows, transposed(weight)) if few else nt(rows, weight), (x, w), back)
+        out = of.thin(rows, of.transposed(weight)) if few else of.nt(rows, weight)
+        return Node(out, x, w, back=back)
 
     def row_sum(self, x: Matrix) -> Matrix:
         n = len(x.rows[0])
-        return Node([[total(row)] for row in x.rows], (x,), lambda grad: ([g * n for g in grad],))
+        return Node([[of.total(r)] for r in x.rows], x, back=lambda grad: ([g * n for g in grad],))
 
     def row_max(self, x: Matrix) -> Matrix:
         return Node([[max(row)] for row in x.rows])
@@ -192,97 +165,86 @@ class VectorEngine(Engine):
         def back(grad: Rows) -> Iterable[Rows]:
             return ([[g if a else 0.0 for g, a in zip(p, q)] for p, q in zip(grad, out)],)
 
-        return Node(out, (x,), back, gated=True)
+        node = Node(out, x, back=back)
+        node.gated = True
+        return node
 
     def exp(self, x: Matrix) -> Matrix:
-        out = [[exact.exp(a) for a in row] for row in x.rows]
-        return Node(out, (x,), lambda grad: (times(grad, out),))
+        return _each(x, exact.exp, lambda a, out: out)
 
     def log(self, x: Matrix) -> Matrix:
-        rows = x.rows
-
-        def back(grad: Rows) -> Iterable[Rows]:
-            return ([[g / a for g, a in zip(p, q)] for p, q in zip(grad, rows)],)
-
-        return Node([[exact.log(a) for a in row] for row in rows], (x,), back)
+        return _each(x, exact.log, lambda a, out: 1 / a)
 
     def tanh(self, x: Matrix) -> Matrix:
-        out = [[exact.tanh(a) for a in row] for row in x.rows]
-
-        def back(grad: Rows) -> Iterable[Rows]:
-            return (times(grad, [[1 - a * a for a in row] for row in out]),)
-
-        return Node(out, (x,), back)
+        return _each(x, exact.tanh, lambda a, out: 1 - out * out)
 
     def pow(self, x: Matrix, power: float) -> Matrix:
-        rows = x.rows
-
-        def back(grad: Rows) -> Iterable[Rows]:
-            return (times(grad, [[power * power_of(a, power - 1) for a in row] for row in rows]),)
-
-        return Node([[power_of(a, power) for a in row] for row in rows], (x,), back)
+        slope = lambda a, out: power * of.power_of(a, power - 1)  # noqa: E731
+        return _each(x, lambda a: of.power_of(a, power), slope)
 
     # Fused
 
-    def softmax(self, x: Matrix) -> Matrix:
-        out = [softmax(row) for row in x.rows]
-        return Node(out, (x,), lambda grad: ([softmax_back(p, g) for p, g in zip(out, grad)],))
-
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
-        rows, n = x.rows, len(x.rows[0])
-        scales = [1 / sqrt(square / n + eps) for square in dots(rows, rows)]
-        out = [[a * scale for a in row] for row, scale in zip(rows, scales)]
+        n = len(x.rows[0])
+        squares = [of.nt([row], [row])[0][0] for row in x.rows]
+        scales = [1 / sqrt(square / n + eps) for square in squares]
+        out = of.scaled(x.rows, scales)
 
         def back(grad: Rows) -> Iterable[Rows]:  # (g - y mean(g y)) / sqrt(mean(x^2) + eps)
-            means = [dot / n for dot in dots(grad, out)]
+            means = [of.nt([g], [y])[0][0] / n for g, y in zip(grad, out)]
             parts = zip(grad, out, means, scales)
             return ([[s * (g - y * m) for g, y in zip(p, q)] for p, q, m, s in parts],)
 
-        return Node(out, (x,), back)
+        return Node(out, x, back=back)
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
-        probs = [softmax(row) for row in logits.rows]
+        probs = [of.softmax(row) for row in logits.rows]
 
         def back(grad: Rows) -> Iterable[Rows]:  # g (probs - 1 at the target)
-            out = scaled(probs, 1.0)
+            out = [list(row) for row in probs]
             for row, target in zip(out, targets):
                 row[target] -= 1.0
-            return ([[x * g for x in row] for row, (g,) in zip(out, grad)],)
+            return (of.scaled(out, (g for (g,) in grad)),)
 
         losses = [[-exact.log(row[target])] for row, target in zip(probs, targets)]
-        return Node(losses, (logits,), back)
+        return Node(losses, logits, back=back)
 
     def attention(
         self, q: Matrix, k: Matrix, v: Matrix, *, n_head: int, spans: Spans, bias: Bias = None
     ) -> Matrix:
         n_key, width, kv_width = len(k.rows), len(q.rows[0]), len(k.rows[0])
         cached, size = n_key - len(q.rows), width // n_head
-        scale = 1 / sqrt(size)
-        scores, mixed, spread = for_heads(n_head, size, width // kv_width)
+        scale = repeat(1 / sqrt(size))
+        products, sums, sums_back = of.for_heads(n_head, size, width // kv_width)
         out: Rows = []
         kept = []
         for start, stop in spans:
             first = max(start, cached)
             if first < stop:
                 own, seen = slice(first - cached, stop - cached), slice(start, stop)
-                queries, keys, values = scaled(q.rows[own], scale), k.rows[seen], v.rows[seen]
-                probs = [_probs(row, bias) for row in scores(queries, keys, first - start)]
-                out += mixed(_by_key(probs), values)
+                queries, keys, values = of.scaled(q.rows[own], scale), k.rows[seen], v.rows[seen]
+                scores = products(_causal(queries, keys))
+                probs = [_probs(row, bias) for row in scores]
+                out += sums(map(zip, _by_key(probs), repeat(values)))
                 kept.append((own, seen, queries, keys, values, probs))
 
         def back(grad: Rows) -> Iterable[Rows]:
             dq: Rows = []
             dk, dv = [[0.0] * kv_width] * n_key, [[0.0] * kv_width] * n_key
             for own, seen, queries, keys, values, probs in kept:
-                before, d_out = len(keys) - len(queries), grad[own]
-                pairs = zip(probs, scores(d_out, values, before))
-                d_scores = _by_key([list(map(softmax_back, p, zip(*g))) for p, g in pairs])
-                dq += scaled(mixed(d_scores, keys), scale)
-                dk[seen] = spread(d_scores, queries, before)
-                dv[seen] = spread(_by_key(probs), d_out, before)
+                pairs = zip(probs, products(_causal(grad[own], values)))
+                d_scores = _by_key([list(map(of.softmax_back, p, zip(*g))) for p, g in pairs])
+                dq += of.scaled(sums(map(zip, d_scores, repeat(keys))), scale)
+                dk[seen] = sums_back(_by_query(d_scores, queries))
+                dv[seen] = sums_back(_by_query(_by_key(probs), grad[own]))
             return dq, dk, dv
 
-        return Node(out, (q, k, v), back)
+        return Node(out, q, k, v, back=back)
+
+
+def _causal(queries: Rows, keys: Rows) -> Iterable[tuple[list[float], Rows]]:
+    """Each query with the keys that it sees: the last queries and keys belong together."""
+    return ((q, keys[:seen]) for seen, q in enumerate(queries, 1 + len(keys) - len(queries)))
 
 
 def _probs(scores: Sequence[Sequence[float]], bias: Bias) -> list[list[float]]:
@@ -292,12 +254,33 @@ def _probs(scores: Sequence[Sequence[float]], bias: Bias) -> list[list[float]]:
         rows = [
             [x + b for x, b in zip(row, far[len(row) - 1 :: -1])] for row, far in zip(rows, bias)
         ]
-    return [softmax(row) for row in rows]
+    return [of.softmax(row) for row in rows]
 
 
-def _by_key(weights: Weights) -> Weights:
+def _by_key(weights: Iterable[Iterable[Iterable[float]]]) -> list[list[tuple[float, ...]]]:
     """`[t][n_head][s] -> [t][s][n_head]`, as the kernels read them."""
     return [list(zip(*row)) for row in weights]
+
+
+def _by_query(weights: list[list[tuple[float, ...]]], rows: Rows) -> Iterable[Iterable[object]]:
+    """For each key, the weight and the row of each query that saw it."""
+    before = len(weights[-1]) - len(weights)
+    for s in range(len(weights[-1])):
+        first = max(s - before, 0)
+        yield zip([row[s] for row in weights[first:]], rows[first:])
+
+
+def _each(
+    x: Node, function: Callable[[float], float], slope: Callable[[float, float], float]
+) -> Node:
+    """The function of each number; `slope` is its derivative, by the number and the result."""
+    out = [[function(a) for a in row] for row in x.rows]
+
+    def back(grad: Rows) -> Iterable[Rows]:
+        slopes = [[slope(a, b) for a, b in zip(p, q)] for p, q in zip(x.rows, out)]
+        return (of.times(grad, slopes),)
+
+    return Node(out, x, back=back)
 
 
 def _flat(rows: Rows) -> list[float]:
@@ -315,5 +298,5 @@ def _like(a: Node, b: Node) -> Rows:
 def _folded(grad: Rows, b: Node) -> Rows:
     """A gradient summed to the shape of b, which was repeated."""
     if len(b.rows) < len(grad):
-        grad = [[total(column) for column in zip(*grad)]]
-    return grad if len(b.rows[0]) == len(grad[0]) else [[total(row)] for row in grad]
+        grad = [[of.total(column) for column in zip(*grad)]]
+    return grad if len(b.rows[0]) == len(grad[0]) else [[of.total(row)] for row in grad]
