@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from microgpt.core.engine.base import Engine, Matrix, Rows
 from microgpt.core.engine.scalar import ScalarEngine
-from microgpt.core.engine.vector import VectorEngine
+from microgpt.vector.engine import VectorEngine
 
 DERIVED = ("div", "mean", "softmax", "rmsnorm", "cross_entropy", "attention")
 

@@ -16,8 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import those of its own floor and of the floors below.
 FLOORS = [
     {"core"},
-    {"run", "datasets"},
-    {"tracking", "accelerate"},
+    {"vector", "accelerate", "run", "datasets"},
+    {"tracking"},
     {"build", "console", "ui"},
     {"train", "sample"},
     {"app"},
@@ -110,6 +110,4 @@ def test_the_soul_is_no_longer_than_the_original() -> None:
 
 
 def test_the_core_can_be_read_in_an_evening() -> None:
-    fast = [CORE / "engine" / name for name in ("vector.py", "kernels.py")]
-    assert sum(code_lines(file) for file in CORE.rglob("*.py") if file not in fast) < 1000
-    assert sum(map(code_lines, fast)) < 400
+    assert sum(code_lines(file) for file in CORE.rglob("*.py")) < 1200

@@ -17,9 +17,9 @@ RATIOS = [  # slower over quicker, at n_embd, batch: what it should be at least,
 
 HEAD = """# How fast it is
 
-Written by `python experiments/speed/run.py` ({machine}; {minutes:.0f} minutes). Milliseconds of CPU for a whole
-step of training, medians over turns in one process, one thread each, with the middle half of the turns
-behind them. Documents are the default names; at block 64 three to seven of them make a line.
+Written by `python experiments/speed/run.py` ({machine}; {minutes:.0f} minutes). Milliseconds of CPU for
+a whole step of training, medians over turns in one process, one thread each, with the middle half of
+the turns behind them. Documents are the default names; at block 64 three to seven of them make a line.
 
 """
 
@@ -96,8 +96,11 @@ def commands_table(results: dict[str, dict[str, float]]) -> str:
     seconds = {name: figures["seconds"] for name, figures in results.items()}
     untracked = seconds["default run, untracked"] - seconds["one step, untracked"]
     tracked = seconds["default run, tracked"] - seconds["one step, tracked"]
-    ratio = f"Beyond fixed start-up a tracked default run takes {tracked / untracked:.2f} of an untracked one.\n"
-    return table(rows) + "\n" + ratio
+    ratio = tracked / untracked
+    return (
+        table(rows)
+        + f"\nBeyond start-up, a tracked default run takes {ratio:.2f} of an untracked one.\n"
+    )
 
 
 def growth_table(steps: list[dict[str, Any]]) -> str:

@@ -30,7 +30,7 @@ class Size:
     block_size: int = 16
 
     def __str__(self) -> str:
-        return f"n_embd {self.n_embd}, batch {self.batch_size}, n_layer {self.n_layer}, block {self.block_size}"
+        return " ".join(f"{key}={value}" for key, value in vars(self).items())
 
 
 def documents(size: Size) -> list[str]:

@@ -11,8 +11,8 @@ from math import sqrt
 from typing import TypeAlias
 
 from microgpt.core import exact
-from microgpt.core.engine import kernels as of
 from microgpt.core.engine.base import Bias, Engine, Matrix, Rows, Spans
+from microgpt.vector import kernels as of
 
 Back: TypeAlias = Callable[[Rows], Iterable[Rows]]
 

@@ -1,0 +1,1 @@
+"""The fast engine of the standard library: one matrix, one node."""
