@@ -37,6 +37,8 @@ def run_app(words: Sequence[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     OmegaConf.register_new_resolver("token", _token, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("below", _outputs, replace=True)
+    if os.environ.get("MICROGPT_OUTPUTS") == "":
+        del os.environ["MICROGPT_OUTPUTS"]
     flags, overrides = flags_first(words)
     for known in (codes, tokens, places):
         known.clear()

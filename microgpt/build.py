@@ -71,18 +71,17 @@ def build(cfg: DictConfig) -> Parts:
         rng=streams("data"),
     )
     model = part(config, "model", vocab_size=corpus.tokenizer.vocab_size)
-    trainer = call(
-        "trainer",
-        Trainer,
-        model=model,
-        engine=part(config, "engine"),
-        optimizer=part(config, "optimizer"),
-        schedule=part(config, "schedule"),
-        sampler=call("sampling", Sampler, **_taken("sampling", Sampler, config["sampling"])),
-        corpus=corpus,
-        streams=streams,
-        **_taken("trainer", Trainer, config["trainer"]),
-    )
+    objects = {
+        "model": model,
+        "engine": part(config, "engine"),
+        "optimizer": part(config, "optimizer"),
+        "schedule": part(config, "schedule"),
+        "sampler": call("sampling", Sampler, **_taken("sampling", Sampler, config["sampling"])),
+        "corpus": corpus,
+        "streams": streams,
+    }
+    numbers = _taken("trainer", Trainer, config["trainer"], objects)
+    trainer = call("trainer", Trainer, **objects, **numbers)
     facts = {"name": source.name, **data_facts(documents, corpus, model.block_size)}
     return Parts(config, documents, facts, trainer)
 

@@ -8,11 +8,17 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
+
+
+UNREADABLE = (
+    "cannot be read; write key=value, and 'key=\"value\"' with quotes if there is a space "
+    "or one of = , ~ ( ) [ ] { } in the value"
+)
 
 
 def say(line: str) -> None:
@@ -28,7 +34,7 @@ def explain(error: Exception, words: Sequence[str], folders: Sequence[Path]) -> 
         try:
             overrides.append(OverridesParser.create().parse_override(word))
         except HydraException:
-            return f"{word}: cannot be read; write key=value, quoted where it has , [ ] {{ }} in it"
+            return f"{word}: {UNREADABLE}"
     wrong = [_wrong_option(override, groups) for override in overrides]
     if not any(wrong) and not isinstance(error, MissingConfigException):
         wrong = _wrong_keys(overrides, groups, folders)
@@ -91,7 +97,8 @@ def _wrong_keys(
 ) -> list[str | None]:
     """A complaint for each override whose key is not there, or with + is there already."""
     try:
-        keys = _keys([str(o.input_line) for o in overrides if o.key_or_group in groups], folders)
+        chosen = [o for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
+        keys = _keys([str(o.input_line) for o in chosen if o.type == OverrideType.CHANGE], folders)
     except (HydraException, OmegaConfBaseException):
         return []
     return [_wrong_key(override, keys, groups) for override in overrides]
@@ -100,7 +107,7 @@ def _wrong_keys(
 def _wrong_key(override: Override, keys: dict[str, Any], groups: dict[str, set[str]]) -> str | None:
     key, word = override.key_or_group, override.input_line
     if not key:
-        return f"{word}: cannot be read; write key=value"
+        return f"{word}: {UNREADABLE}"
     if key.startswith("hydra"):
         return None
     there = key.replace("/", ".") in keys
@@ -116,10 +123,10 @@ def _advice(key: str, keys: dict[str, Any], groups: dict[str, set[str]]) -> str:
     near = near or get_close_matches(key, [*keys, *groups], 1, 0.8)
     if near and near != [parent]:
         return f"did you mean {' or '.join(near)}?"
-    beside = keys.get(parent, keys[""])
+    beside = keys.get(parent)
     names = [str(there) for there in beside if there != "_target_"] if isinstance(beside, dict) else []
     if parent in keys and parent:
-        return f"{parent} has {', '.join(names) or 'no keys'}"
+        return f"{parent} has {', '.join(names)}" if names else f"{parent} holds no keys"
     return f"there are {', '.join(keys[''])}"
 
 
@@ -127,7 +134,7 @@ def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
     """Every key of the configuration with these choices, by its full name; "" is all of it."""
     search = [f"hydra.searchpath=[{','.join(f'file://{f.absolute()}' for f in folders[1:])}]"]
     with initialize_config_dir(str(folders[0]), version_base="1.3"):
-        cfg = compose("train", [choice for choice in choices if "," not in choice] + search)
+        cfg = compose("train", choices + search)
     keys: dict[str, Any] = {"": OmegaConf.to_container(cfg)}
     waiting = [""]
     while waiting:
