@@ -122,7 +122,9 @@ def _check_keys(config: Mapping[str, Any]) -> None:
     """All keys are there and none besides. Raises ConfigError."""
     for key in KEYS:
         if key not in config:
-            raise ConfigError(f"{key}: must be there; microgpt train --help says what may stand in it")
+            raise ConfigError(
+                f"{key}: must be there; microgpt train --help says what may stand in it"
+            )
     for key, value in config.items():
         if key not in KEYS:
             raise ConfigError(f"{key}={_shown(value)}: no such key; there are {', '.join(KEYS)}")
@@ -138,7 +140,9 @@ def _check_part(key: str, value: Any, extra: Collection[str] = ()) -> None:
     if not isinstance(value, Mapping) or not isinstance(value.get("_target_"), str):
         group = key.replace(".", "/")
         shown = f"{key}._target_" if isinstance(value, Mapping) else f"{key}={_shown(value)}"
-        raise ConfigError(f"{shown}: must name a class; write {group}=OPTION, see microgpt train --help")
+        raise ConfigError(
+            f"{shown}: must name a class; write {group}=OPTION, see microgpt train --help"
+        )
     try:
         target = get_object(value["_target_"])
     except Exception as error:  # a module of the user's may raise anything
@@ -172,7 +176,9 @@ def _parts_of(target: Any) -> list[str]:
     arguments = signature(target).parameters.items()
     ours = __name__.partition(".")[0]
     return [
-        name for name, given in arguments if getattr(given.annotation, "__module__", "").startswith(ours)
+        name
+        for name, given in arguments
+        if getattr(given.annotation, "__module__", "").startswith(ours)
     ]
 
 

@@ -12,8 +12,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError
-
+from yaml import MarkedYAMLError, YAMLError
 
 UNREADABLE = (
     "cannot be read; write key=value, and 'key=\"value\"' with quotes if there is a space "
@@ -99,7 +98,7 @@ def _wrong_keys(
     try:
         chosen = [o for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
         keys = _keys([str(o.input_line) for o in chosen if o.type == OverrideType.CHANGE], folders)
-    except (HydraException, OmegaConfBaseException):
+    except (HydraException, OmegaConfBaseException, YAMLError):
         return []
     return [_wrong_key(override, keys, groups) for override in overrides]
 
@@ -124,7 +123,9 @@ def _advice(key: str, keys: dict[str, Any], groups: dict[str, set[str]]) -> str:
     if near and near != [parent]:
         return f"did you mean {' or '.join(near)}?"
     beside = keys.get(parent)
-    names = [str(there) for there in beside if there != "_target_"] if isinstance(beside, dict) else []
+    names = (
+        [str(there) for there in beside if there != "_target_"] if isinstance(beside, dict) else []
+    )
     if parent in keys and parent:
         return f"{parent} has {', '.join(names)}" if names else f"{parent} holds no keys"
     return f"there are {', '.join(keys[''])}"

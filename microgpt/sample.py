@@ -29,7 +29,9 @@ def sample(
     trainer = parts.trainer
     trainer.restore(state)
     sampler = call("sampling", Sampler, **{**parts.config["sampling"], **changes})
-    rng = Random(SystemRandom().random() if seed is None else f"{integer('seed', seed, 0)}/sampling")
+    rng = Random(
+        SystemRandom().random() if seed is None else f"{integer('seed', seed, 0)}/sampling"
+    )
     tokenizer = trainer.corpus.tokenizer
     try:
         tokenizer.encode(prompt)
