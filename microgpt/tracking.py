@@ -40,7 +40,7 @@ def store_uri(uri: str | None, outputs: Path) -> str:
 def check_uri(uri: str | None) -> str | None:
     """`uri`, if it may be that of a server or a database. Raises BadValue."""
     known = isinstance(uri, str) and uri.partition(":")[0].partition("+")[0] in SCHEMES
-    if uri is not None and not (known and "/" in uri or uri == "databricks"):
+    if uri is not None and not ((known and "/" in uri) or uri == "databricks"):
         allowed = "must be http://SERVER, sqlite:////FILE or another database (or null)"
         raise BadValue("uri", uri, allowed)
     return uri
