@@ -55,6 +55,8 @@ def run_app(words: Sequence[str]) -> int:
     except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
         say(explain(error, overrides, [config_path(), *own_configs]))
         return WRONG_INPUT
+    except BrokenPipeError:  # the command line knows what to do
+        raise
     except OSError as error:  # those of a job have been told: this is a folder that Hydra makes
         say(f"{error.filename}: {error.strerror}; runs are written below paths.outputs")
         return WRONG_INPUT
@@ -77,9 +79,7 @@ def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
     flags: list[str] = []
     overrides: list[str] = []
     for word in words:
-        if word.startswith("-"):
-            flags.append(word)
-        elif flags and flags[-1] in TAKES_A_WORD and "=" not in word:
+        if word.startswith("-") or (flags and flags[-1] in TAKES_A_WORD and "=" not in word):
             flags.append(word)
         else:
             overrides.append(word)
@@ -140,7 +140,9 @@ def _outputs(folder: Any) -> str:
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK):
         problem = "cannot be written to" if there.is_dir() else "is no folder"
-        raise ValueError(f"paths.outputs={folder}: must be a folder to write to, but {there} {problem}")
+        raise ValueError(
+            f"paths.outputs={folder}: must be a folder to write to, but {there} {problem}"
+        )
     places.add(Path(folder))
     return folder
 

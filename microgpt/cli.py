@@ -20,7 +20,16 @@ RUN is a run's folder, its id, its MLflow id, or the first letters of an id."""
 
 def main() -> None:
     """The console script. Ends with exit code 0, 1 for a run that failed, 2 for wrong input."""
-    words = sys.argv[1:]
+    try:
+        try:
+            _main(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _main(words: Sequence[str]) -> None:
     if words[:1] == ["--version"]:
         from microgpt import __version__
 
@@ -83,8 +92,8 @@ def _guarded(command: Callable[[], None]) -> int:
         command()
     except (BadValue, UnknownCharacter, NoSuchRun, BadCheckpoint, ConfigError) as error:
         _fail(str(error))
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        raise
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
