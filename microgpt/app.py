@@ -3,37 +3,67 @@
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from microgpt.build import ConfigError
-from microgpt.console import complain
-from microgpt.run.folder import BusyRun, NoSuchRun
-from microgpt.train import OK, WRONG_INPUT, train
+from microgpt.complaints import config_line, explain, one_line, say, written
 
+OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+TAKES_A_WORD = {
+    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun", "--info", "-i"),
+}
 codes: list[int] = []  # the exit code of each job
+tokens: list[str] = []  # which this process put into names of folders
+places: set[Path] = set()  # where these folders lie
 
 
 def run_app(words: Sequence[str]) -> int:
     """Hydra on a command line without `microgpt train`; returns an exit code."""
     # Hydra prints what it catches at length; with this it lets us say it in a line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    OmegaConf.register_new_resolver("token", lambda: uuid4().hex[:6], use_cache=True, replace=True)
-    sys.argv[1:] = words
-    argparse.ArgumentParser.error = _refuse  # type: ignore[method-assign, assignment]
+    OmegaConf.register_new_resolver("token", _token, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("below", _outputs, replace=True)
+    if os.environ.get("MICROGPT_OUTPUTS") == "":
+        del os.environ["MICROGPT_OUTPUTS"]
+    flags, overrides = flags_first(words)
+    for known in (codes, tokens, places):
+        known.clear()
+    own_configs = _own_configs(flags)
+    for folder in own_configs:
+        if not folder.is_dir():
+            say(f"--config-dir {folder}: no such folder")
+            return WRONG_INPUT
+    sys.argv[1:] = [*flags, *overrides]
     application = hydra.main(str(config_path()), "train", "1.3")(job)
     try:
-        application()
-    except (HydraException, OmegaConfBaseException, ConfigError, ValueError) as error:
-        complain(first_line(error))
+        with patch.object(argparse.ArgumentParser, "error", _refuse):
+            application()
+    except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
+        say(explain(error, overrides, [config_path(), *own_configs]))
         return WRONG_INPUT
+    except BrokenPipeError:  # the command line knows what to do
+        raise
+    except OSError as error:  # those of a job have been told: this is a folder that Hydra makes
+        say(f"{error.filename}: {error.strerror}; runs are written below paths.outputs")
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        _remove_traces()
     return max(codes, default=OK)
 
 
@@ -44,36 +74,107 @@ def config_path() -> Path:
     return packed if packed.is_dir() else package.parent / "conf"
 
 
-def job(cfg: DictConfig) -> None:
-    """One run. Its exit code is kept, since Hydra would print a traceback of what is raised."""
+def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags with their words, and overrides: argparse cannot have them mixed, people can."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for word in words:
+        if word.startswith("-") or (flags and flags[-1] in TAKES_A_WORD and "=" not in word):
+            flags.append(word)
+        else:
+            overrides.append(word)
+    return flags, overrides
+
+
+def job(cfg: DictConfig) -> int:
+    """One run; returns its exit code, since Hydra would print a traceback of what is raised."""
     context = HydraConfig.get()
     folder = Path(context.runtime.output_dir)
+    where = f"job {context.job.num}: " if context.mode == RunMode.MULTIRUN else ""
+    overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)
     try:
-        code = train(cfg, folder, list(context.overrides.task))
-    except (ConfigError, NoSuchRun, BusyRun) as error:
-        complain(str(error))
-        code = WRONG_INPUT
+        code = _train(cfg, folder, overrides, where)
     finally:
         _remove_empty(folder)
     codes.append(code)
     if code > 128:  # interrupted: the jobs after this one must not begin
         sys.exit(code)
+    return code
 
 
-def first_line(error: BaseException) -> str:
-    """What was wrong, without Hydra's advice for programmers."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _train(cfg: DictConfig, folder: Path, overrides: list[str], where: str) -> int:
+    """Train; what goes wrong is told here, in a line unless it is a fault of the program."""
+    from microgpt.build import ConfigError  # late: `--help` must not wait for it
+    from microgpt.run.folder import BusyRun, NoSuchRun
+    from microgpt.train import train
+
+    try:
+        return train(cfg, folder, overrides)
+    except NoSuchRun as error:
+        say(f"{where}resume={error}")
+    except (ConfigError, BusyRun) as error:
+        say(f"{where}{error}")
+    except OmegaConfBaseException as error:
+        say(f"{where}{config_line(error)}")
+    except OSError as error:
+        say(f"{where}{one_line(error)}")
+        return RUN_FAILED
+    except Exception:
+        traceback.print_exc()
+        return RUN_FAILED
+    return WRONG_INPUT
+
+
+def _token() -> str:
+    """Makes the names of two runs differ that begin in the same second."""
+    tokens.append(uuid4().hex[:6])
+    return tokens[-1]
+
+
+def _outputs(folder: Any) -> str:
+    """`paths.outputs`, which must be a folder or a place where one can be made."""
+    if not isinstance(folder, str) or not folder:
+        raise ValueError(f"paths.outputs={written(folder)}: must name a folder")
+    there = Path(folder).absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        problem = "cannot be written to" if there.is_dir() else "is no folder"
+        raise ValueError(
+            f"paths.outputs={folder}: must be a folder to write to, but {there} {problem}"
+        )
+    places.add(Path(folder))
+    return folder
+
+
+def _own_configs(flags: Sequence[str]) -> list[Path]:
+    """The folder that `--config-dir` names, if any."""
+    places = [i for i, flag in enumerate(flags) if flag in ("--config-dir", "-cd")]
+    named = [flags[i + 1] for i in places if i + 1 < len(flags)]
+    named += [flag.partition("=")[2] for flag in flags if flag.startswith("--config-dir=")]
+    return [Path(name) for name in named]
 
 
 def _refuse(parser: argparse.ArgumentParser, message: str) -> None:
-    complain(f"{message} (microgpt train --help says what there is)")
+    say(f"{message} (microgpt train --help says what there is)")
     sys.exit(WRONG_INPUT)
 
 
 def _remove_empty(folder: Path) -> None:
     """Hydra makes a folder for every job, also for one that is refused or goes on elsewhere."""
-    lock = folder / ".lock"
     if not (folder / "run.json").exists():
-        lock.unlink(missing_ok=True)
-        folder.rmdir()
+        with suppress(OSError):  # a folder that was there before, with something in it
+            (folder / ".lock").unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _remove_traces() -> None:
+    """Nothing stays of a sweep none of whose jobs became a run, nor an empty folder of runs."""
+    for place in places:
+        for sweep in [sweep for token in tokens for sweep in place.glob(f"sweeps/*-{token}")]:
+            if [file.name for file in sweep.iterdir()] == ["multirun.yaml"]:
+                (sweep / "multirun.yaml").unlink()
+                sweep.rmdir()
+        for folder in (place / "runs", place / "sweeps"):
+            with suppress(OSError):  # not there, or not empty
+                folder.rmdir()

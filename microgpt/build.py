@@ -1,12 +1,15 @@
 """Configuration to objects. What does not fit is a ConfigError, with the full name of the key."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from inspect import Parameter, isclass, signature
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,6 +21,9 @@ from microgpt.core.trainer import Trainer
 from microgpt.datasets.sources import Lines
 
 T = TypeVar("T")
+PARTS = ("data", "engine", "model", "optimizer", "schedule", "streams", "tracking")  # groups
+SECTIONS = ("trainer", "sampling", "paths")  # keys of ours
+KEYS = ("seed", "experiment", "description", "resume", "progress", *SECTIONS, *PARTS)
 
 
 class ConfigError(ValueError):
@@ -35,13 +41,18 @@ class Parts:
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values, without Hydra's own part."""
+    """The configuration as plain values, without Hydra's own part. Raises ConfigError."""
     try:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0].lower()}") from error
+        text = str(error).splitlines()[0].lower()
+        if text.startswith("missing mandatory value"):
+            text = f"must be given ({error.full_key}=...)"
+        raise ConfigError(f"{error.full_key}: {text}") from error
     assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items() if key != "hydra"}
+    plain = {str(key): value for key, value in config.items() if key != "hydra"}
+    _check_keys(plain)
+    return plain
 
 
 def build(cfg: DictConfig) -> Parts:
@@ -60,29 +71,30 @@ def build(cfg: DictConfig) -> Parts:
         rng=streams("data"),
     )
     model = part(config, "model", vocab_size=corpus.tokenizer.vocab_size)
-    trainer = call(
-        "trainer",
-        Trainer,
-        model=model,
-        engine=part(config, "engine"),
-        optimizer=part(config, "optimizer"),
-        schedule=part(config, "schedule"),
-        sampler=call("sampling", Sampler, **config["sampling"]),
-        corpus=corpus,
-        streams=streams,
-        **config["trainer"],
-    )
+    objects = {
+        "model": model,
+        "engine": part(config, "engine"),
+        "optimizer": part(config, "optimizer"),
+        "schedule": part(config, "schedule"),
+        "sampler": call("sampling", Sampler, **_taken("sampling", Sampler, config["sampling"])),
+        "corpus": corpus,
+        "streams": streams,
+    }
+    numbers = _taken("trainer", Trainer, config["trainer"], objects)
+    trainer = call("trainer", Trainer, **objects, **numbers)
     facts = {"name": source.name, **data_facts(documents, corpus, model.block_size)}
     return Parts(config, documents, facts, trainer)
 
 
 def part(config: Mapping[str, Any], key: str, **extra: Any) -> Any:
     """The object that the group `key` describes. Raises ConfigError."""
+    _check_part(key, config[key], extra)
     try:
         return instantiate(OmegaConf.create({key: config[key]})[key], **extra)
     except InstantiationException as error:
         found = re.search(r"full_key: (\S+)", str(error))
-        raise ConfigError(_line(found[1] if found else key, error.__cause__ or error)) from error
+        name = found[1] if found else key
+        raise ConfigError(_line(name, error.__cause__ or error)) from error
 
 
 def call(key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -106,13 +118,94 @@ def data_facts(documents: list[str], corpus: Corpus, block_size: int) -> dict[st
     }
 
 
+def _check_keys(config: Mapping[str, Any]) -> None:
+    """All keys are there and none besides. Raises ConfigError."""
+    for key in KEYS:
+        if key not in config:
+            raise ConfigError(
+                f"{key}: must be there; microgpt train --help says what may stand in it"
+            )
+    for key, value in config.items():
+        if key not in KEYS:
+            raise ConfigError(f"{key}={_shown(value)}: no such key; there are {', '.join(KEYS)}")
+    for key in SECTIONS:
+        if not isinstance(config[key], Mapping):
+            raise ConfigError(f"{key}={_shown(config[key])}: must hold keys, as {key}.KEY=VALUE")
+    if not isinstance(config["progress"], bool):
+        raise ConfigError(f"progress={_shown(config['progress'])}: must be true or false")
+
+
+def _check_part(key: str, value: Any, extra: Collection[str] = ()) -> None:
+    """A group's value names a class, and so do those of the groups in it. Raises ConfigError."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("_target_"), str):
+        group = key.replace(".", "/")
+        shown = f"{key}._target_" if isinstance(value, Mapping) else f"{key}={_shown(value)}"
+        raise ConfigError(
+            f"{shown}: must name a class; write {group}=OPTION, see microgpt train --help"
+        )
+    try:
+        target = get_object(value["_target_"])
+    except Exception as error:  # a module of the user's may raise anything
+        shown = f"{key}._target_={value['_target_']!r}"
+        raise ConfigError(f"{shown}: cannot be imported ({_import_problem(error)})") from error
+    _taken(key, target, value, extra)
+    for name in _parts_of(target):
+        if name in value:
+            _check_part(f"{key}.{name}", value[name])
+
+
+def _taken(
+    key: str, target: Any, value: Mapping[str, Any], extra: Collection[str] = ()
+) -> Mapping[str, Any]:
+    """`value`, all of whose keys `target` takes beside those that it is given. Raises ConfigError."""
+    arguments = signature(target).parameters.values()
+    if any(argument.kind is Parameter.VAR_KEYWORD for argument in arguments):
+        return value
+    names = [argument.name for argument in arguments if argument.name not in extra]
+    for name in value:
+        if name not in names and not name.startswith("_"):
+            shown = f"{key}.{name}={_shown(value[name])}"
+            raise ConfigError(f"{shown}: no such key; {key} has {', '.join(names) or 'none'}")
+    return value
+
+
+def _parts_of(target: Any) -> list[str]:
+    """The arguments of a class that are objects of ours, and so groups in the configuration."""
+    if not isclass(target):
+        return []
+    arguments = signature(target).parameters.items()
+    ours = __name__.partition(".")[0]
+    return [
+        name
+        for name, given in arguments
+        if getattr(given.annotation, "__module__", "").startswith(ours)
+    ]
+
+
+def _import_problem(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    advice = "; Python looks in its site-packages and in PYTHONPATH"
+    return text + (advice if isinstance(error, ModuleNotFoundError) else "")
+
+
 def _line(key: str, error: BaseException) -> str:
     """One line of complaint, with the full name of the key where the error names one."""
     text = str(error)
     if isinstance(error, BadValue):
-        return f"{key}.{text}" if key else text
+        name = f"{key}.{error.key}" if key else error.key
+        return f"{name}={_shown(error.value)}: {error.allowed}"
     if found := re.search(r"unexpected keyword argument '(\w+)'", text):
-        return f"{key}.{found[1]}: no such key"
+        return f"{key}.{found[1]}: no such key here"
     if found := re.search(r"missing \d+ required keyword-only arguments?: '(\w+)'", text):
         return f"{key}.{found[1]}: is missing"
-    return f"{key}: {text.splitlines()[0]}"
+    place = extract_tb(error.__traceback__)[-1:]
+    where = "".join(f", {Path(frame.filename).name} line {frame.lineno}" for frame in place)
+    first = text.splitlines()[0] if text else ""
+    return f"{key}: {type(error).__name__}: {first}{where}"
+
+
+def _shown(value: Any) -> str:
+    """A value as the command line has it."""
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))

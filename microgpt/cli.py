@@ -13,14 +13,28 @@ USAGE = """usage: microgpt COMMAND ...
   runs                    list the runs
   ui                      open the MLflow UI on the store
   sync [RUN ...]          send to MLflow what it has not got yet
+  --version               which version this is
 
 RUN is a run's folder, its id, its MLflow id, or the first letters of an id."""
 
 
 def main() -> None:
     """The console script. Ends with exit code 0, 1 for a run that failed, 2 for wrong input."""
-    words = sys.argv[1:]
-    if words[:1] in (["-sc"], ["--shell-completion"]):
+    try:
+        try:
+            _main(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _main(words: Sequence[str]) -> None:
+    if words[:1] == ["--version"]:
+        from microgpt import __version__
+
+        print(f"microgpt {__version__}")
+    elif words[:1] in (["-sc"], ["--shell-completion"]):
         _complete(words)
     elif words[:1] == ["train"]:
         _train(words[1:])
@@ -52,21 +66,23 @@ def _train(words: Sequence[str]) -> None:
 
 def _complete(words: Sequence[str]) -> None:
     """Tab completion: Hydra's, which knows nothing of commands, for a line without `train`."""
-    from microgpt.app import run_app
-
     line = os.environ.get("COMP_LINE", "").lstrip()
     program, _, rest = line.partition(" ")
     command, space, overrides = rest.lstrip().partition(" ")
     if "query=bash" in words and not space:
         names = ["train", *COMMANDS]
         print(" ".join(name for name in names if name.startswith(command)))
-    elif "query=bash" not in words or command == "train":
+        return
+    from microgpt.app import run_app
+
+    if "query=bash" not in words or command == "train":
         os.environ["COMP_LINE"] = f"{program} {overrides}"
         sys.exit(run_app(words))
 
 
 def _guarded(command: Callable[[], None]) -> int:
     """The exit code of a command; what the user can mend is said in a line."""
+    from microgpt.build import ConfigError
     from microgpt.core.check import BadValue
     from microgpt.core.tokenizer import UnknownCharacter
     from microgpt.run.checkpoint import BadCheckpoint
@@ -74,15 +90,19 @@ def _guarded(command: Callable[[], None]) -> int:
 
     try:
         command()
-    except (BadValue, UnknownCharacter, NoSuchRun, BadCheckpoint) as error:
+    except (BadValue, UnknownCharacter, NoSuchRun, BadCheckpoint, ConfigError) as error:
         _fail(str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
     return 0
 
 
 def _outputs() -> Path:
-    return Path(os.environ.get("MICROGPT_OUTPUTS", "outputs"))
+    return Path(os.environ.get("MICROGPT_OUTPUTS") or "outputs")
 
 
 def _sample(words: Sequence[str]) -> None:
@@ -112,6 +132,8 @@ def _runs(words: Sequence[str]) -> None:
     from microgpt.console import list_runs
     from microgpt.run.folder import all_runs
 
+    if options.n < 0:
+        parser.error(f"argument -n: {options.n} must be at least 0")
     list_runs(all_runs(_outputs())[-options.n :])
 
 

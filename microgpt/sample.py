@@ -7,24 +7,46 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from microgpt.build import build, call
-from microgpt.core.check import BadValue
+from microgpt.build import Parts, build, call
+from microgpt.core.check import BadValue, integer
 from microgpt.core.sampling import Sampler
-from microgpt.run.folder import find_run
+from microgpt.core.tokenizer import UnknownCharacter
+from microgpt.run.folder import RunFolder, find_run
 
 
 def sample(
     outputs: Path, reference: str, changes: Mapping[str, Any], prompt: str, seed: int | None
 ) -> Iterator[str]:
-    """Documents by the model in a run's last checkpoint, with the run's own settings but `changes`."""
+    """Documents by the model in a run's last checkpoint, with the run's own settings but `changes`.
+
+    Raises BadValue, ConfigError and NoSuchRun, the first two also while the documents are drawn.
+    """
     run = find_run(outputs, reference)
     state = run.last_checkpoint()
     if state is None:
         raise BadValue("RUN", reference, "must have a checkpoint, but has none")
-    parts = build(OmegaConf.create(run.config))
+    parts = rebuild(run)
     trainer = parts.trainer
     trainer.restore(state)
     sampler = call("sampling", Sampler, **{**parts.config["sampling"], **changes})
-    rng = Random(SystemRandom().random() if seed is None else f"{seed}/sampling")
+    rng = Random(
+        SystemRandom().random() if seed is None else f"{integer('seed', seed, 0)}/sampling"
+    )
     tokenizer = trainer.corpus.tokenizer
+    try:
+        tokenizer.encode(prompt)
+    except UnknownCharacter as error:
+        raise BadValue("prompt", prompt, str(error)) from error
     return sampler.samples(trainer.model, trainer.engine, trainer.weights, tokenizer, rng, prompt)
+
+
+def rebuild(run: RunFolder) -> Parts:
+    """What the run's configuration builds, on its own copy of the data where it keeps one."""
+    own = OmegaConf.create(run.config)
+    documents = run.path / "documents.txt"
+    if documents.is_file():
+        own.data.path = str(documents)
+    parts = build(own)
+    if parts.data["digest"] != run.info["data"]["digest"]:
+        raise BadValue("data", parts.data["name"], f"{run.path} was trained on other documents")
+    return parts

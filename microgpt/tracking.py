@@ -17,6 +17,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from microgpt.core.check import BadValue
 from microgpt.run.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder
 from microgpt.run.identity import question
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "microgpt"  # the MLflow experiment of runs that name none
 STATUS = {FINISHED: "FINISHED", FAILED: "FAILED", STOPPED: "KILLED", RUNNING: "RUNNING"}
+SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"}
 BATCH = 1000  # metrics a call: the store's limit
 PARAMS = 100  # params a call, likewise
 
@@ -32,7 +34,16 @@ PARAMS = 100  # params a call, likewise
 def store_uri(uri: str | None, outputs: Path) -> str:
     """The store: the one asked for, MLFLOW_TRACKING_URI, or a database in `outputs`."""
     default = f"sqlite:///{outputs.absolute() / 'mlflow.db'}"
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    return check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI")) or default
+
+
+def check_uri(uri: str | None) -> str | None:
+    """`uri`, if it may be that of a server or a database. Raises BadValue."""
+    known = isinstance(uri, str) and uri.partition(":")[0].partition("+")[0] in SCHEMES
+    if uri is not None and not ((known and "/" in uri) or uri == "databricks"):
+        allowed = "must be http://SERVER, sqlite:////FILE or another database (or null)"
+        raise BadValue("uri", uri, allowed)
+    return uri
 
 
 def open_store(uri: str, outputs: Path) -> "MlflowClient":
@@ -177,6 +188,9 @@ class MLflow:
     PAUSE = 1.0  # seconds between two updates
 
     def __init__(self, *, uri: str | None, experiment: str) -> None:
+        if not isinstance(experiment, str) or not experiment:
+            raise BadValue("experiment", experiment, "must be a name")
+        check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
         self.uri, self.experiment = uri, experiment
         self.problem: str | None = None
         self._over = Flag()

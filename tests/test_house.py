@@ -18,14 +18,14 @@ FLOORS = [
     {"core"},
     {"vector", "accelerate", "run", "datasets"},
     {"tracking"},
-    {"build", "console", "ui"},
+    {"build", "console", "ui", "complaints"},
     {"train", "sample"},
     {"app"},
     {"cli"},
 ]
 ONLY_IN = {
-    "hydra": {"app", "build"},
-    "omegaconf": {"app", "build", "train", "sample"},
+    "hydra": {"app", "build", "complaints"},
+    "omegaconf": {"app", "build", "complaints", "train", "sample"},
     "mlflow": {"tracking"},
     "numpy": {"accelerate"},
 }

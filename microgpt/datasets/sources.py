@@ -1,5 +1,6 @@
 """The sources of documents, one class an option of `data`."""
 
+import os
 from pathlib import Path
 
 from microgpt.core.check import BadValue, fraction, integer
@@ -10,6 +11,8 @@ class Lines:
     """A text file in UTF-8, one document a line."""
 
     def __init__(self, *, path: str | None, val_fraction: float, split_seed: int) -> None:
+        if path is not None and (not isinstance(path, str) or not path):
+            raise BadValue("path", path, "must name a file, or be null")
         self.path = path
         self.val_fraction = fraction("val_fraction", val_fraction)
         self.split_seed = integer("split_seed", split_seed, 0)
@@ -21,7 +24,8 @@ class Lines:
 
     def documents(self) -> list[str]:
         """All documents, in the order of the file. Raises BadValue."""
-        file = Path(self.path).expanduser() if self.path else self.default()
+        # Not Path.expanduser, which raises where there is no such user.
+        file = Path(os.path.expanduser(self.path)) if self.path else self.default()
         try:
             documents = read_documents(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:

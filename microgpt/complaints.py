@@ -1,0 +1,154 @@
+"""What is wrong with a command line, in one line that helps: Hydra's own take up to eleven."""
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
+
+UNREADABLE = (
+    "cannot be read; write key=value, and 'key=\"value\"' with quotes if there is a space "
+    "or one of = , ~ ( ) [ ] { } in the value"
+)
+
+
+def say(line: str) -> None:
+    """One line on standard error."""
+    print(f"microgpt: {' '.join(line.split())}", file=sys.stderr)
+
+
+def explain(error: Exception, words: Sequence[str], folders: Sequence[Path]) -> str:
+    """Why Hydra refused the overrides `words` with the configurations in `folders`."""
+    groups = _groups(folders)
+    overrides = []
+    for word in words:
+        try:
+            overrides.append(OverridesParser.create().parse_override(word))
+        except HydraException:
+            return f"{word}: {UNREADABLE}"
+    wrong = [_wrong_option(override, groups) for override in overrides]
+    if not any(wrong) and not isinstance(error, MissingConfigException):
+        wrong = _wrong_keys(overrides, groups, folders)
+    return next(filter(None, wrong), None) or _plainly(error)
+
+
+def config_line(error: OmegaConfBaseException) -> str:
+    """A value that cannot be had, such as `${nothing}` or a mandatory one."""
+    text = one_line(error)
+    text = text.partition("raised while resolving interpolation: ")[2] or text
+    return f"{error.full_key}: {text}" if error.full_key and "=" not in text else text
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _plainly(error: Exception) -> str:
+    """Hydra's own words, less its advice for programmers."""
+    if isinstance(error, MissingConfigException) and error.options:
+        return f"{error.missing_cfg_file}: no such option; there are {', '.join(error.options)}"
+    if isinstance(error, OmegaConfBaseException):
+        return config_line(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: no YAML ({error.problem})"
+    cause = error.__cause__
+    return one_line(error) + (f" ({one_line(cause)})" if cause else "")
+
+
+def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
+    """`{"model/norm": {"layernorm", ...}}`, of the configurations in all folders."""
+    groups: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.glob("*/**/*.yaml"):
+            groups.setdefault(file.parent.relative_to(folder).as_posix(), set()).add(file.stem)
+    return groups
+
+
+def _wrong_option(override: Override, groups: dict[str, set[str]]) -> str | None:
+    """The complaint if an override asks a group for an option that it has not."""
+    group = override.key_or_group
+    if group not in groups or override.is_delete():
+        return None
+    swept = override.is_sweep_override() and override.is_discrete_sweep()
+    value: Any = list(override.sweep_string_iterator()) if swept else override.value()
+    for option in value if isinstance(value, list) else [value]:
+        if option not in groups[group] and not (option is None and group == "experiment"):
+            there = ", ".join(sorted(groups[group]))
+            return f"{group}={written(option)}: no such option; there are {there}"
+    return None
+
+
+def _wrong_keys(
+    overrides: Sequence[Override], groups: dict[str, set[str]], folders: Sequence[Path]
+) -> list[str | None]:
+    """A complaint for each override whose key is not there, or with + is there already."""
+    try:
+        chosen = [o for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
+        keys = _keys([str(o.input_line) for o in chosen if o.type == OverrideType.CHANGE], folders)
+    except (HydraException, OmegaConfBaseException, YAMLError):
+        return []
+    return [_wrong_key(override, keys, groups) for override in overrides]
+
+
+def _wrong_key(override: Override, keys: dict[str, Any], groups: dict[str, set[str]]) -> str | None:
+    key, word = override.key_or_group, override.input_line
+    if not key:
+        return f"{word}: {UNREADABLE}"
+    if key.startswith("hydra"):
+        return None
+    there = key.replace("/", ".") in keys
+    if override.is_add():
+        return f"{word}: {key} is there already; write it without the +" if there else None
+    return None if there or key in groups else f"{word}: no such key; {_advice(key, keys, groups)}"
+
+
+def _advice(key: str, keys: dict[str, Any], groups: dict[str, set[str]]) -> str:
+    """The nearest key, or what there is in its place."""
+    parent, _, name = key.rpartition(".")
+    near = [there for there in keys if there.rpartition(".")[2] == name]
+    near = near or get_close_matches(key, [*keys, *groups], 1, 0.8)
+    if near and near != [parent]:
+        return f"did you mean {' or '.join(near)}?"
+    beside = keys.get(parent)
+    names = (
+        [str(there) for there in beside if there != "_target_"] if isinstance(beside, dict) else []
+    )
+    if parent in keys and parent:
+        return f"{parent} has {', '.join(names)}" if names else f"{parent} holds no keys"
+    return f"there are {', '.join(keys[''])}"
+
+
+def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
+    """Every key of the configuration with these choices, by its full name; "" is all of it."""
+    search = [f"hydra.searchpath=[{','.join(f'file://{f.absolute()}' for f in folders[1:])}]"]
+    with initialize_config_dir(str(folders[0]), version_base="1.3"):
+        cfg = compose("train", choices + search)
+    keys: dict[str, Any] = {"": OmegaConf.to_container(cfg)}
+    waiting = [""]
+    while waiting:
+        parent = waiting.pop()
+        for name, value in keys[parent].items():
+            keys[f"{parent}.{name}".lstrip(".")] = value
+            if isinstance(value, dict):
+                waiting.append(f"{parent}.{name}".lstrip("."))
+    return keys
+
+
+def written(value: object) -> str:
+    """A value as it is written on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

@@ -1,0 +1,223 @@
+"""The command line as its users have it: help, sweeps, own configurations, tab completion, a wheel."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+import pexpect
+import pytest
+import yaml
+
+from microgpt import __version__
+from tests.command import NAMES, OFFLINE, PROGRAM, TINY, command, environment
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("mlflow", "numpy", "pandas", "safetensors", "rich", "sqlalchemy")
+
+
+def test_help_begins_with_a_screen_of_ours(tmp_path: Path) -> None:
+    ended = command(["train", "--help"], tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    first = ended.out.split("== Keys")[0]
+    assert len(first.splitlines()) <= 40
+    screen = ended.out.splitlines()[:24]
+    for words in ("microgpt train -m", "--cfg job", "--config-dir", "-sc install=bash", "resume="):
+        assert any(words in line for line in screen), words
+    for there in ("model/norm: layernorm, none, rmsnorm", "num_steps: ", "seed: 42"):
+        assert there in ended.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_tell_what_they_take(tmp_path: Path) -> None:
+    for words in ([], ["-h"], ["--help"]):
+        ended = command(words, tmp_path)
+        assert (ended.code, ended.err) == (0, "")
+        assert {"train", "sample", "runs", "ui", "sync"} <= set(ended.out.split())
+        assert len(ended.out.splitlines()) <= 24
+    assert command(["--version"], tmp_path).out == f"microgpt {__version__}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from microgpt.cli import main; sys.argv = ['microgpt', 'train', '--help']\n"
+        "try: main()\n"
+        "finally: print('IMPORTED', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = done.stdout.rpartition("IMPORTED")[2].split()
+    assert "hydra" in imported
+    assert not set(HEAVY) & set(imported)
+
+
+@pytest.mark.slow
+def test_help_is_there_at_once(tmp_path: Path) -> None:
+    def seconds() -> float:
+        begun = time.perf_counter()
+        command(["train", "--help"], tmp_path)
+        return time.perf_counter() - begun
+
+    assert min(seconds() for _ in range(5)) <= 0.8
+
+
+def test_the_configuration_is_shown_without_a_run(tmp_path: Path) -> None:
+    ended = command(["train", "--cfg", "job", "model=gpt", "seed=7"], tmp_path)
+    shown = yaml.safe_load(ended.out)
+    assert (ended.code, ended.err, shown["seed"]) == (0, "", 7)
+    assert list(shown)[:3] == ["seed", "experiment", "description"]
+    ended = command(["train", "--info", "searchpath"], tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert str(ROOT / "conf") in ended.out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A working directory of the user's own, with a few names in it."""
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    return tmp_path
+
+
+WORDS = ["train", *TINY, *OFFLINE, "data.path=names.txt"]
+
+
+def test_a_sweep_has_a_folder_for_each_job(place: Path) -> None:
+    # flags may stand anywhere, and a value may come from another key
+    words = [*WORDS, "-m", "seed=1,2", "trainer.eval_every=${trainer.num_steps}"]
+    ended = command(words, place)
+    assert (ended.code, ended.err) == (0, "")
+    (sweep,) = (place / "outputs/sweeps").iterdir()
+    jobs = sorted(entry for entry in sweep.iterdir() if entry.is_dir())
+    assert len({job.name for job in jobs}) == 2
+    seeds = [yaml.safe_load((job / "config.yaml").read_text())["seed"] for job in jobs]
+    assert seeds == [1, 2]
+    assert not (place / "multirun").exists()
+
+
+def test_two_runs_of_one_second_have_two_folders(place: Path) -> None:
+    processes = [
+        subprocess.Popen([PROGRAM, *WORDS], cwd=place, env=environment(), stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert [process.wait(100) for process in processes] == [0, 0]
+    assert len(list((place / "outputs/runs").glob("*/samples.txt"))) == 2
+
+
+def test_outputs_go_where_they_are_told(place: Path) -> None:
+    ended = command(WORDS, place, MICROGPT_OUTPUTS=str(place / "else where"))
+    assert (ended.code, ended.err) == (0, "")
+    assert len(list((place / "else where/runs").glob("*/samples.txt"))) == 1
+    assert not (place / "outputs").exists()
+
+
+def test_a_reader_that_goes_is_no_fault(place: Path) -> None:
+    line = f"{PROGRAM} train --help | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_configs_and_classes_of_the_users_own(place: Path) -> None:
+    own = place / "own"
+    (own / "model/norm").mkdir(parents=True)
+    (own / "model/mine.yaml").write_text(
+        "defaults:\n  - gpt\n  - override norm: half\n  - _self_\nn_layer: 2\n"
+    )
+    (own / "model/norm/half.yaml").write_text("_target_: half.Half\nshare: 0.5\n")
+    (own / "half.py").write_text(
+        "class Half:\n"
+        "    def __init__(self, *, share): self.share = share\n"
+        "    def shapes(self, dims, site): return {}\n"
+        "    def __call__(self, ops, w, x, site): return ops.mul(x, self.share)\n"
+    )
+    words = [*WORDS, "--config-dir", "own", "model=mine"]
+    ended = command(words, place, PYTHONPATH=str(own))
+    assert (ended.code, ended.err) == (0, "")
+    (run,) = (place / "outputs/runs").iterdir()
+    model = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    assert (model["n_layer"], model["norm"]) == (2, {"_target_": "half.Half", "share": 0.5})
+
+
+@pytest.fixture(scope="module")
+def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[str]"]:
+    """An interactive bash with completion installed."""
+    env = environment(PATH=f"{Path(PROGRAM).parent}:/usr/bin:/bin", PS1="> ", TERM="dumb")
+    where = str(tmp_path_factory.mktemp("empty"))
+    shell = pexpect.spawn(
+        "bash --norc --noprofile -i", env=env, cwd=where, encoding="utf-8", timeout=30
+    )
+    shell.sendline("bind 'set enable-bracketed-paste off'; bind 'set completion-query-items 0'")
+    shell.sendline("bind 'set page-completions off'; bind 'set show-all-if-ambiguous on'")
+    shell.sendline('eval "$(microgpt train -sc install=bash)"; echo READY$((1+1))')
+    shell.expect("READY2")
+    shell.expect("> ")
+    yield shell
+    shell.close(force=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "there"),
+    [
+        ("microgpt tr", "microgpt train"),
+        ("microgpt sa", "microgpt sample"),
+        ("microgpt train mod", "microgpt train model"),
+        ("microgpt train model/nor", "microgpt train model/norm="),
+        ("microgpt train model/norm=la", "microgpt train model/norm=layernorm"),
+        ("microgpt train seed=1 model/norm=la", "microgpt train seed=1 model/norm=layernorm"),
+        ("microgpt train optimizer.be", "microgpt train optimizer.beta"),
+        ("microgpt train -m optimizer.w", "microgpt train -m optimizer.w"),
+        ("microgpt train optimizer=adamw optimizer.w", "optimizer=adamw optimizer.weight_decay="),
+    ],
+)
+def test_tab_completes(typed: str, there: str, bash: "pexpect.spawn[str]") -> None:
+    bash.send(f"{typed}\t")
+    bash.sendcontrol("a")
+    bash.send("echo '")
+    bash.sendcontrol("e")
+    bash.send("'END\n")
+    bash.expect(r"\n([^\n>]*)END\r\n")
+    assert bash.match.group(1).startswith(there) or there in bash.match.group(1)
+    bash.expect("> ")
+
+
+@pytest.mark.slow
+def test_a_wheel_finds_its_configurations(tmp_path: Path) -> None:
+    source, venv, place = tmp_path / "source", tmp_path / "venv", tmp_path / "place"
+    ignored = shutil.ignore_patterns(".*", "outputs", "tests", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = set(ZipFile(wheel).namelist())
+    assert {"microgpt/_conf/train.yaml", "microgpt/datasets/names.txt"} <= inside
+    assert not [name for name in inside if name.startswith(("conf/", "tests/", "outputs/"))]
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    site = next(venv.glob("lib/python*/site-packages"))
+    # The dependencies of this environment serve the fresh one, but not its microgpt.
+    packages = Path(yaml.__file__).parent.parent
+    (site / "dependencies.pth").write_text(f"{packages}\n")
+    python = str(venv / "bin/python")
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", str(wheel)], check=True)
+    place.mkdir()
+    (place / "names.txt").write_text("\n".join(NAMES))
+    program = str(venv / "bin/microgpt")
+    where = [python, "-c", "import microgpt; print(microgpt.__file__)"]
+    done = subprocess.run(
+        where, cwd=place, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(str(site))
+    one = [program, *WORDS]
+    assert subprocess.run(one, cwd=place, env=environment(), check=False).returncode == 0
+    tiny = [program, "train", *TINY, *OFFLINE, "-m", "seed=1,2"]
+    assert subprocess.run(tiny, cwd=place, env=environment(), check=False).returncode == 0
+    assert len(list((place / "outputs").glob("*/**/samples.txt"))) == 3

@@ -1,0 +1,172 @@
+"""conf/: every file composes, trains and is commented; what a run's signature depends on."""
+
+import re
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from microgpt.app import config_path
+from microgpt.build import KEYS, PARTS, Parts, build, part, resolve
+from microgpt.core.events import Event, Sampled, Stepped
+from microgpt.run.identity import leaves, signature
+from tests.command import NAMES, TINY
+
+CONF = config_path()
+FILES = sorted(file.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml"))
+OPTIONS = [
+    (group, name.removesuffix(".yaml"))
+    for group, _, name in (file.rpartition("/") for file in FILES)
+    if group and group.split("/")[0] not in ("hydra", "experiment")
+]
+EXPERIMENTS = [Path(file).stem for file in FILES if file.startswith("experiment/")]
+FREE = {"description", "experiment", "resume", "progress", "paths.outputs", "data.path"}
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Compose:
+    """Composes `microgpt train` with overrides, small and on ten names unless `plain`."""
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+
+    def function(*words: str, plain: bool = False) -> DictConfig:
+        small = [] if plain else [*TINY, f"data.path={tmp_path / 'names.txt'}"]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("train", [*small, *words])
+
+    return function
+
+
+def options(group: str) -> list[str]:
+    return [option for there, option in OPTIONS if there == group]
+
+
+def target(group: str, option: str) -> str:
+    text = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
+    return str(yaml.safe_load(text)["_target_"])
+
+
+def trained(cfg: DictConfig) -> tuple[Parts, list[Event]]:
+    """What a configuration builds, and the events of its training."""
+    parts = build(cfg)
+    events: list[Event] = []
+    parts.trainer.callbacks.append(events.append)
+    parts.trainer.run()
+    return parts, events
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(OPTIONS) > 20
+    assert "original" in EXPERIMENTS
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_trains(group: str, option: str, composed: Compose) -> None:
+    cfg = composed(f"{group}={option}")
+    parts, events = trained(cfg)
+    assert OmegaConf.select(cfg, group.replace("/", "."))["_target_"] == target(group, option)
+    assert [event.step for event in events if isinstance(event, Stepped)] == [1, 2]
+    assert isinstance(events[-1], Sampled)
+    part(parts.config, "tracking")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_trains(name: str, composed: Compose) -> None:
+    parts, events = trained(composed(f"experiment={name}"))
+    assert parts.config["experiment"] == name
+    assert sum(isinstance(event, Stepped) for event in events) == 2
+
+
+@pytest.mark.parametrize("group", sorted({group for group, _ in OPTIONS}))
+def test_a_class_has_one_file_and_a_file_one_class(group: str) -> None:
+    targets = [target(group, option) for option in options(group)]
+    assert len(set(targets)) == len(targets)
+    for name in targets:
+        get_class(name)
+    modules = {name.rpartition(".")[0] for name in targets}
+    packages = {module.rpartition(".")[0] for module in modules}
+    for package in packages - {"microgpt", "microgpt.core"}:
+        found = import_module(package)
+        there = {f"{package}.{module.name}" for module in iter_modules(found.__path__)}
+        if package == "microgpt.datasets":
+            classes = vars(import_module("microgpt.datasets.sources")).values()
+            ours = [c for c in classes if isinstance(c, type) and c.__module__.endswith("sources")]
+            assert {f"{c.__module__}.{c.__qualname__}" for c in ours} == set(targets)
+        else:
+            assert there - {f"{package}.base"} == {m for m in modules if m.startswith(package)}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_and_every_key_says_what_it_is_for(file: str) -> None:
+    lines = (CONF / file).read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# "), "what is this option?"
+    section = ""
+    for line in lines:
+        key = re.match(r"( *)([a-z_0-9]+):( |$)", line)
+        if key and not key[1]:
+            section = key[2]
+        if not key or section in ("defaults", "hydra") or file.startswith("experiment/"):
+            continue
+        holds_keys = line.partition("#")[0].rstrip().endswith(":")
+        assert "#" in line or holds_keys or key[2] == "_target_", f"what is {key[2]} for?"
+
+
+def test_the_keys_are_those_that_are_checked(composed: Compose) -> None:
+    assert set(composed(plain=True)) == set(KEYS)
+    assert {group for group, _ in OPTIONS if "/" not in group} == set(PARTS)
+
+
+def test_a_resolved_configuration_survives_its_file(composed: Compose) -> None:
+    config = resolve(composed())
+    again = yaml.safe_load(yaml.safe_dump(config, sort_keys=False))
+    assert again == config
+    assert resolve(OmegaConf.create(again)) == config
+    parts, same = build(composed()), build(OmegaConf.create(again))
+    assert signature(parts.config, parts.data["digest"]) == signature(again, same.data["digest"])
+
+
+def changed(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A copy with another value under `key`."""
+    copy = OmegaConf.create(dict(config))
+    value = OmegaConf.select(copy, key)
+    if isinstance(value, bool) or value is None:
+        other: Any = not value
+    else:
+        other = value + ("x" if isinstance(value, str) else 1)
+    OmegaConf.update(copy, key, other)
+    plain = OmegaConf.to_container(copy)
+    assert isinstance(plain, dict)
+    return {str(name): section for name, section in plain.items()}
+
+
+def test_the_signature_depends_on_every_key_but_the_free_ones(composed: Compose) -> None:
+    seen = set()
+    for words in [(), *((f"{group}={option}",) for group, option in OPTIONS)]:
+        config = resolve(composed(*words))
+        for key in leaves(config).keys() - seen:
+            free = key in FREE | {"data._target_"} or key.startswith("tracking.")
+            same = signature(changed(config, key), "d") == signature(config, "d")
+            assert same == free, f"{key} is {'not ' if same else ''}in the signature"
+            seen.add(key)
+    assert len(seen) > 40
+    assert signature(config, "d") != signature(config, "e")
+
+
+def test_the_signature_does_not_depend_on_order_or_spelling(composed: Compose) -> None:
+    def turned(config: Any) -> Any:
+        if not isinstance(config, dict):
+            return config
+        return {key: turned(config[key]) for key in reversed(config)}
+
+    plain = resolve(composed(plain=True))
+    told = ["seed=42", "optimizer=adam", "optimizer.lr=1e-2", "sampling.top_p=1", "schedule=linear"]
+    for other in (turned(plain), resolve(composed(*told, plain=True))):
+        assert signature(other, "d") == signature(plain, "d")
