@@ -118,5 +118,5 @@ def list_runs(folders: list[RunFolder]) -> None:
         figures = [f"{held_out[key]:.4f}" if held_out else "" for key in ("val/loss", "val/bpc")]
         step = f"{rows[-1]['step'] if rows else 0}/{info['num_steps']}"
         size = f"{info['n_params']:,}"
-        table.add_row(info["id"], info["status"], step, *figures, size, info["name"])
+        table.add_row(info["id"], folder.status, step, *figures, size, info["name"])
     out.print(table)
