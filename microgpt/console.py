@@ -96,7 +96,7 @@ def watcher(progress: bool, first_step: int, last_step: int) -> Bar | Lines:
 def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
     """The last figures and a few samples."""
     last: dict[str, Any] = metrics[-1] if metrics else {}
-    if "val/loss" in last:
+    if "val/bpc" in last:
         out.print(
             f"held-out loss [bold]{last['val/loss']:.4f}[/] nats per token, "
             f"[bold]{last['val/bpc']:.4f}[/] bits per character"
