@@ -87,9 +87,13 @@ def _guarded(command: Callable[[], None]) -> int:
     from microgpt.core.tokenizer import UnknownCharacter
     from microgpt.run.checkpoint import BadCheckpoint
     from microgpt.run.folder import NoSuchRun
+    from microgpt.tracking import StoreError
 
     try:
         command()
+    except StoreError as error:
+        print(f"microgpt: {error}", file=sys.stderr)
+        return 1
     except (BadValue, UnknownCharacter, NoSuchRun, BadCheckpoint, ConfigError) as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -155,10 +159,11 @@ def _sync(words: Sequence[str]) -> None:
     parser.add_argument("--uri", help="the store; else the one of each run's configuration")
     options = parser.parse_args(words)
     from microgpt.run.folder import all_runs, find_run
-    from microgpt.tracking import sync
+    from microgpt.tracking import is_tracked, sync
 
     outputs = _outputs()
-    folders = [find_run(outputs, name) for name in options.runs] or all_runs(outputs)
+    folders = [find_run(outputs, name) for name in options.runs]
+    folders = folders or [run for run in all_runs(outputs) if is_tracked(run)]
     for line in sync(folders, options.uri, outputs):
         print(line)
 

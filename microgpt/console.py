@@ -96,7 +96,7 @@ def watcher(progress: bool, first_step: int, last_step: int) -> Bar | Lines:
 def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
     """The last figures and a few samples."""
     last: dict[str, Any] = metrics[-1] if metrics else {}
-    if "val/loss" in last:
+    if "val/bpc" in last:
         out.print(
             f"held-out loss [bold]{last['val/loss']:.4f}[/] nats per token, "
             f"[bold]{last['val/bpc']:.4f}[/] bits per character"
@@ -118,5 +118,5 @@ def list_runs(folders: list[RunFolder]) -> None:
         figures = [f"{held_out[key]:.4f}" if held_out else "" for key in ("val/loss", "val/bpc")]
         step = f"{rows[-1]['step'] if rows else 0}/{info['num_steps']}"
         size = f"{info['n_params']:,}"
-        table.add_row(info["id"], info["status"], step, *figures, size, info["name"])
+        table.add_row(info["id"], folder.status, step, *figures, size, info["name"])
     out.print(table)

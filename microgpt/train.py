@@ -1,18 +1,21 @@
 """One run, from its configuration to its end."""
 
+import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import current_thread, main_thread
+from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
 from microgpt.build import ConfigError, Parts, build, part
 from microgpt.console import complain, out, summary, watcher
 from microgpt.core.events import Diverged
-from microgpt.run.folder import FAILED, FINISHED, RUNNING, STOPPED, RunFolder, find_run
+from microgpt.core.trainer import Trainer
+from microgpt.run.folder import FAILED, FINISHED, OUTCOME, RUNNING, STOPPED, RunFolder, find_run
 from microgpt.run.identity import (
     fingerprint,
     git_state,
@@ -23,10 +26,12 @@ from microgpt.run.identity import (
 )
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
-MAY_CHANGE = ("resume", "progress", "trainer.stop_after", "tracking")  # when a run is resumed
+MAY_CHANGE = ("progress", "trainer.stop_after", "tracking")  # when a run is resumed
+UNNAMED = ("paths", "tracking", "progress", "description")  # not part of a run's name
+Overrides: TypeAlias = Sequence[str]
 
 
-def train(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> int:
+def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
     """Train what `cfg` says, in `folder`, or go on with the run that `cfg.resume` names.
 
     Returns an exit code. Raises ConfigError, NoSuchRun and BusyRun before anything is written.
@@ -34,75 +39,116 @@ def train(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> int:
     if cfg.resume is not None:
         return resume(cfg, overrides)
     parts = build(cfg)
+    if path := parts.config["data"].get("path"):  # a resume must find it, wherever it is called
+        parts.config["data"]["path"] = str(Path(path).expanduser().absolute())
     tracking = part(parts.config, "tracking")
     run = RunFolder(folder)
     with run.locked():
-        facts = identity(parts)
         git = git_state(Path(__file__).parent)
-        name = run_name(overrides)
-        now = time.time()
-        run.create(parts.config, parts.documents, git, name=name, begun=now, **facts)
+        diff = git.pop("diff", "")
+        facts = {"name": run_name(overrides), "begun": time.time(), "git": git, **identity(parts)}
+        run.create(parts.config, parts.documents, diff, **facts)
         return go(parts, run, tracking)
 
 
-def resume(cfg: DictConfig, overrides: Sequence[str]) -> int:
+def resume(cfg: DictConfig, overrides: Overrides) -> int:
     """Go on with a run from its last checkpoint, by its own configuration."""
-    outputs = Path(cfg.paths.outputs)
-    run = find_run(outputs, str(cfg.resume))
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if key not in MAY_CHANGE and not key.startswith("tracking."):
-            allowed = ", ".join(MAY_CHANGE[1:])
-            raise ConfigError(f"{override}: a resumed run keeps its own; only {allowed} may change")
-    if run.info["status"] == FINISHED:
-        out.print(f"run {run.info['id']} is finished: nothing to resume")
-        return OK
-    own = OmegaConf.create(run.config)
-    own.trainer.stop_after, own.progress = cfg.trainer.stop_after, cfg.progress
-    own.paths = cfg.paths
-    if any(override.startswith("tracking") for override in overrides):
-        own.tracking = cfg.tracking
+    given = dict(map(key_and_value, overrides))
+    check_resumable(given)
+    # As it was written: Hydra reads the id 20261101 as a number, and 12e45678 as infinity.
+    reference = given.get("resume", str(cfg.resume)).strip("'\"")
+    run = find_run(Path(cfg.paths.outputs), reference)
     with run.locked():
-        parts = build(own)
-        facts = identity(parts)
-        if facts["data"]["digest"] != run.info["data"]["digest"]:
-            raise ConfigError(f"data: {run.path} was trained on other documents")
+        if run.info["status"] == FINISHED:
+            out.print(f"run {run.info['id']} is finished: nothing to resume")
+            return OK
+        parts = build(own_config(run, cfg, given))
         tracking = part(parts.config, "tracking")
-        state = run.last_checkpoint()
-        if state is not None:
-            parts.trainer.restore(state)
-        run.rewind(parts.trainer.step)
-        run.set_config(parts.config)
-        run.update(**facts, stopped_at=None, failed_at=None, reason=None)
-        out.print(f"run {run.info['id']} goes on after step {parts.trainer.step}")
+        restart(run, parts)
         return go(parts, run, tracking)
+
+
+def check_resumable(given: Mapping[str, str]) -> None:
+    """Refuse the keys that would make it another run. Raises ConfigError."""
+    for key, value in given.items():
+        known = key in ("resume", "paths.outputs", *MAY_CHANGE) or key.startswith("tracking.")
+        if not known:
+            problem = f"a resumed run keeps its own; only {', '.join(MAY_CHANGE)} may change"
+            raise ConfigError(f"{key}={value}: {problem}")
+
+
+def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> DictConfig:
+    """The run's configuration, with what a resume may change."""
+    own = OmegaConf.create(run.config)
+    own.trainer.stop_after, own.paths = cfg.trainer.stop_after, cfg.paths
+    if "progress" in given:
+        own.progress = cfg.progress
+    if any(key.startswith("tracking") for key in given):
+        own.tracking = cfg.tracking
+    return own
+
+
+def restart(run: RunFolder, parts: Parts) -> None:
+    """Bring the trainer and the folder to the run's last checkpoint. Raises ConfigError."""
+    facts, before = identity(parts), run.info
+    if facts["data"]["digest"] != before["data"]["digest"]:
+        raise ConfigError(f"data: {run.path} was trained on other documents")
+    state = run.last_checkpoint()
+    if state is not None:
+        parts.trainer.restore(state)
+    step = parts.trainer.step
+    if step and facts["source"] != before["source"]:
+        complain(f"the code has changed: after step {step} figures may part from the old code's")
+        facts["source"] = f"{before['source']} to step {step}, then {facts['source']}"
+    run.rewind(step)
+    run.set_config(parts.config)
+    run.update(**facts, **dict.fromkeys(OUTCOME), status=RUNNING)
+    out.print(f"run {before['id']} goes on after step {step}")
 
 
 def go(parts: Parts, run: RunFolder, tracking: Any) -> int:
     """Train, keep and track; returns an exit code. The folder's status is right however it ends."""
     trainer = parts.trainer
-    run.update(status=RUNNING, ended=None)
-    outputs = Path(parts.config["paths"]["outputs"])
-    tracking.start(run, outputs)
+    tracking.start(run, Path(parts.config["paths"]["outputs"]))
     watch = watcher(parts.config["progress"], trainer.step, trainer.last_step)
     trainer.callbacks += [run, watch]
-    ending: dict[str, Any] = {"status": FAILED, "reason": "the process broke off"}
+    caught: list[int] = []
+    ending: dict[str, Any] = {}
     try:
-        with interruptible(trainer) as caught, watch:
+        with interruptible(trainer, caught), watch:
             trainer.run()
-        ending = {"status": FINISHED if trainer.step == trainer.num_steps else STOPPED}
-        if ending["status"] == STOPPED:
-            ending["stopped_at"] = f"step {trainer.step} of {trainer.num_steps}"
-        ending["parameters_sha256"] = parameters_sha256(trainer.engine.flat(trainer.weights))
+        ending = reached(trainer)
     except Diverged as error:
         ending = {"status": FAILED, "failed_at": error.step, "reason": error.reason}
+    except KeyboardInterrupt:  # the second signal
+        ending = reached(trainer) | {"status": STOPPED}
     except BaseException as error:
-        ending["reason"] = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
+        ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}
         raise
     finally:
         run.update(**ending, ended=time.time())
-        problem = tracking.finish()
+        problem = finish(tracking, caught)
     return report(run, caught, problem)
+
+
+def reached(trainer: Trainer) -> dict[str, Any]:
+    """How a run ended that met no error."""
+    digest = parameters_sha256(trainer.engine.flat(trainer.weights))
+    if trainer.step == trainer.num_steps and not trainer.interrupted:
+        return {"status": FINISHED, "parameters_sha256": digest}
+    place = f"step {trainer.step} of {trainer.num_steps}"
+    return {"status": STOPPED, "stopped_at": place, "parameters_sha256": digest}
+
+
+def finish(tracking: Any, caught: list[int]) -> str | None:
+    """Let the store catch up. Returns what went wrong, if anything did; Ctrl-C ends the waiting."""
+    try:
+        problem: str | None = tracking.finish()
+    except KeyboardInterrupt:
+        caught.append(signal.SIGINT)
+        return "interrupted"
+    return problem
 
 
 def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
@@ -116,13 +162,13 @@ def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
     elif info["status"] == STOPPED:
         out.print(f"stopped after {info['stopped_at']}; go on: microgpt train resume={info['id']}")
     samples = run.path / "samples.txt"
-    drawn = samples.read_text(encoding="utf-8").splitlines() if samples.exists() else []
+    drawn = samples.read_text(encoding="utf-8").split("\n")[:-1] if samples.exists() else []
     summary(run.metrics(), drawn)
     out.print(f"run    {info['id']}  in {shown}")
     if problem:
         complain(f"not all is in MLflow yet ({problem}); later: microgpt sync {info['id']}")
-    elif "mlflow_run_id" in info:
-        out.print(f"MLflow {info['mlflow_run_id']}  to look: microgpt ui")
+    elif run.mlflow_run_id:
+        out.print(f"MLflow {run.mlflow_run_id}  to look: microgpt ui")
     if caught:
         return 128 + caught[0]
     return RUN_FAILED if info["status"] == FAILED else OK
@@ -136,7 +182,7 @@ def identity(parts: Parts) -> dict[str, Any]:
     weights = parts.trainer.model.shapes().values()
     return {
         "signature": signature(parts.config, parts.data["digest"]),
-        "source": source([*(name.rpartition(".")[0] for name in used), Diverged.__module__]),
+        "source": source([*(name.rpartition(".")[0] for name in used), Trainer.__module__]),
         "fingerprint": fingerprint(type(engine).__name__, engine.depends_on()),
         "data": parts.data,
         "n_params": sum(rows * columns for rows, columns in weights),
@@ -145,30 +191,40 @@ def identity(parts: Parts) -> dict[str, Any]:
     }
 
 
-def run_name(overrides: Sequence[str]) -> str:
+def run_name(overrides: Overrides) -> str:
     """What differs from the defaults: `n_head=4 lr=0.01`."""
-    return " ".join(map(_short, overrides)) or "default"
+    pairs = map(key_and_value, overrides)
+    told = [(key, value) for key, value in pairs if key.partition(".")[0] not in UNNAMED]
+    last = re.compile("[./]").split
+    words = [f"{last(key)[-1]}={value.rpartition('/')[2]}" for key, value in told]
+    return " ".join(words)[:200] or "default"
 
 
-def _short(override: str) -> str:
-    key, _, value = override.partition("=")
-    return f"{key.rpartition('.')[2]}={value}"
+def key_and_value(override: str) -> tuple[str, str]:
+    """`+a.b=c` -> `("a.b", "c")`."""
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value
 
 
 @contextmanager
-def interruptible(trainer: Any) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM end the run after the step under way; a second one ends it at once."""
-    caught: list[int] = []
+def interruptible(trainer: Trainer, caught: list[int]) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run after the step under way; a second one ends it at once.
+
+    Only the main thread gets signals: a worker's thread is stopped by who owns it.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
 
     def handle(number: int, _: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
         caught.append(number)
+        if len(caught) > 1:
+            raise KeyboardInterrupt
         trainer.interrupt()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield caught
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

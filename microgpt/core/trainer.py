@@ -139,8 +139,12 @@ class Trainer:
         for i in range(0, len(documents), self.batch_size):
             part = documents[i : i + self.batch_size]
             batch = make_batch(part, self.corpus.tokenizer, self.model.block_size)
-            logits = self.model(self.engine, weights, batch.tokens, batch.spans)
-            for (loss,) in self.engine.values(self.engine.cross_entropy(logits, batch.targets)):
+            try:
+                logits = self.model(self.engine, weights, batch.tokens, batch.spans)
+                losses = self.engine.values(self.engine.cross_entropy(logits, batch.targets))
+            except (OverflowError, ZeroDivisionError) as error:
+                self._diverge("val/loss", math.nan, metrics, f": {error}")
+            for (loss,) in losses:
                 nats += loss
             tokens += len(batch.targets)
             characters += len(batch.targets) - batch.targets.count(self.corpus.tokenizer.bos)
@@ -176,7 +180,10 @@ class Trainer:
     def _samples(self) -> list[str]:
         rng = self.streams("sampling")
         tokenizer = self.corpus.tokenizer
-        return list(self.sampler.samples(self.model, self.engine, self.weights, tokenizer, rng))
+        try:
+            return list(self.sampler.samples(self.model, self.engine, self.weights, tokenizer, rng))
+        except (ArithmeticError, ValueError) as error:  # of weights that the last step blew up
+            raise Diverged(self.step, f"no samples: {error}") from error
 
     def _tell(self, event: Event) -> None:
         for callback in self.callbacks:

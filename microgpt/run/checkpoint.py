@@ -14,6 +14,8 @@ import safetensors
 
 from microgpt.core.events import Checkpointed
 
+TYPECODES = {"F64": "d", "I64": "q"}
+
 
 class BadCheckpoint(ValueError):
     """A file that is no whole checkpoint of a run."""
@@ -38,48 +40,43 @@ def read_checkpoint(path: Path) -> Checkpointed:
     """The state in `path`. Raises BadCheckpoint, OSError."""
     content = path.read_bytes()
     try:
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])
-        tensors = {name: _Tensor(**tensor) for name, tensor in safetensors.deserialize(content)}  # type: ignore[no-untyped-call]
-        step = int(header["__metadata__"]["step"])
-        seconds = float(header["__metadata__"]["seconds"])
+        return _parse(content)
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise BadCheckpoint(f"{path} is no whole checkpoint: {error}") from error
-    state = Checkpointed(step, {}, {}, {}, {}, seconds)
-    for name, tensor in tensors.items():
+
+
+def _parse(content: bytes) -> Checkpointed:
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    state = Checkpointed(int(metadata["step"]), {}, {}, {}, {}, float(metadata["seconds"]))
+    for name, tensor in safetensors.deserialize(content):  # type: ignore[no-untyped-call]
         kind, _, rest = name.partition("/")
+        numbers = array(TYPECODES[tensor["dtype"]], bytes(tensor["data"]))
         if kind == "rng":
-            state.streams[rest] = tuple(tensor.numbers("q"))
+            state.streams[rest] = tuple(numbers)
         elif kind == "optim":
             slot, _, weight = rest.partition("/")
-            state.slots.setdefault(slot, {})[weight] = list(tensor.numbers("d"))
+            state.slots.setdefault(slot, {})[weight] = list(numbers)
         else:
-            rows, columns = tensor.shape
+            rows, columns = tensor["shape"]
             state.shapes[name] = rows, columns
-            state.weights[name] = list(tensor.numbers("d"))
+            state.weights[name] = list(numbers)
     return state
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file so that a crash, of the machine too, leaves the old one or the new one."""
+    beside = path.with_name(f".{path.name}.new")
     with beside.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-
-
-class _Tensor:
-    """One entry of a safetensors file."""
-
-    def __init__(self, *, dtype: str, shape: list[int], data: bytes) -> None:
-        self.dtype, self.shape, self.data = dtype, shape, data
-
-    def numbers(self, code: str) -> "array[Any]":
-        numbers = array(code)
-        numbers.frombytes(bytes(self.data))
-        return numbers
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name, too
+    finally:
+        os.close(folder)
 
 
 def _spec(shape: tuple[int, ...], buffer: "array[Any]") -> safetensors.TensorSpec:

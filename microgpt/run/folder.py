@@ -7,11 +7,14 @@ samples.txt      one sample a line
 checkpoints/     step-<n>.safetensors
 documents.txt    the data, up to 10 MB
 git.diff         what was not committed, if anything
+
+Hidden files are no part of it: a lock, a file that is being written, the id that a store gave the run.
 """
 
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +22,14 @@ from typing import Any
 
 import yaml
 
-from microgpt.core.events import Checkpointed, Event, Sampled, Stepped
+from microgpt.core.events import Checkpointed, Event, Metrics, Sampled, Stepped
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint, write_whole
 
+SHORTEST = 4  # letters that name a run by the beginning of its id
 DOCUMENTS_LIMIT = 10_000_000  # bytes of documents that are kept with a run
 RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
+OUTCOME = ("ended", "stopped_at", "failed_at", "reason", "parameters_sha256")  # unknown before
+KILLED = "killed"  # said to run, by a process that is no more
 
 
 class NoSuchRun(LookupError):
@@ -40,6 +46,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.metrics_path = self.path / "metrics.jsonl"
+        self._lock_path = self.path / ".lock"
+        self._mlflow_path = self.path / ".mlflow_run_id"
 
     @property
     def info(self) -> dict[str, Any]:
@@ -53,19 +61,38 @@ class RunFolder:
         text = json.dumps(known | facts, indent=1, ensure_ascii=False) + "\n"
         write_whole(self.path / "run.json", text.encode())
 
-    def create(
-        self, config: dict[str, Any], documents: list[str], git: dict[str, str], **facts: Any
-    ) -> None:
+    @property
+    def status(self) -> str:
+        """How the run is: `running` only while a process holds the folder."""
+        status = str(self.info["status"])
+        return KILLED if status == RUNNING and not self._held() else status
+
+    @property
+    def ended(self) -> float:
+        """When the run ended, in seconds since 1970; of a killed one, its last sign of life."""
+        return float(self.info.get("ended") or self.metrics_path.stat().st_mtime)
+
+    @property
+    def mlflow_run_id(self) -> str:
+        """The id that the last store gave the run; empty if none did."""
+        return self._mlflow_path.read_text() if self._mlflow_path.exists() else ""
+
+    @mlflow_run_id.setter
+    def mlflow_run_id(self, run_id: str) -> None:
+        # A file of its own: run.json has one writer, the training process.
+        write_whole(self._mlflow_path, run_id.encode())
+
+    def create(self, config: dict[str, Any], documents: list[str], diff: str, **facts: Any) -> None:
         """Make the folder, with everything that is known before the first step."""
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.set_config(config)
         text = "".join(f"{document}\n" for document in documents)
         if len(text.encode()) <= DOCUMENTS_LIMIT:
             self.write("documents.txt", text)
-        if diff := git.pop("diff", ""):
+        if diff:
             self.write("git.diff", diff)
         self.metrics_path.touch()
-        self.update(id=self.path.name, git=git, **facts)
+        self.update(id=self.path.name, status=RUNNING, **facts)  # last: now it is a run
 
     @property
     def config(self) -> dict[str, Any]:
@@ -89,15 +116,31 @@ class RunFolder:
                 with self.metrics_path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"step": event.step, **metrics}) + "\n")
             case Checkpointed():
+                _sync(self.metrics_path)  # no crash may leave a checkpoint without its past
                 write_checkpoint(self.path / f"checkpoints/step-{event.step}.safetensors", event)
             case Sampled():
                 # A sample is a line: a document has no line feed in it, whatever else it has.
                 self.write("samples.txt", "".join(f"{sample}\n" for sample in event.samples))
 
-    def metrics(self) -> list[dict[str, float]]:
+    def metrics(self) -> list[Metrics]:
         """The recorded steps; a last line that a crash cut off is left out."""
-        lines = self.metrics_path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]  # what ends in a line feed is whole
+        return [row for row, _ in self.metrics_from(0)]
+
+    def metrics_from(self, offset: int) -> Iterator[tuple[Metrics, int]]:
+        """Each recorded step from byte `offset` of the file on, and the offset behind it."""
+        with self.metrics_path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield json.loads(line), offset
+
+    def files(self) -> list[Path]:
+        """All that is worth keeping elsewhere, too."""
+        places = [self.path, self.path / "checkpoints"]
+        files = [file for place in places for file in sorted(place.glob("[!.]*"))]
+        return [file for file in files if file.is_file()]
 
     def checkpoints(self) -> list[Path]:
         """The checkpoint files, the latest first."""
@@ -115,36 +158,61 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Drop the recorded steps after `step`, which are about to be done again."""
-        kept = [row for row in self.metrics() if row["step"] <= step]
-        self.write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        kept = [end for row, end in self.metrics_from(0) if row["step"] <= step]
+        os.truncate(self.metrics_path, max(kept, default=0))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for training. Raises BusyRun; a dead process holds nothing."""
         self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
+        descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR)
         try:
-            _lock(descriptor, self.path)
+            if not _lock(descriptor):
+                raise BusyRun(f"another process is training in {self.path}")
             yield
         finally:
             os.close(descriptor)
 
+    def _held(self) -> bool:
+        """Whether a process holds the folder."""
+        if not self._lock_path.exists():
+            return False
+        with self._lock_path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BusyRun(f"another process is training in {path}") from error
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock; twice, since `_held` may just be looking."""
+    for pause in (0.1, 0):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(pause)
+    return False
+
+
+def _sync(path: Path) -> None:
+    """Bring what was written to `path` to the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def find_run(outputs: Path, reference: str) -> RunFolder:
     """The run that a path, a run's id, its MLflow id, or the beginning of one names. Raises NoSuchRun."""
-    if (Path(reference) / "run.json").is_file():
+    if reference and (Path(reference) / "run.json").is_file():
         return RunFolder(Path(reference))
-    found = [folder for folder in all_runs(outputs) if _answers(folder, reference)]
+    runs = all_runs(outputs)
+    if exact := [run for run in runs if reference in (run.path.name, run.mlflow_run_id)]:
+        return exact[0]
+    found = [run for run in runs if len(reference) >= SHORTEST and _begins(run, reference)]
     if len(found) == 1:
         return found[0]
-    many = ", ".join(folder.path.name for folder in found[:3])
+    many = ", ".join(run.path.name for run in found[:3])
     problem = f"more than one run begins so ({many}, ...)" if found else "no such run or folder"
     raise NoSuchRun(f"{reference}: {problem}; `microgpt runs` lists the runs")
 
@@ -155,8 +223,5 @@ def all_runs(outputs: Path) -> list[RunFolder]:
     return [RunFolder(file.parent) for file in sorted(files, key=lambda file: file.parent.name)]
 
 
-def _answers(folder: RunFolder, reference: str) -> bool:
-    if len(reference) < 4:
-        return False
-    ids = [folder.path.name, folder.info.get("mlflow_run_id", "")]
-    return any(name.startswith(reference) for name in ids)
+def _begins(run: RunFolder, reference: str) -> bool:
+    return any(name.startswith(reference) for name in (run.path.name, run.mlflow_run_id))

@@ -124,9 +124,11 @@ def git_state(folder: Path) -> dict[str, str]:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(command, capture_output=True, check=True)
+        return done.stdout.decode(errors="replace")
 
     try:
+        git("ls-files", "--error-unmatch", ".")  # installed below someone else's checkout: not ours
         commit = git("rev-parse", "HEAD").strip()
         status, diff = git("status", "--porcelain"), git("diff", "HEAD")
     except (OSError, subprocess.CalledProcessError):
