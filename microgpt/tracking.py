@@ -63,6 +63,11 @@ def experiment_id(client: "MlflowClient", name: str, uri: str, outputs: Path) ->
         return str(client.create_experiment(name, artifact_location=place))
 
 
+def set_view(client: "MlflowClient", experiment: str, key: str, state: Mapping[str, Any]) -> None:
+    """Keep a view of MLflow's UI under `key`, as the UI itself does when a view is shared."""
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{key}", json.dumps(state))
+
+
 class Projection:
     """One run folder in one store."""
 
