@@ -66,7 +66,7 @@ def _view_state(selected: Sequence[str]) -> dict[str, Any]:
     """MLflow's internal description of a runs table: the best held-out loss first, else the latest."""
     best = "metrics.`val/loss`"
     by = (best, True) if best in selected else ("attributes.start_time", False)
-    fixed = {"attributes.`Run Name`": 260, "runDateAndNestInfo": 130}
+    fixed = {"attributes.`Run Name`": 260, "runDateAndNestInfo": 150}
     order = [*fixed, *selected, "duration"]
     return {
         "orderByKey": by[0],
