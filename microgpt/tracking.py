@@ -111,6 +111,11 @@ def _is_server(uri: str) -> bool:
     return uri.startswith(("http:", "https:", "databricks"))
 
 
+def set_view(client: "MlflowClient", experiment: str, key: str, state: Mapping[str, Any]) -> None:
+    """Keep a view of MLflow's UI under `key`, as the UI itself does when a view is shared."""
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{key}", json.dumps(state))
+
+
 class Projection:
     """One run folder in one store. A status that is final is sent last: it says that all is there."""
 

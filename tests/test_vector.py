@@ -16,13 +16,13 @@ import pytest
 
 from microgpt.core.engine.base import Engine
 from microgpt.core.engine.scalar import ScalarEngine
-from microgpt.core.engine.vector import VectorEngine
 from microgpt.core.events import Diverged, Event, Stepped
 from microgpt.core.layers.activation.gelu import GELU
 from microgpt.core.layers.norm.layernorm import LayerNorm
 from microgpt.core.layers.norm.none import NoNorm
 from microgpt.core.layers.position.none import NoPosition
 from microgpt.core.trainer import Trainer
+from microgpt.vector.engine import VectorEngine
 from tests.golden import check
 from tests.golden.digest import PARAMETERS, digest, trainer_of
 

@@ -12,7 +12,6 @@ sys.path.insert(0, str(HERE.parent.parent))
 
 from microgpt.core.data import make_corpus, read_documents  # noqa: E402
 from microgpt.core.engine.base import Engine  # noqa: E402
-from microgpt.core.engine.vector import VectorEngine  # noqa: E402
 from microgpt.core.layers.activation.relu import ReLU  # noqa: E402
 from microgpt.core.layers.attention.multihead import MultiHead  # noqa: E402
 from microgpt.core.layers.base import Activation, Norm, Position  # noqa: E402
@@ -28,6 +27,7 @@ from microgpt.core.schedule.linear import Linear  # noqa: E402
 from microgpt.core.streams.independent import Independent  # noqa: E402
 from microgpt.core.trainer import Trainer  # noqa: E402
 from microgpt.run.identity import libm_digest, parameters_sha256  # noqa: E402
+from microgpt.vector.engine import VectorEngine  # noqa: E402
 
 # After 100 steps. It changes where the engine adds or multiplies in another order, and only there.
 PARAMETERS = "99b92abc583e6f6c121c61b4f55193be12574cf466fbc9e4d845c341751a8eb7"

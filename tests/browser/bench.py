@@ -1,0 +1,82 @@
+"""What a user does, done by the tests: train runs, start the UI, look at it in Chromium."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).parent.parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# What the UI remembers in a browser that has seen it before: its assistant, once closed, stays so.
+SEEN = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+
+
+def microgpt(outputs: Path) -> tuple[list[str], dict[str, str]]:
+    """The beginning of a command line, and the environment to run it in."""
+    environment = {key: os.environ[key] for key in os.environ if key != "MLFLOW_TRACKING_URI"}
+    environment |= {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": str(ROOT)}
+    return [sys.executable, "-c", "from microgpt.cli import main; main()"], environment
+
+
+def train(outputs: Path, *overrides: str) -> None:
+    """Train, and fail with what was printed if it fails."""
+    command, environment = microgpt(outputs)
+    command += ["train", *overrides]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def ui(outputs: Path, *words: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """`microgpt ui`, for the time of the block; the address it prints, and its process."""
+    command, environment = microgpt(outputs)
+    process = subprocess.Popen(
+        [*command, "ui", *words], env=environment, text=True, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            address = next(line.split()[1] for line in lines if line.startswith("open"))
+            yield address, process
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def chromium() -> "Iterator[Browser]":
+    """Headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def new_page(browser: "Browser", size: Sequence[int] = (1400, 800)) -> "Page":
+    """An empty page of a browser that has seen MLflow's UI before."""
+    page = browser.new_context(viewport={"width": size[0], "height": size[1]}).new_page()
+    page.add_init_script(SEEN)
+    page.set_default_timeout(20_000)
+    return page

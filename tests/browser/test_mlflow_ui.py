@@ -1,0 +1,164 @@
+"""What a user sees of the runs in MLflow's UI, in real Chromium; screenshots in outputs/screenshots."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.browser.bench import CHROMIUM, ROOT, chromium, new_page, train, ui
+
+pytest.importorskip("playwright", reason="no playwright: pip install playwright")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium"),
+]
+SCREENSHOTS = ROOT / "outputs" / "screenshots"
+TINY = [
+    "data=lines",
+    f"data.path={ROOT / 'tests/golden/names_tiny.txt'}",
+    "data.val_fraction=0.2",
+    "engine=scalar",
+    "model.n_embd=8",
+    "trainer.num_steps=20",
+    "trainer.log_every=5",
+    "trainer.eval_every=10",
+]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of four runs."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    train(outputs, "-m", "model.n_head=1,4", "optimizer.lr=0.01,0.03", *TINY)
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def address(outputs: Path) -> Iterator[str]:
+    """What `microgpt ui` prints."""
+    with ui(outputs, "--port", "0") as (address, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(address: str, browser: "Browser", request: pytest.FixtureRequest) -> "Iterator[Page]":
+    """A page on the runs table; what it shows at the end is kept as a screenshot."""
+    page = new_page(browser)
+    page.goto(address)
+    page.wait_for_selector("text=4 matching runs")
+    yield page
+    page.wait_for_timeout(500)  # charts draw themselves in slowly
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    name = request.node.name.removeprefix("test_")
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    page.context.close()
+
+
+def rows(page: "Page", column: str) -> list[str]:
+    """What the table shows in a column, from the first row down."""
+    cells = page.locator(f".ag-row .ag-cell[col-id='{column}']")
+    cells.first.wait_for()
+    found = [(float(c.locator("..").get_attribute("row-index") or 0), c) for c in cells.all()]
+    return [cell.inner_text() for _, cell in sorted(found, key=lambda pair: pair[0])]
+
+
+def open_run(page: "Page") -> None:
+    """Go to the page of the best run, as a user does."""
+    page.locator(".ag-row[row-index='0'] .ag-cell[col-id='attributes.`Run Name`'] a").click()
+    page.wait_for_selector("text=About this run")
+
+
+def open_tab(page: "Page", name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_runs(page: "Page") -> None:
+    """The table names the runs, with the params that differ, the best held-out loss first."""
+    names = rows(page, "attributes.`Run Name`")
+    assert len(names) == 4
+    assert all("n_head=" in name and "lr=" in name for name in names)
+    assert sorted(rows(page, "params.`model.n_head`")) == ["1", "1", "4", "4"]
+    assert sorted(rows(page, "params.`optimizer.lr`")) == ["0.01", "0.01", "0.03", "0.03"]
+    losses = [float(text.rstrip("…")) for text in rows(page, "metrics.`val/loss`")]
+    assert losses == sorted(losses)
+    assert all(2 < loss < 4 for loss in losses)
+    headers = [cell.get_attribute("col-id") for cell in page.locator(".ag-header-cell").all()]
+    assert "params.`model.n_embd`" not in headers
+    assert {"metrics.`val/bpc`", "metrics.`cost/seconds`"} <= set(headers)
+
+
+def test_charts(page: "Page") -> None:
+    """The charts stand in sections, what was learnt before what it cost; their axis is the step."""
+    page.locator("label:has([value='CHART'])").click()
+    tops = []
+    for name in ("val", "train", "cost"):
+        section = page.get_by_text(name, exact=True)
+        section.wait_for()
+        box = section.bounding_box()
+        assert box is not None
+        tops.append(box["y"])
+    assert tops == sorted(tops)
+    page.get_by_text("val/loss", exact=True).wait_for()
+    page.get_by_text("Step", exact=True).first.wait_for()
+
+
+def test_run(page: "Page") -> None:
+    """A run's page has its figures, its params and the tags to judge it by."""
+    open_run(page)
+    for text in ("val/loss", "val/bpc", "train/loss", "model.n_head", "signature", "data.digest"):
+        page.get_by_text(text, exact=False).first.wait_for()
+    page.wait_for_selector("text=Finished")
+    page.wait_for_selector("text=names_tiny (")  # the data set, with its digest
+
+
+def test_curves(page: "Page") -> None:
+    """A run's curves, with the held-out loss at every evaluation."""
+    open_run(page)
+    open_tab(page, "Model metrics")
+    for section in ("train", "val", "cost"):
+        page.get_by_text(section, exact=True).wait_for()
+    curve = page.get_by_text("loss", exact=True).last  # of val
+    curve.evaluate("heading => heading.scrollIntoView()")
+    page.locator(".js-plotly-plot").last.wait_for()
+
+
+def test_samples(page: "Page") -> None:
+    """The artifacts of a run are its folder; the samples can be read there."""
+    open_run(page)
+    open_tab(page, "Artifacts")
+    for name in ("checkpoints", "config.yaml", "metrics.jsonl"):
+        page.get_by_text(name, exact=True).first.wait_for()
+    page.get_by_text("samples.txt", exact=True).first.click()
+    preview = page.locator("pre, code, .text-area-border-box").last
+    preview.wait_for()
+    assert len(preview.inner_text().split()) > 5
+
+
+def test_ctrl_c_ends_it_with_all_it_started(outputs: Path, address: str) -> None:
+    """A port in use is passed over; Ctrl-C ends command and server, and nothing lives on."""
+    port = address.split(":")[2].split("/")[0]
+    with ui(outputs, "--port", port) as (own, process):
+        assert f":{port}/" not in own
+        family = children(process.pid)
+        assert family
+    assert process.returncode == 0
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    task = Path(f"/proc/{pid}/task/{pid}/children")
+    if not task.exists():
+        pytest.skip(f"no {task} on this system")
+    own = [int(word) for word in task.read_text().split()]
+    return own + [below for child in own for below in children(child)]
