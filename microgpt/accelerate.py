@@ -7,6 +7,7 @@ and gradients lie in one flat buffer each, and an optimizer that is known here i
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import count
 from operator import attrgetter
 from typing import Any, TypeAlias, cast
@@ -23,6 +24,8 @@ from microgpt.core.optim.sgd import SGD
 
 Array: TypeAlias = NDArray[Any]
 Back: TypeAlias = Callable[[Array], None]
+
+SMALL = 2048  # numbers; below, a call to NumPy costs more than what it computes
 
 _order = count()
 
@@ -146,18 +149,24 @@ class Plan:
     def __init__(self, spans: Spans, n_query: int, dtype: str) -> None:
         bounds = np.array(spans)
         starts, lengths = bounds[:, :1], bounds[:, 1:] - bounds[:, :1]
-        self.batch, self.longest = len(spans), int(lengths.max())
-        self.queries = n_query if self.batch == 1 else self.longest
-        steps = np.arange(self.longest)
-        valid = steps < lengths  # [batch][longest]
-        # How far each key lies before each query: `[queries][longest]`, below 0 for the future.
-        self.distance = steps[self.longest - self.queries :, None] - steps
-        self.mask = np.where(self.distance < 0, -math.inf, 0.0).astype(dtype)
+        self.batch, self.keys = len(spans), int(lengths.max())
+        queries = n_query if self.batch == 1 else self.keys
+        steps = np.arange(self.keys)
+        valid = steps < lengths  # [batch][keys]
+        # How far each key lies before each query, `[queries][keys]`: below 0 where it is to come.
+        self.distance = steps[self.keys - queries :, None] - steps
         self.padded = not valid.all()
         self.gather = np.minimum(starts + steps, bounds[-1, 1] - 1).ravel()
         self.scatter = np.flatnonzero(valid)
         # A padded query's probabilities are set to 0: so nothing flows back from it.
         self.valid = valid.astype(dtype)[:, None, :, None]
+        self._mask = (self.distance >= 0).astype(dtype)
+
+    def seen(self, scores: Array) -> Array:
+        """1 where a query sees a key, 0 elsewhere."""
+        if scores.size <= SMALL and self._mask.shape != scores.shape:
+            self._mask = np.broadcast_to(self._mask, scores.shape).copy()
+        return self._mask
 
 
 class NumpyEngine(Engine):
@@ -168,7 +177,6 @@ class NumpyEngine(Engine):
             raise BadValue("dtype", dtype, "must be float64 or float32")
         self.dtype = dtype
         self._plans: dict[tuple[Any, ...], Plan] = {}
-        self._constants: dict[tuple[str, int], Array] = {}
         # A run that diverges shows in its loss: inf and nan, without a warning on the way there.
         np.seterr(all="ignore")
 
@@ -202,7 +210,7 @@ class NumpyEngine(Engine):
         return cast(tuple[int, int], x.data.shape)
 
     def backward(self, loss: Matrix) -> None:
-        loss.give(self._filled("one", 1))
+        loss.give(_full(1, 1, 1, self.dtype))
         reached, todo = {loss}, [loss]
         while todo:
             for parent in todo.pop().parents:
@@ -214,9 +222,7 @@ class NumpyEngine(Engine):
             node.grad = None
 
     def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        self._untouched_to_zero(weights)
-        for w in weights.values():
-            w.touched = False
+        _settle(weights)
         return {name: w.kept.ravel().tolist() for name, w in weights.items()}
 
     def flat(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
@@ -229,12 +235,12 @@ class NumpyEngine(Engine):
     # Primitives: rows and columns
 
     def rows(self, x: Matrix, ids: Sequence[int]) -> Matrix:
-        index = np.array(ids)
+        index = _index(ids)
 
         def back(grad: Array) -> None:
             n = x.data.shape[0]
             if n <= 1024:  # a product with one-hot rows is far faster than adding row by row
-                x.give_product(self._filled("eye", n).take(index, 0).T, grad)
+                x.give_product(_eye(n, self.dtype).take(index, 0).T, grad)
             else:
                 total = np.zeros_like(x.data)
                 np.add.at(total, index, grad)
@@ -317,7 +323,7 @@ class NumpyEngine(Engine):
         return Node(np.maximum.reduce(x.data, 1, keepdims=True))
 
     def relu(self, x: Matrix) -> Matrix:
-        result = np.maximum(x.data, 0)
+        result = np.maximum(x.data, _number(0, self.dtype))
         return _node(result, (x,), lambda grad: x.give(grad * (result > 0)))
 
     def exp(self, x: Matrix) -> Matrix:
@@ -340,33 +346,46 @@ class NumpyEngine(Engine):
     # Derived, fused
 
     def mean(self, x: Matrix) -> Matrix:
-        share = self._filled("mean", x.data.shape[0])  # [T][1] of 1/T
-        return _node(share.T.dot(x.data), (x,), lambda grad: x.give(share * grad))
+        share = _full(x.data.shape[0], 1, 1 / x.data.shape[0], self.dtype)
+        return _node(share.T.dot(x.data), (x,), lambda grad: x.give(share.dot(grad)))
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
-        share = self._filled("mean", x.data.shape[1])  # a row's mean is a product with it
-        scale = (x.data * x.data).dot(share)
-        scale += eps
-        np.sqrt(scale, scale)
-        np.divide(1, scale, scale)
-        y = x.data * scale
+        n = x.data.shape[1]
+        mean = _full(n, _width(x.data), 1 / n, self.dtype)  # a row's mean is a product with it
+        root = (x.data * x.data).dot(mean)
+        root += _number(eps, self.dtype)
+        np.sqrt(root, root)
+        y = x.data / root
 
         def back(grad: Array) -> None:
-            # dx = scale (dy - y mean(dy y))
-            dx = y * (grad * y).dot(share)
+            # dx = (dy - y mean(dy y)) / root
+            dx = y * (grad * y).dot(mean)
             np.subtract(grad, dx, dx)
-            dx *= scale
+            dx /= root
             x.give(dx)
 
         return _node(y, (x,), back)
 
+    def softmax(self, x: Matrix) -> Matrix:
+        probs = x.data.copy()
+        _exp(probs)
+        ones = _full(probs.shape[1], _width(probs), 1, self.dtype)
+        probs /= probs.dot(ones)
+
+        def back(grad: Array) -> None:
+            dx = grad * probs
+            dx -= probs * dx.dot(ones)
+            x.give(dx)
+
+        return _node(probs, (x,), back)
+
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
-        probs = logits.data - np.maximum.reduce(logits.data, 1, keepdims=True)
-        np.exp(probs, probs)
+        probs = logits.data.copy()
+        _exp(probs)
         n = probs.shape[1]
-        probs /= probs.dot(self._filled("ones", n))
-        hot = self._filled("eye", n).take(targets, 0)
-        loss = np.log((probs * hot).dot(self._filled("ones", n)))
+        probs /= probs.dot(_full(n, _width(probs), 1, self.dtype))
+        hot = _eye(n, self.dtype).take(_index(targets), 0)
+        loss = np.log((probs * hot).dot(_full(n, 1, 1, self.dtype)))
 
         def back(grad: Array) -> None:
             dx = probs - hot
@@ -390,63 +409,53 @@ class NumpyEngine(Engine):
             return super().attention(q, k, v, n_head=n_head, spans=spans, bias=bias)
         plan = self._plan(spans, n_query)
         head_dim = width // n_head
-        n_kv = kv_width // head_dim
-        share = n_head // n_kv
-        queries, keys = plan.queries, plan.longest
-        by_query = (plan.batch, queries, n_kv, share, head_dim)
-        # Query heads that share a key-value head stand below one another, as if more queries.
-        stacked = (plan.batch, n_kv, share * queries, head_dim)
+        share = width // kv_width  # query heads that read one key-value head
 
         def split(x: Array) -> Array:
-            """Rows of queries as `[batch][n_kv][share * queries][head_dim]`."""
-            x = x.take(plan.gather, 0) if plan.padded else x
-            return x.reshape(by_query).transpose(0, 2, 3, 1, 4).reshape(stacked)
+            """Rows as `[batch][n_head][rows of a document][head_dim]`."""
+            if plan.padded:
+                x = x.take(plan.gather, 0)
+            if x.shape[1] < width:  # each key-value head once for every query head that reads it
+                x = x.reshape(-1, width // share // head_dim, 1, head_dim).repeat(share, 2)
+            return x.reshape(plan.batch, -1, n_head, head_dim).transpose(0, 2, 1, 3)
 
-        def split_kv(x: Array) -> Array:
-            """Rows of keys or values as `[batch][n_kv][keys][head_dim]`."""
-            x = x.take(plan.gather, 0) if plan.padded else x
-            return x.reshape(plan.batch, keys, n_kv, head_dim).transpose(0, 2, 1, 3)
+        def product(a: Array, b: Array, to: Node) -> Array:
+            """a times b `[batch][n_head][rows of a document][head_dim]` as rows, of the width of `to`."""
+            rows = np.empty((plan.batch, a.shape[2], n_head, head_dim), self.dtype)
+            np.matmul(a, b, rows.transpose(0, 2, 1, 3))  # BLAS writes a view: no copy to join heads
+            if to.data.shape[1] < width:
+                rows = np.add.reduce(rows.reshape(-1, kv_width // head_dim, share, head_dim), 2)
+            rows = rows.reshape(-1, to.data.shape[1])
+            return rows.take(plan.scatter, 0) if plan.padded else rows
 
-        def join(x: Array) -> Array:
-            x = x.reshape(plan.batch, n_kv, share, queries, head_dim).transpose(0, 3, 1, 2, 4)
-            x = x.reshape(-1, width)
-            return x.take(plan.scatter, 0) if plan.padded else x
-
-        def join_kv(x: Array) -> Array:
-            x = x.transpose(0, 2, 1, 3).reshape(-1, kv_width)
-            return x.take(plan.scatter, 0) if plan.padded else x
-
-        qs, ks, vs = split(q.data), split_kv(k.data), split_kv(v.data)
-        scale = head_dim**-0.5
-        probs = np.matmul(qs, ks.swapaxes(2, 3))  # [batch][n_kv][share * queries][keys]
+        qs, ks, vs = split(q.data), split(k.data), split(v.data)
+        scale = _number(head_dim**-0.5, self.dtype)
+        probs = np.matmul(qs, ks.swapaxes(2, 3))  # [batch][n_head][queries][keys]
         probs *= scale
-        seen = probs.reshape(plan.batch, n_kv, share, queries, keys)
-        seen += plan.mask
         if bias is not None:
-            table = np.array(bias, self.dtype)[:, np.maximum(plan.distance, 0)]
-            seen += table.reshape(n_kv, share, queries, keys)
-        probs -= np.maximum.reduce(probs, 3, keepdims=True)
-        np.exp(probs, probs)
-        total = probs.dot(self._filled("ones", keys))
+            probs += np.array(bias, self.dtype)[:, np.maximum(plan.distance, 0)]
+        _exp(probs, plan.seen(probs))
+        # Here and below rows are summed by BLAS; NumPy's reduction over a short axis takes 5x as long.
+        ones = _full(plan.keys, _width(probs), 1, self.dtype)
+        total = probs.reshape(-1, plan.keys).dot(ones).reshape(*probs.shape[:3], -1)
         if plan.padded:
-            seen_total = total.reshape(plan.batch, n_kv * share, queries, 1)
-            np.divide(plan.valid, seen_total, seen_total)
-            probs *= total
+            probs *= np.divide(plan.valid, total, total)
         else:
             probs /= total
 
         def back(grad: Array) -> None:
             d_out = split(grad)
-            d_probs = np.matmul(d_out, vs.swapaxes(2, 3))
-            # d scores = probs (d probs - sum(d probs * probs)), before the scale
-            d_scores = d_probs * probs
-            d_scores -= probs * d_scores.dot(self._filled("ones", keys))
+            d_scores = np.matmul(d_out, vs.swapaxes(2, 3))
+            # d scores = probs (d probs - sum(d probs * probs)), times the scale
+            d_scores *= probs
+            total = d_scores.reshape(-1, plan.keys).dot(ones).reshape(*probs.shape[:3], -1)
+            d_scores -= probs * total
             d_scores *= scale
-            q.give(join(np.matmul(d_scores, ks)))
-            k.give(join_kv(np.matmul(d_scores.swapaxes(2, 3), qs)))
-            v.give(join_kv(np.matmul(probs.swapaxes(2, 3), d_out)))
+            q.give(product(d_scores, ks, q))
+            k.give(product(d_scores.swapaxes(2, 3), qs, k))
+            v.give(product(probs.swapaxes(2, 3), d_out, v))
 
-        return _node(join(np.matmul(probs, vs)), (q, k, v), back)
+        return _node(product(probs, vs, q), (q, k, v), back)
 
     # The optimizer's step
 
@@ -462,7 +471,7 @@ class NumpyEngine(Engine):
         if rule is None:
             return super().update(weights, optimizer, lr, clip_norm, measured)
         pack = self._pack(weights)
-        self._untouched_to_zero(weights)
+        _settle(weights)
         if optimizer is not pack.optimizer or optimizer.state is not pack.state:
             pack.adopt(optimizer)
         norm = math.sqrt(pack.grads.dot(pack.grads)) if clip_norm or measured else 0.0
@@ -470,8 +479,6 @@ class NumpyEngine(Engine):
             pack.grads *= clip_norm / norm
         optimizer.steps += 1
         rule(optimizer, pack, lr * pack.scales)
-        for w in weights.values():
-            w.touched = False
         return norm
 
     # Within
@@ -483,12 +490,6 @@ class NumpyEngine(Engine):
             return Pack(weights)
         return first.pack
 
-    def _untouched_to_zero(self, weights: Mapping[str, Matrix]) -> None:
-        """A weight that the loss did not come from has a gradient of 0."""
-        for w in weights.values():
-            if not w.touched:
-                w.kept.fill(0)
-
     def _plan(self, spans: Spans, n_query: int) -> Plan:
         key = (n_query, *spans)
         plan = self._plans.get(key)
@@ -498,16 +499,54 @@ class NumpyEngine(Engine):
             plan = self._plans[key] = Plan(spans, n_query, self.dtype)
         return plan
 
-    def _filled(self, kind: str, n: int) -> Array:
-        """A constant array, made once."""
-        found = self._constants.get((kind, n))
-        if found is None:
-            if kind == "eye":
-                found = np.eye(n, dtype=self.dtype)
-            else:
-                found = np.full((n, 1), 1 / n if kind == "mean" else 1, self.dtype)
-            self._constants[kind, n] = found
-        return found
+
+@cache
+def _full(rows: int, columns: int, number: float, dtype: str) -> Array:
+    """A constant `[rows][columns]`."""
+    return np.full((rows, columns), number, dtype)
+
+
+@cache
+def _eye(n: int, dtype: str) -> Array:
+    """Row i is the one-hot vector of i."""
+    return np.eye(n, dtype=dtype)
+
+
+@cache
+def _number(number: float, dtype: str) -> Array:
+    """A number as NumPy's own: a Python float costs 0.2 us a call to convert."""
+    return np.array(number, dtype)
+
+
+def _width(x: Array) -> int:
+    """How many columns a matrix must have that sums the rows of x.
+
+    One is enough. But an operand that NumPy has to repeat along a row costs 0.6 us a call more than
+    one of equal shape, so a small x takes a square: its product is every sum, repeated.
+    """
+    return x.shape[-1] if x.size <= SMALL else 1
+
+
+def _index(ids: Sequence[int]) -> Array:
+    return np.fromiter(ids, np.intp, len(ids))
+
+
+def _exp(x: Array, seen: Array | None = None) -> None:
+    """e^x in place, a row at a factor of its own at will; 0 where `seen` is 0.
+
+    A row's maximum is taken off only where a number is so large that a sum might overflow or vanish:
+    softmax does not see the factor, and NumPy takes longer to find the maxima than for all the rest.
+    """
+    limit = 300.0 if x.dtype == np.float64 else 40.0
+    flat = x.reshape(-1)
+    # The sum of squares bounds them all in one call of 0.3 us; mostly it is enough.
+    if not (flat.dot(flat) < limit * limit or np.maximum.reduce(np.abs(flat)) < limit):
+        if seen is not None:
+            np.copyto(x, -math.inf, where=seen == 0)
+        x -= np.maximum.reduce(x, -1, keepdims=True)
+    np.exp(x, x)
+    if seen is not None:
+        x *= seen
 
 
 def _node(data: Array, parents: tuple[Node, ...], back: Back) -> Node:
@@ -516,6 +555,14 @@ def _node(data: Array, parents: tuple[Node, ...], back: Back) -> Node:
         if parent.needs:
             return Node(data, parents, back)
     return Node(data)
+
+
+def _settle(weights: Mapping[str, Weight]) -> None:
+    """All gradients are complete: 0 where the loss did not come from a weight; the next start anew."""
+    for w in weights.values():
+        if not w.touched:
+            w.kept.fill(0)
+        w.touched = False
 
 
 def _like(grad: Array, x: Array) -> Array:
