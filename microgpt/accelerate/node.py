@@ -1,0 +1,90 @@
+"""A matrix on the tape: its numbers, and how its gradient reaches what it was computed from."""
+
+from collections.abc import Callable
+from itertools import count
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Back: TypeAlias = Callable[[Array], None]
+
+_order = count()
+
+
+class Node:
+    """A matrix; where a gradient goes through it, what it was computed from and how to hand it on."""
+
+    __slots__ = ("back", "data", "grad", "needs", "order", "parents")
+
+    def __init__(
+        self, data: Array, parents: tuple["Node", ...] = (), back: Back | None = None
+    ) -> None:
+        self.data = data
+        self.parents = parents
+        self.back = back
+        self.needs = back is not None  # does a gradient concern it?
+        self.grad: Array | None = None
+        self.order = next(_order)
+
+    def give(self, grad: Array) -> None:
+        """Add to the gradient. A given array may be another node's too: it is never changed."""
+        if self.needs:
+            self.grad = grad if self.grad is None else self.grad + grad
+
+    def give_product(self, a: Array, b: Array) -> None:
+        """Add a times b to the gradient."""
+        if self.needs:
+            self.give(a.dot(b))
+
+
+class Weight(Node):
+    """A parameter. Its gradient stays, in a place of its own, until the engine is asked for it."""
+
+    __slots__ = ("kept", "pack", "touched")
+
+    def __init__(self, data: Array) -> None:
+        super().__init__(data)
+        self.needs = True
+        self.kept = np.zeros_like(data)
+        self.touched = False  # does `kept` hold anything since it was last asked for?
+        self.pack: object = None  # the buffers that it lies in
+
+    def give(self, grad: Array) -> None:
+        if self.touched:
+            self.kept += grad
+        else:
+            self.kept[:] = grad
+            self.touched = True
+
+    def give_product(self, a: Array, b: Array) -> None:
+        if self.touched:
+            self.kept += a.dot(b)
+        else:
+            a.dot(b, self.kept)
+            self.touched = True
+
+
+def node(data: Array, parents: tuple[Node, ...], back: Back) -> Node:
+    """A node; without what it came from, where no gradient will be asked for."""
+    for parent in parents:
+        if parent.needs:
+            return Node(data, parents, back)
+    return Node(data)
+
+
+def backward(loss: Node, grad: Array) -> None:
+    """Hand `grad` on from the loss to every weight below it, each node once, the latest made first."""
+    loss.give(grad)
+    reached, todo = {loss}, [loss]
+    while todo:
+        for parent in todo.pop().parents:
+            if parent.back is not None and parent not in reached:
+                reached.add(parent)
+                todo.append(parent)
+    for reached_node in sorted(reached, key=attrgetter("order"), reverse=True):
+        if reached_node.back is not None and reached_node.grad is not None:
+            reached_node.back(reached_node.grad)
+            reached_node.grad = None
