@@ -7,7 +7,8 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from microgpt.accelerate.node import Array, Weight
-from microgpt.core.optim.adam import Adam, power
+from microgpt.core.exact import power
+from microgpt.core.optim.adam import Adam
 from microgpt.core.optim.adamw import AdamW
 from microgpt.core.optim.base import Optimizer
 from microgpt.core.optim.sgd import SGD
