@@ -54,10 +54,10 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
 def resume(cfg: DictConfig, overrides: Overrides) -> int:
     """Go on with a run from its last checkpoint, by its own configuration."""
     given = dict(map(key_and_value, overrides))
-    check_resumable(given)
     # As it was written: Hydra reads the id 20261101 as a number, and 12e45678 as infinity.
     reference = given.get("resume", str(cfg.resume)).strip("'\"")
     run = find_run(Path(cfg.paths.outputs), reference)
+    check_resumable(given)
     with run.locked():
         if run.info["status"] == FINISHED:
             out.print(f"run {run.info['id']} is finished: nothing to resume")

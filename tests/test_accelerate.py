@@ -382,7 +382,7 @@ def test_resume_from_plain_lists(dtype: str) -> None:
         resumed = trainer(NumpyEngine(dtype=dtype))
         resumed._begun = resumed._recorded = resumed._tokens = 0
         for _ in range(steps_before):
-            resumed._train_step()
+            resumed.train_step()
         resumed.restore(Checkpointed(20, {}, weights, slots, streams, 0.0))
         assert losses(resumed) == expected[20:]
 

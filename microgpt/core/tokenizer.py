@@ -12,17 +12,15 @@ class CharTokenizer:
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = sorted(set(characters))
-        self.bos = len(self.characters)
-        self.vocab_size = len(self.characters) + 1
+        self.bos, self.vocab_size = len(self.characters), len(self.characters) + 1
         self._ids = {character: i for i, character in enumerate(self.characters)}
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without BOS. Raises UnknownCharacter."""
-        if unknown := "".join(sorted(set(text) - set(self._ids))):
-            raise UnknownCharacter(
-                f"{unknown!r}: not in the vocabulary {''.join(self.characters)!r}"
-            )
-        return [self._ids[character] for character in text]
+        try:
+            return [self._ids[character] for character in text]
+        except KeyError as error:
+            raise UnknownCharacter(f"{error}: not in the vocabulary {''.join(self.characters)!r}") from None
 
     def document(self, text: str) -> list[int]:
         """BOS, the ids of `text`, BOS."""

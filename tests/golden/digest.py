@@ -30,7 +30,7 @@ from microgpt.run.identity import libm_digest, parameters_sha256  # noqa: E402
 from microgpt.vector.engine import VectorEngine  # noqa: E402
 
 # After 100 steps. It changes where the engine adds or multiplies in another order, and only there.
-PARAMETERS = "99b92abc583e6f6c121c61b4f55193be12574cf466fbc9e4d845c341751a8eb7"
+PARAMETERS = "c0cfaaa1be5a05a9d06012e5d21d024b0f0580f8f7abe4fdb87c29738e290e6a"
 
 
 def trainer_of(
