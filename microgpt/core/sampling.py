@@ -53,8 +53,8 @@ class Sampler:
             row = ops.values(logits)[0]
             return row.index(max(row))
         weights = ops.values(ops.softmax(ops.mul(logits, self.temperature**-1)))[0]
-        ids, mass = range(len(weights)), 0.0
-        for rank, i in enumerate(sorted(ids, key=weights.__getitem__, reverse=True)):
+        ids, mass, cut = range(len(weights)), 0.0, self.top_k or self.top_p < 1
+        for rank, i in enumerate(sorted(ids, key=weights.__getitem__, reverse=True) if cut else ()):
             # outside top-k and top-p nothing weighs
             if rank >= (self.top_k or len(ids)) or (self.top_p < 1 and mass >= self.top_p):
                 weights[i] = 0.0

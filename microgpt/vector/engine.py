@@ -27,16 +27,22 @@ class Node:
     `gated` if no gradient goes through its zeros. Of a constant's origin nothing is kept.
     """
 
-    __slots__ = ("back", "gated", "grad", "inputs", "number", "rows", "traced")
+    __slots__ = ("back", "gated", "grad", "inputs", "number", "rows", "traced", "turned")
 
     def __init__(
         self, rows: Rows, *inputs: "Node", back: Back | None = None, leaf: bool = False
     ) -> None:
         self.rows, self.gated = rows, False
         self.grad: Rows | None = None
-        self.traced: bool = leaf or any(node.traced for node in inputs)
+        self.turned: Rows | None = None  # the rows transposed, once someone asked
+        self.traced: bool = leaf or True in [node.traced for node in inputs]
         if self.traced:
             self.number, self.inputs, self.back = next(_numbers), inputs, back
+
+    def columns(self) -> Rows:
+        """The transpose; it is kept, since several products may ask for it."""
+        self.turned = self.turned or of.transposed(self.rows)
+        return self.turned
 
 
 class VectorEngine(Engine):
@@ -69,11 +75,10 @@ class VectorEngine(Engine):
                 node.grad = None
 
     def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        flat = {}
-        for name, w in weights.items():
-            flat[name] = _flat(of.scaled(w.rows, repeat(0.0)) if w.grad is None else w.grad)
+        grads = {n: _flat(w.grad or of.scaled(w.rows, repeat(0.0))) for n, w in weights.items()}
+        for w in weights.values():
             w.grad = None
-        return flat
+        return grads
 
     def flat(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
         return {name: _flat(w.rows) for name, w in weights.items()}
@@ -81,7 +86,7 @@ class VectorEngine(Engine):
     def assign(self, weights: Mapping[str, Matrix], flat: Mapping[str, list[float]]) -> None:
         for name, w in weights.items():
             numbers, n = flat[name], len(w.rows[0])
-            w.rows = [numbers[i : i + n] for i in range(0, len(numbers), n)]
+            w.rows, w.turned = [numbers[i : i + n] for i in range(0, len(numbers), n)], None
 
     # Rows and columns
 
@@ -108,7 +113,7 @@ class VectorEngine(Engine):
         return self.transpose(self.stack([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
-        return Node(of.transposed(x.rows), x, back=lambda grad: (of.transposed(grad),))
+        return Node(x.columns(), x, back=lambda grad: (of.transposed(grad),))
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         zeros = [0.0] * len(x.rows[0])
@@ -130,27 +135,25 @@ class VectorEngine(Engine):
         rows, others = a.rows, _like(a, b)
 
         def back(grad: Rows) -> Iterable[Rows]:
-            yield of.times(grad, others)
-            yield _folded(of.times(grad, rows), b)
+            return of.times(grad, others), _folded(of.times(grad, rows), b)
 
         return Node(of.times(rows, others), a, b, back=back)
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
         # the products without them take a quarter off a whole step.
-        rows, weight, few = x.rows, w.rows, of.is_thin(x.rows)
+        few = of.is_thin(x.rows)
 
         def back(grad: Rows) -> Iterable[Rows]:
             if of.is_thin(grad):
-                return of.thin(grad, weight), of.thin(of.transposed(grad), rows)
-            columns, across = of.transposed(weight), of.transposed(rows)
+                return of.thin(grad, w.rows), of.thin(of.transposed(grad), x.rows)
+            gated = few and x.gated
+            dx = of.nt_where(x.rows, grad, w.columns()) if gated else of.nt(grad, w.columns())
             if few:
-                dx = of.nt_where(rows, grad, columns) if x.gated else of.nt(grad, columns)
-                return dx, of.transposed(of.thin(across, grad))
-            return of.nt(grad, columns), of.nt(of.transposed(grad), across)
+                return dx, of.transposed(of.thin(x.columns(), grad))
+            return dx, of.nt(of.transposed(grad), x.columns())
 
-        out = of.thin(rows, of.transposed(weight)) if few else of.nt(rows, weight)
-        return Node(out, x, w, back=back)
+        return Node(of.thin(x.rows, w.columns()) if few else of.nt(x.rows, w.rows), x, w, back=back)
 
     def row_sum(self, x: Matrix) -> Matrix:
         n = len(x.rows[0])
@@ -183,6 +186,10 @@ class VectorEngine(Engine):
         return _each(x, lambda a: of.power_of(a, power), slope)
 
     # Fused
+
+    def softmax(self, x: Matrix) -> Matrix:
+        out = [of.softmax(row) for row in x.rows]
+        return Node(out, x, back=lambda grad: (list(map(of.softmax_back, out, grad)),))
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
         n = len(x.rows[0])

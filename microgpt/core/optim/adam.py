@@ -24,11 +24,10 @@ class Adam(Optimizer):
         self.eps = positive("eps", eps)
 
     def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        b1, b2 = self.beta1, self.beta2
+        b1, b2, m, v = self.beta1, self.beta2, self.state["m"][name], self.state["v"][name]
         c1, c2 = 1 - b1, 1 - b2
         root = sqrt(1 - exact.power(b2, self.steps))  # sqrt(v^) = sqrt(v) / root
         rate, eps = lr * root / (1 - exact.power(b1, self.steps)), self.eps * root
-        m, v = self.state["m"][name], self.state["v"][name]
         # In place, number by number: what is freed is at once used again, while it is in the cache.
         for i, g in enumerate(grads):
             m[i] = a = b1 * m[i] + c1 * g
