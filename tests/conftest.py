@@ -1,0 +1,26 @@
+"""Fixtures of several test files."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from microgpt.tracking import open_store
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh MLflow database: setting one up takes seconds, a copy none."""
+    outputs = tmp_path_factory.mktemp("store")
+    open_store(f"sqlite:///{outputs}/mlflow.db", outputs)
+    return outputs / "mlflow.db"
+
+
+@pytest.fixture
+def outputs(store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that runs write to, with a fresh store of its own."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    shutil.copy(store_template, folder / "mlflow.db")
+    return folder

@@ -1,0 +1,135 @@
+"""Tiny runs for the tests, in this process and in others, and what they left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from microgpt.run.folder import RunFolder, all_runs
+from microgpt.train import train
+
+REPOSITORY = Path(__file__).parent.parent
+NAMES = REPOSITORY / "tests/golden/names_tiny.txt"
+TINY = [
+    f"data.path={NAMES}",
+    "model.n_embd=8",
+    "model.n_head=2",
+    "model.block_size=8",
+    "trainer.log_every=1",
+    "trainer.eval_every=10",
+    "sampling.num_samples=3",
+]
+COMMAND = [sys.executable, "-c", "from microgpt.cli import main; main()"]
+
+
+def start(outputs: Path, *words: str, cwd: Path | None = None) -> "subprocess.Popen[str]":
+    """`microgpt <words>` in a process of its own."""
+    env = os.environ | {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": str(REPOSITORY)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [*COMMAND, *words], cwd=cwd, env=env, stdout=pipe, stderr=pipe, text=True
+    )
+
+
+def microgpt(outputs: Path, *words: str, code: int = 0, cwd: Path | None = None) -> tuple[str, str]:
+    """What `microgpt <words>` says on standard output and standard error; it must end with `code`."""
+    process = start(outputs, *words, cwd=cwd)
+    said = process.communicate(timeout=120)
+    assert process.returncode == code, said
+    return said
+
+
+def train_here(outputs: Path, *overrides: str, name: str = "here") -> tuple[int, RunFolder]:
+    """A run in this process: its exit code and its folder."""
+    overrides = (*TINY, "progress=false", f"paths.outputs={outputs}", *overrides)
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        cfg = compose("train", list(overrides))
+    folder = outputs / "runs" / name
+    return train(cfg, folder, overrides), RunFolder(folder)
+
+
+def wait_until(holds: Callable[[], Any]) -> None:
+    """Wait until something holds; fail after a minute."""
+    limit = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < limit, "it never came about"
+        time.sleep(0.005)
+
+
+def only_run(outputs: Path) -> RunFolder:
+    """The one run that there is."""
+    (run,) = all_runs(outputs)
+    return run
+
+
+def has_reached(outputs: Path, step: int) -> bool:
+    """Whether the one run has recorded `step`."""
+    runs = all_runs(outputs)
+    return any(row["step"] >= step for run in runs for row in run.metrics())
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """kill -9."""
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+
+
+def figures(run: RunFolder) -> dict[str, Any]:
+    """All that a run must give again, to the last bit."""
+    rows = [{k: v for k, v in row.items() if not k.startswith("cost/")} for row in run.metrics()]
+    samples = (run.path / "samples.txt").read_bytes()
+    facts = {key: run.info[key] for key in ("status", "signature", "source", "parameters_sha256")}
+    return {"rows": rows, "samples": samples, **facts}
+
+
+def store(outputs: Path) -> MlflowClient:
+    """A client of the default store."""
+    return MlflowClient(f"sqlite:///{outputs}/mlflow.db")
+
+
+def stored(outputs: Path, experiment: str = "microgpt") -> list[Run]:
+    """All runs of an experiment in the default store."""
+    client = store(outputs)
+    found = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([found.experiment_id])) if found else []
+
+
+def history(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
+    """metric -> its (step, value) pairs in the store, sorted."""
+    names = client.get_run(run_id).data.metrics
+    return {
+        name: sorted((m.step, m.value) for m in client.get_metric_history(run_id, name))
+        for name in names
+    }
+
+
+def recorded(run: RunFolder, names: Sequence[str] = ()) -> dict[str, list[tuple[int, float]]]:
+    """The same from the run folder."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in run.metrics():
+        for name, value in row.items():
+            if name != "step" and (not names or name in names):
+                found.setdefault(name, []).append((int(row["step"]), value))
+    return found
+
+
+@contextmanager
+def running(outputs: Path, *words: str) -> "Iterator[subprocess.Popen[str]]":
+    """A process that is ended with the block, however that ends."""
+    process = start(outputs, *words)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
