@@ -20,7 +20,9 @@ class CharTokenizer:
         try:
             return [self._ids[character] for character in text]
         except KeyError as error:
-            raise UnknownCharacter(f"{error}: not in the vocabulary {''.join(self.characters)!r}") from None
+            raise UnknownCharacter(
+                f"{error}: not in the vocabulary {''.join(self.characters)!r}"
+            ) from None
 
     def document(self, text: str) -> list[int]:
         """BOS, the ids of `text`, BOS."""
