@@ -12,6 +12,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before NumPy is imported
 
 import argparse
+import gc
 import json
 import platform
 import subprocess
@@ -49,6 +50,8 @@ def steps_in(step: Callable[[], object], seconds: float) -> int:
 def compare(size: Size, turns: int, folder: Path) -> dict[str, list[float]]:
     """Seconds of CPU a step: rival -> one figure for each turn."""
     steps = dict(rivals(size, folder))
+    gc.collect()
+    gc.freeze()  # what others have loaded must not cost those whose graphs the collector walks
     counts = {name: steps_in(step, SLICE) for name, step in steps.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(turns):

@@ -59,6 +59,7 @@ class Trainer:
         self.callbacks: list[Callback] = []
         self.step = self._kept = 0  # steps done; the step of the last checkpoint
         self._spent = 0.0  # seconds before this process
+        self._tokens = 0  # since the last record
         self.interrupted = False
         self.weights = self.model.weights(self.engine, self.streams)
         shapes, init = self.model.shapes(), self.model.init
@@ -80,7 +81,6 @@ class Trainer:
     def run(self) -> None:
         """Train to the end. Raises Diverged at the first loss that is not finite."""
         self._begun = self._recorded = perf_counter()
-        self._tokens = 0  # since the last record
         while self.step < self.last_step and not self.interrupted:
             self._tell(self.train_step())
             if _due(self.step, self.checkpoint_every):
