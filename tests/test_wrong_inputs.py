@@ -108,7 +108,6 @@ OTHER: list[tuple[str, list[str]]] = [
     ("nope", ["nope", "no such command", "train, sample, runs"]),
     ("--nope", ["--nope", "no such command"]),
     ("train resume=nope", ["resume=nope", "no such run", "microgpt runs"]),
-    ("train resume=nope seed=1", ["seed=1", "stop_after"]),
     ("sample", ["RUN", "required"]),
     ("sample nope", ["nope", "no such run", "microgpt runs"]),
     ("sample nope --loud", ["--loud", "--help"]),
