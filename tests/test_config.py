@@ -147,7 +147,7 @@ def changed(config: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def test_the_signature_depends_on_every_key_but_the_free_ones(composed: Compose) -> None:
-    seen = set()
+    seen: set[str] = set()
     for words in [(), *((f"{group}={option}",) for group, option in OPTIONS)]:
         config = resolve(composed(*words))
         for key in leaves(config).keys() - seen:

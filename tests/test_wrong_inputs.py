@@ -92,7 +92,6 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("--config-dir own schedule=broken", ["broken.yaml", "line 2"]),
     ("model.norm._target_=microgpt.core.model.Nope", ["model.norm._target_", "Nope"]),
     # runs and where they are kept
-    ("resume=nope", ["resume=nope", "no such run", "microgpt runs"]),
     ("paths.outputs=null", ["paths.outputs=null", "folder"]),
     ("paths.outputs=empty.txt", ["paths.outputs=empty.txt", "empty.txt is no folder"]),
     (
@@ -108,6 +107,7 @@ TRAIN: list[tuple[str, list[str]]] = [
 OTHER: list[tuple[str, list[str]]] = [
     ("nope", ["nope", "no such command", "train, sample, runs"]),
     ("--nope", ["--nope", "no such command"]),
+    ("train resume=nope", ["resume=nope", "no such run", "microgpt runs"]),
     ("sample", ["RUN", "required"]),
     ("sample nope", ["nope", "no such run", "microgpt runs"]),
     ("sample nope --loud", ["--loud", "--help"]),
@@ -123,7 +123,7 @@ OTHER: list[tuple[str, list[str]]] = [
 PROCESSES = {
     *("foo=1", "optimizer=adm", "optimizr=adam", "a==b", "--nope", "model.n_head=3"),
     *("optimizer.lr=nan", "data.path=latin.txt", "--config-dir own model=mine", "trainer=3"),
-    *("paths.outputs=empty.txt", "-m optimizer=adam,adm", "seed=${nothing}", "resume=nope"),
+    *("paths.outputs=empty.txt", "-m optimizer=adam,adm", "seed=${nothing}", "-m foo=1,2"),
 }
 
 
