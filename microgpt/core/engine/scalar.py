@@ -58,15 +58,14 @@ class Value:
         """The chain rule from this node to every node below it; a loop, since a recursion overflows."""
         order: list[Value] = []
         visited: set[Value] = set()
-        stack: list[tuple[Value, bool]] = [(self, False)]
+        stack: list[Value | None] = [self]
         while stack:
-            node, done = stack.pop()
-            if done:
-                order.append(node)
-            elif node not in visited:
+            node = stack.pop()
+            if node is None:  # all below the next is done
+                order.append(stack.pop())  # type: ignore[arg-type]
+            elif node._children and node not in visited:  # a leaf has nothing to pass on
                 visited.add(node)
-                stack.append((node, True))
-                stack.extend([(child, False) for child in reversed(node._children)])
+                stack += (node, None, *node._children[::-1])
         self.grad = 1.0
         for node in reversed(order):
             for child, local_grad in zip(node._children, node._local_grads):
