@@ -40,6 +40,7 @@ def serve(uri: str | None, outputs: Path, port: int) -> None:
     address = runs_address(store, outputs, f"http://{HOST}:{free}")
     if port not in (free, 0):
         print(f"port {port} is in use: this is {free}")
+    print("MLflow's server starts, in some seconds", flush=True)
     with _interruptible(), _server(store, outputs, free) as (process, log):
         try:
             _wait_for_answer(process, free, log)
@@ -47,7 +48,8 @@ def serve(uri: str | None, outputs: Path, port: int) -> None:
             process.wait()
             raise _ended(log)
         except KeyboardInterrupt:
-            print()
+            if sys.stdout.isatty():
+                print()  # after the terminal's ^C
 
 
 def free_port(wanted: int) -> int:

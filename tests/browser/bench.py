@@ -49,16 +49,14 @@ def ui(outputs: Path, *words: str) -> Iterator[tuple[str, "subprocess.Popen[str]
     process = subprocess.Popen(
         [*command, "ui", *words], env=environment, text=True, stdout=subprocess.PIPE
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
-        with process.stdout as lines:
-            address = next(line.split()[1] for line in lines if line.startswith("open"))
-            yield address, process
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+        lines = iter(process.stdout.readline, "")
+        yield next(line.split()[1] for line in lines if line.startswith("open")), process
     finally:
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        process.stdout.close()
 
 
 @contextmanager
