@@ -126,12 +126,15 @@ class VectorEngine(Engine):
     # Arithmetic
 
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
-        b = b if isinstance(b, Node) else Node([[b]])
+        if not isinstance(b, Node):
+            return Node([[x + b for x in row] for row in a.rows], a, back=lambda grad: (grad,))
         rows = of.plus(a.rows, _like(a, b))
         return Node(rows, a, b, back=lambda grad: (grad, _folded(grad, b)))
 
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
-        b = b if isinstance(b, Node) else Node([[b]])
+        if not isinstance(b, Node):
+            factor = repeat(b)
+            return Node(of.scaled(a.rows, factor), a, back=lambda grad: (of.scaled(grad, factor),))
         rows, others = a.rows, _like(a, b)
 
         def back(grad: Rows) -> Iterable[Rows]:

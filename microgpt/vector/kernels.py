@@ -133,10 +133,12 @@ def total(row: Iterable[float]) -> float:
 
 def softmax(row: Sequence[float]) -> list[float]:
     """exp(x) / sum(exp(x)), with the maximum taken off first."""
-    top, exp = max(row), exact.exp
-    exps = [exp(x - top) for x in row]
-    scale = 1 / total(exps)
-    return [x * scale for x in exps]
+    top, exp, mass, exps = max(row), exact.exp, 0.0, []
+    for x in row:
+        exps.append(e := exp(x - top))
+        mass += e
+    scale = 1 / mass
+    return [e * scale for e in exps]
 
 
 def softmax_back(probs: Sequence[float], grad: Sequence[float]) -> list[float]:
