@@ -18,6 +18,7 @@ from microgpt.core.trainer import Trainer
 
 NAMES = Path(microgpt.__file__).parent / "datasets" / "names.txt"
 NUM_STEPS = 1_000_000  # the schedule's length: no rival comes to its end
+LR = 0.001  # the widest model diverges at 0.01, and figures that are not finite cost other times
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,12 @@ def trainer(engine: str, size: Size, folder: Path) -> Trainer:
         f"model.{key}={getattr(size, key)}" for key in ("n_embd", "n_layer", "block_size")
     ]
     overrides += [f"trainer.batch_size={size.batch_size}", f"trainer.num_steps={NUM_STEPS}"]
-    overrides += ["trainer.log_every=0", "trainer.eval_every=0", "tracking=none"]
+    overrides += [
+        "trainer.log_every=0",
+        "trainer.eval_every=0",
+        "tracking=none",
+        f"optimizer.lr={LR}",
+    ]
     overrides += [f"engine.dtype={dtype}"] if dtype else []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_path()), version_base="1.3"):
@@ -69,7 +75,7 @@ def torch_step(size: Size) -> Callable[[], float]:
     data = torch_gpt.Documents(documents(size), size.block_size)
     sizes = {"block_size": size.block_size, "n_layer": size.n_layer, "n_embd": size.n_embd}
     model = torch_gpt.TorchGPT(vocab_size=data.vocab_size, n_head=4, std=0.08, **sizes)
-    adam = {"lr": 0.01, "beta1": 0.85, "beta2": 0.99, "eps": 1e-8}
+    adam = {"lr": LR, "beta1": 0.85, "beta2": 0.99, "eps": 1e-8}
     return torch_gpt.TorchTrainer(
         model, data, batch_size=size.batch_size, num_steps=NUM_STEPS, **adam
     ).step

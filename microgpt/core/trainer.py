@@ -60,6 +60,7 @@ class Trainer:
         self.step = self._kept = 0  # steps done; the step of the last checkpoint
         self._spent = 0.0  # seconds before this process
         self._tokens = 0  # since the last record
+        self._begun = self._recorded = perf_counter()
         self.interrupted = False
         self.weights = self.model.weights(self.engine, self.streams)
         shapes, init = self.model.shapes(), self.model.init
