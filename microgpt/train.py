@@ -116,12 +116,12 @@ def go(parts: Parts, run: RunFolder, tracking: Any) -> int:
     ending: dict[str, Any] = {}
     try:
         with interruptible(trainer, caught), watch:
-            trainer.run()
-        ending = reached(trainer)
+            finished = trainer.run()
+        ending = reached(trainer, finished)
     except Diverged as error:
         ending = {"status": FAILED, "failed_at": error.step, "reason": error.reason}
     except KeyboardInterrupt:  # the second signal
-        ending = reached(trainer) | {"status": STOPPED}
+        ending = reached(trainer, finished=False)
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
         ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}
@@ -132,10 +132,10 @@ def go(parts: Parts, run: RunFolder, tracking: Any) -> int:
     return report(run, caught, problem)
 
 
-def reached(trainer: Trainer) -> dict[str, Any]:
+def reached(trainer: Trainer, finished: bool) -> dict[str, Any]:
     """How a run ended that met no error."""
     digest = parameters_sha256(trainer.engine.flat(trainer.weights))
-    if trainer.step == trainer.num_steps and not trainer.interrupted:
+    if finished:
         return {"status": FINISHED, "parameters_sha256": digest}
     place = f"step {trainer.step} of {trainer.num_steps}"
     return {"status": STOPPED, "stopped_at": place, "parameters_sha256": digest}

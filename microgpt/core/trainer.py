@@ -79,8 +79,8 @@ class Trainer:
         """Stop after the step that is under way, and keep its state."""
         self.interrupted = True
 
-    def run(self) -> None:
-        """Train to the end. Raises Diverged at the first loss that is not finite."""
+    def run(self) -> bool:
+        """Train; returns whether it came to the end. Raises Diverged at a loss that is not finite."""
         self._begun = self._recorded = perf_counter()
         while self.step < self.last_step and not self.interrupted:
             self._tell(self.train_step())
@@ -88,8 +88,10 @@ class Trainer:
                 self._keep()
         if self.checkpoint_every and self._kept < self.step:
             self._keep()
-        if not self.interrupted:
-            self._tell(Sampled(self._samples()))
+        if self.interrupted:
+            return False
+        self._tell(Sampled(self._samples()))
+        return self.step == self.num_steps
 
     def train_step(self) -> Stepped:
         """One step, and its figures where they are due."""
