@@ -109,9 +109,10 @@ def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
 
 def list_runs(folders: list[RunFolder]) -> None:
     """A table of runs: what differs, how far, how well."""
-    table = Table(
-        "run", "name", "status", "step", "held-out loss", "bits/char", "parameters", box=None
-    )
+    table = Table(box=None)
+    for heading in ("run", "status", "step", "held-out", "bits/char", "params"):
+        table.add_column(heading, no_wrap=True, min_width=22 if heading == "run" else None)
+    table.add_column("name")
     for folder in folders:
         info, rows = folder.info, folder.metrics()
         held_out = next((row for row in reversed(rows) if "val/loss" in row), {})
