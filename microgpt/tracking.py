@@ -71,10 +71,24 @@ def open_store(uri: str, outputs: Path) -> "MlflowClient":
 
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    client = mlflow.MlflowClient(uri)
     with _alone(uri, outputs):
-        client.search_experiments(max_results=1)
+        _set_up(uri)
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)  # now it has been opened
     return client
+
+
+def _set_up(uri: str) -> None:
+    """A new SQLite database, made beside and renamed: half of one could never be opened again."""
+    from mlflow import MlflowClient
+
+    _, local, path = uri.partition("sqlite:///")
+    file = Path(path.partition("?")[0])
+    if local and not file.exists():
+        beside = file.with_name(f".{file.name}.new")
+        beside.unlink(missing_ok=True)
+        MlflowClient(f"{local}{beside}").search_experiments(max_results=1)
+        beside.replace(file)
 
 
 def experiment_id(client: "MlflowClient", name: str, uri: str, outputs: Path) -> str:
@@ -297,9 +311,8 @@ class MLflow:
             over = self._over.wait(self.PAUSE if projection or self._problem else 0)
             try:
                 if projection is None:
-                    projection = project(folder, self._store, self.experiment, outputs)
-                else:
-                    projection.update()
+                    projection = connect(folder, self._store, self.experiment, outputs)
+                projection.update()
                 self._problem = None
             except Exception as error:  # whatever a store may raise: the run must go on
                 self._problem = told(self._store, error)
@@ -316,10 +329,15 @@ class NoTracking:
         return None
 
 
+def connect(folder: RunFolder, uri: str, experiment: str, outputs: Path) -> Projection:
+    """The run folder's run in a store, which is made if need be."""
+    client = open_store(uri, outputs)
+    return Projection(client, folder, experiment_id(client, experiment, uri, outputs))
+
+
 def project(folder: RunFolder, uri: str, experiment: str, outputs: Path) -> Projection:
     """Bring a store up to date with a run folder."""
-    client = open_store(uri, outputs)
-    projection = Projection(client, folder, experiment_id(client, experiment, uri, outputs))
+    projection = connect(folder, uri, experiment, outputs)
     projection.update()
     return projection
 
