@@ -196,12 +196,11 @@ class VectorEngine(Engine):
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
         n = len(x.rows[0])
-        squares = [of.nt([row], [row])[0][0] for row in x.rows]
-        scales = [1 / sqrt(square / n + eps) for square in squares]
+        scales = [1 / sqrt(square / n + eps) for square in of.dots(x.rows, x.rows)]
         out = of.scaled(x.rows, scales)
 
         def back(grad: Rows) -> Iterable[Rows]:  # (g - y mean(g y)) / sqrt(mean(x^2) + eps)
-            means = [of.nt([g], [y])[0][0] / n for g, y in zip(grad, out)]
+            means = [dot / n for dot in of.dots(grad, out)]
             parts = zip(grad, out, means, scales)
             return ([[s * (g - y * m) for g, y in zip(p, q)] for p, q, m, s in parts],)
 

@@ -82,6 +82,11 @@ def nt(a: Rows, b: Rows) -> Rows:
     return plus(left, nt([row[WIDEST:] for row in a], [row[WIDEST:] for row in b]))
 
 
+def dots(a: Rows, b: Rows) -> list[float]:
+    """Each row of a times the same row of b: `[T][n], [T][n] -> [T]`."""
+    return [dot for (dot,) in for_rows(len(a[0]))[0](zip(a, zip(b)))]
+
+
 def nt_where(mask: Rows, a: Rows, b: Rows) -> Rows:
     """nt(a, b) where the mask is not 0, and 0 elsewhere."""
     out = []
