@@ -435,6 +435,6 @@ def test_unknown_dtype(dtype: Any) -> None:
 
 
 def test_fingerprint_names_dtype_and_blas() -> None:
-    fingerprint = NumpyEngine(dtype="float32").fingerprint()
+    fingerprint = NumpyEngine(dtype="float32").depends_on()
     assert fingerprint["dtype"] == "float32"
     assert fingerprint["blas"]

@@ -37,7 +37,7 @@ class NumpyEngine(Engine):
         # once for the thread, since an `errstate` round every operation costs 1 us each.
         np.seterr(all="ignore")
 
-    def fingerprint(self) -> dict[str, str]:
+    def depends_on(self) -> dict[str, str]:
         """What the last bits of a result depend on, apart from the machine."""
         config = cast(dict[str, Any], np.show_config(mode="dicts"))
         blas = config["Build Dependencies"]["blas"]
