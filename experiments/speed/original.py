@@ -9,6 +9,8 @@ import math
 import random
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import process_time
 
 
 def original_step(
@@ -149,3 +151,13 @@ def original_step(
         return float(loss.data)
 
     return step
+
+
+if __name__ == "__main__":
+    names, steps = Path(sys.argv[1]).read_text().split(), int(sys.argv[2])
+    train = original_step(names, n_embd=16, n_head=4, n_layer=1, block_size=16, num_steps=1000)
+    train()
+    begun = process_time()
+    for _ in range(steps):
+        train()
+    print((process_time() - begun) / steps)

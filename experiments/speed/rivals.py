@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
-import original
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
@@ -83,14 +82,8 @@ def torch_step(size: Size) -> Callable[[], float]:
 
 def rivals(size: Size, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     """Every rival that can run this size in a time worth waiting for."""
-    work = size.n_embd * size.n_embd * size.batch_size * size.n_layer * size.block_size / 16
-    if work == 256:
-        sizes = {"n_embd": size.n_embd, "n_layer": size.n_layer, "block_size": size.block_size}
-        yield (
-            "original",
-            original.original_step(documents(size), n_head=4, num_steps=NUM_STEPS, **sizes),
-        )
-    engines = ["scalar"] if work <= 16 * 256 else []
+    work = size.n_embd**2 * size.batch_size * size.n_layer * size.block_size
+    engines = ["scalar"] if work <= 64**2 * 16 else []
     engines += ["vector", "numpy float64", "numpy float32"]
     for engine in engines:
         yield engine, trainer(engine, size, folder).train_step

@@ -12,7 +12,6 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before NumPy is imported
 
 import argparse
-import gc
 import json
 import platform
 import subprocess
@@ -50,17 +49,23 @@ def steps_in(step: Callable[[], object], seconds: float) -> int:
 def compare(size: Size, turns: int, folder: Path) -> dict[str, list[float]]:
     """Seconds of CPU a step: rival -> one figure for each turn."""
     steps = dict(rivals(size, folder))
-    gc.collect()
-    gc.freeze()  # what others have loaded must not cost those whose graphs the collector walks
     counts = {name: steps_in(step, SLICE) for name, step in steps.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(turns):
+        if size == Size():
+            times.setdefault("original", []).append(original_program(folder))
         for name, step in steps.items():
             begun = process_time()
             for _ in range(counts[name]):
                 step()
             times[name].append((process_time() - begun) / counts[name])
     return times
+
+
+def original_program(folder: Path) -> float:
+    """The original's seconds a step, alone in a process: its garbage collector walks all that is loaded."""
+    words = [sys.executable, str(HERE / "original.py"), str(folder / "block-16.txt"), "12"]
+    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
 
 def sampling(engine: str, folder: Path) -> dict[str, float]:
