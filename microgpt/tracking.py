@@ -222,11 +222,12 @@ class Projection:
     def _send_tags(self, status: str) -> None:
         from mlflow.entities import RunTag
 
-        tags = tags_of(self.folder.info, status)
-        for key in self._run.data.tags.keys() & set(OUTCOME) - tags.keys():
+        tags, there = tags_of(self.folder.info, status), self._run.data.tags
+        for key in there.keys() & set(OUTCOME) - tags.keys():
             self.client.delete_tag(self.run_id, key)  # it was true before the run was resumed
+            del there[key]
         self.client.log_batch(self.run_id, tags=[RunTag(key, tags[key]) for key in tags])
-        self._run.data.tags.update(tags)
+        there.update(tags)
 
     def _send_metrics(self) -> None:
         """In whole rows: the last step that the store has is there with all its figures."""

@@ -51,11 +51,20 @@ def microgpt(outputs: Path, *words: str, code: int = 0, cwd: Path | None = None)
 
 def train_here(outputs: Path, *overrides: str, name: str = "here") -> tuple[int, RunFolder]:
     """A run in this process: its exit code and its folder."""
-    overrides = (*TINY, "progress=false", f"paths.outputs={outputs}", *overrides)
-    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        cfg = compose("train", list(overrides))
     folder = outputs / "runs" / name
-    return train(cfg, folder, overrides), RunFolder(folder)
+    return train_as(outputs, folder, *TINY, "progress=false", *overrides), RunFolder(folder)
+
+
+def resume_here(outputs: Path, reference: object, *overrides: str) -> None:
+    """A resume in this process."""
+    assert train_as(outputs, outputs / "unused", f"resume={reference}", *overrides) == 0
+
+
+def train_as(outputs: Path, folder: Path, *overrides: str) -> int:
+    """What `train` returns for a command line."""
+    overrides = (f"paths.outputs={outputs}", *overrides)
+    with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        return train(compose("train", list(overrides)), folder, overrides)
 
 
 def wait_until(holds: Callable[[], Any]) -> None:

@@ -20,6 +20,7 @@ from tests.running import (
     microgpt,
     only_run,
     recorded,
+    resume_here,
     running,
     start,
     store,
@@ -71,8 +72,7 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: RunFolder) -> None:
     names = [str(run.path), run.path.name, run.path.name[:-2]]
     for moment, name in zip(moments[1:], names):
         kill_at(tmp_path, moment, "train", f"resume={name}")
-    said, _ = microgpt(tmp_path, "train", f"resume={run.path.name}")
-    assert "goes on after step" in said
+    resume_here(tmp_path, run.path.name)
     assert figures(run) == figures(undisturbed), moments
 
 
@@ -94,31 +94,33 @@ def test_killed_again_and_again_in_a_store(outputs: Path) -> None:
     process = start(outputs, "train", f"resume={run.mlflow_run_id}")
     wait_until(lambda: (run.path / "checkpoints/step-1800.safetensors").exists())
     kill(process)
-    microgpt(outputs, "train", f"resume={run.path.name}")
+    resume_here(outputs, run.path.name)
     assert figures(run) == figures(whole)
     check_store(outputs, run)
 
 
-def test_killed_before_the_first_checkpoint(tmp_path: Path, undisturbed: RunFolder) -> None:
+def test_killed_before_the_first_checkpoint(
+    tmp_path: Path, undisturbed: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     kill_at(tmp_path, 5, *WORDS, "tracking=none")
     run = only_run(tmp_path)
     assert run.checkpoints() == []
-    said, _ = microgpt(tmp_path, "train", f"resume={run.path.name}")
-    assert "goes on after step 0" in said
+    resume_here(tmp_path, run.path.name)
+    assert "goes on after step 0" in capsys.readouterr().out
     assert figures(run) == figures(undisturbed)
 
 
 def test_killed_between_the_last_checkpoint_and_the_end(tmp_path: Path) -> None:
-    words = ["train", *TINY, "engine=scalar", "trainer.num_steps=20", "tracking=none"]
-    words += ["sampling.num_samples=100"]  # the later one wins: seconds of sampling
-    microgpt(tmp_path / "whole", *words)
-    process = start(tmp_path / "killed", *words)
+    words = ["engine=scalar", "trainer.num_steps=20", "tracking=none"]
+    words += ["sampling.num_samples=40"]  # a second or two
+    _, whole = train_here(tmp_path / "whole", *words)
+    process = start(tmp_path / "killed", "train", *TINY, *words)
     wait_until(lambda: [*tmp_path.glob("killed/runs/*/checkpoints/step-20.safetensors")])
     kill(process)
     run = only_run(tmp_path / "killed")
     assert not (run.path / "samples.txt").exists()
-    microgpt(tmp_path / "killed", "train", f"resume={run.path.name}")
-    assert figures(run) == figures(only_run(tmp_path / "whole"))
+    resume_here(tmp_path / "killed", run.path)
+    assert figures(run) == figures(whole)
 
 
 def test_a_torn_checkpoint_costs_a_few_steps_only(tmp_path: Path, undisturbed: RunFolder) -> None:
@@ -128,7 +130,7 @@ def test_a_torn_checkpoint_costs_a_few_steps_only(tmp_path: Path, undisturbed: R
     last.write_bytes(last.read_bytes()[:-1])
     with run.metrics_path.open("a") as file:
         file.write('{"step": 8')
-    microgpt(tmp_path, "train", f"resume={run.path.name}")
+    resume_here(tmp_path, run.path.name)
     assert figures(run) == figures(undisturbed)
 
 
@@ -138,7 +140,7 @@ def test_the_original_is_resumed_with_its_single_stream(tmp_path: Path) -> None:
     microgpt(tmp_path / "whole", *words)
     kill_at(tmp_path / "killed", 30, *words)
     run = only_run(tmp_path / "killed")
-    microgpt(tmp_path / "killed", "train", f"resume={run.path.name}")
+    resume_here(tmp_path / "killed", run.path.name)
     assert figures(run) == figures(only_run(tmp_path / "whole"))
 
 
@@ -150,9 +152,9 @@ def test_stopped_on_purpose_and_resumed(outputs: Path, undisturbed: RunFolder) -
     (there,) = stored(outputs)
     assert there.info.status == "KILLED"
     assert there.data.tags["stopped_at"] == f"step 60 of {STEPS}"
-    said, _ = microgpt(outputs, "train", f"resume={run.path.name}", "trainer.stop_after=90")
-    assert f"stopped after step 90 of {STEPS}" in said
-    microgpt(outputs, "train", f"resume={run.path.name}")
+    resume_here(outputs, run.path.name, "trainer.stop_after=90")
+    assert run.info["stopped_at"] == f"step 90 of {STEPS}"
+    resume_here(outputs, run.path.name)
     assert figures(run) == figures(undisturbed)
     check_store(outputs, run)
     assert "stopped_at" not in stored(outputs)[0].data.tags
@@ -178,7 +180,7 @@ def test_interrupted_and_resumed(
     assert f"go on: microgpt train resume={run.path.name}" in said
     assert not (run.path / "samples.txt").exists()
     assert [there.info.status for there in stored(outputs)] == ["KILLED"] * (tracking == "mlflow")
-    microgpt(outputs, "train", f"resume={run.path.name}")
+    resume_here(outputs, run.path.name)
     assert figures(run) == figures(undisturbed)
     if tracking == "mlflow":
         check_store(outputs, run)
@@ -224,7 +226,7 @@ def test_wherever_an_interrupt_falls(
     code, run = train_here(tmp_path, *words, name="interrupted")
     assert (code, run.status) == (130, status)
     monkeypatch.undo()
-    microgpt(tmp_path, "train", f"resume={run.path}")
+    resume_here(tmp_path, run.path)
     assert figures(run) == figures(whole)
 
 
@@ -291,7 +293,7 @@ def test_a_resume_with_other_code_says_so(tmp_path: Path) -> None:
 
 def test_a_run_without_tracking_may_be_tracked_when_resumed(outputs: Path) -> None:
     _, run = train_here(outputs, "tracking=none", "trainer.num_steps=9", "trainer.stop_after=3")
-    microgpt(outputs, "train", f"resume={run.path}", "tracking=mlflow")
+    resume_here(outputs, run.path, "tracking=mlflow")
     (there,) = stored(outputs)
     assert there.info.status == "FINISHED"
     assert history(store(outputs), there.info.run_id) == recorded(run)

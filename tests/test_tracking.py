@@ -22,6 +22,7 @@ from microgpt.tracking import LONGEST, MLflow, Projection, experiment_id, open_s
 from tests.running import (
     REPOSITORY,
     TINY,
+    has_reached,
     history,
     kill,
     microgpt,
@@ -213,13 +214,15 @@ def test_answers_that_are_lost_double_nothing(outputs: Path) -> None:
     client = Forgetful(open_store(uri, outputs))
     experiment = experiment_id(client.client, "microgpt", uri, outputs)
     lost = 0
-    while stored(outputs) == [] or stored(outputs)[0].info.status != "FINISHED":
+    while True:
         try:
             Projection(client, run, experiment).update()  # type: ignore[arg-type]
+            break
         except ConnectionError:
             lost += 1
     assert lost > 3
     (there,) = stored(outputs)
+    assert there.info.status == "FINISHED"
     assert history(store(outputs), there.info.run_id) == recorded(run)
     twice = rows_of(outputs)
     for table in ("runs", "metrics", "params", "latest_metrics"):
@@ -277,7 +280,7 @@ def test_a_run_that_breaks_off(outputs: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_killed_run_is_shown_as_failed_until_it_goes_on(outputs: Path) -> None:
     process = start(outputs, "train", *TINY, "trainer.num_steps=4000", "tracking=none")
-    wait_until(lambda: [*outputs.glob("runs/*/metrics.jsonl")] and only_run(outputs).metrics())
+    wait_until(lambda: has_reached(outputs, 1))
     kill(process)
     run = only_run(outputs)
     project_here(run, outputs)
