@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +116,17 @@ def test_the_same_bits_on_a_processor_without_fma_though_libm_has_others() -> No
     assert printed(sys.executable, "libm", **NO_FMA) != printed(sys.executable, "libm")
 
 
-# Memory
+# Memory: measured in a process of its own, where no other test has left a thread
 
 
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+def alone(expression: str) -> int:
+    """What an expression over this module's names is, in a fresh process."""
+    program = f"from tests import test_vector\nprint(test_vector.{expression})"
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
 
 
 def steps(trainer: Trainer, n: int) -> None:
@@ -136,30 +137,38 @@ def steps(trainer: Trainer, n: int) -> None:
         trainer._update(batch, 0.001, measured=True)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.usefixtures("no_collector")
-def test_a_step_makes_no_reference_cycles(variant: str) -> None:
-    trainer = trainer_of(VectorEngine(), num_steps=1000, **VARIANTS[variant])
-    steps(trainer, 3)  # kernels are compiled
-    gc.collect()
-    steps(trainer, 10)
-    assert gc.collect() == 0
+def cycles() -> int:
+    """How many objects ten steps of every variant leave to the collector."""
+    gc.disable()
+    found = 0
+    for variant in VARIANTS.values():
+        trainer = trainer_of(VectorEngine(), num_steps=1000, **variant)
+        steps(trainer, 3)  # kernels are compiled
+        gc.collect()
+        steps(trainer, 10)
+        found += gc.collect()
+    return found
 
 
-@pytest.mark.parametrize("n", [100, pytest.param(2000, marks=pytest.mark.slow)])
-@pytest.mark.usefixtures("no_collector")
-def test_memory_is_flat(n: int) -> None:
+def growth(n: int) -> int:
+    """Bytes that n steps leave behind."""
+    gc.disable()
     trainer = trainer_of(VectorEngine(), num_steps=10_000, n_embd=8)
     steps(trainer, 64)  # every document once: kernels of all their lengths are compiled
     tracemalloc.start()
-    try:
-        steps(trainer, 64)
-        before, _ = tracemalloc.get_traced_memory()
-        steps(trainer, n)
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 20_000
+    steps(trainer, 64)
+    before, _ = tracemalloc.get_traced_memory()
+    steps(trainer, n)
+    return tracemalloc.get_traced_memory()[0] - before
+
+
+def test_a_step_makes_no_reference_cycles() -> None:
+    assert alone("cycles()") == 0
+
+
+@pytest.mark.parametrize("n", [100, pytest.param(2000, marks=pytest.mark.slow)])
+def test_memory_is_flat(n: int) -> None:
+    assert alone(f"growth({n})") < 20_000
 
 
 # Inference
