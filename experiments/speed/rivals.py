@@ -1,5 +1,6 @@
 """What is timed: a step of training, of each engine and of its rivals, from the same documents."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 import microgpt
 from microgpt.app import config_path
 from microgpt.build import build
+from microgpt.core import exact
 from microgpt.core.data import read_documents
 from microgpt.core.trainer import Trainer
 
@@ -64,6 +66,22 @@ def trainer(engine: str, size: Size, folder: Path) -> Trainer:
         return build(compose("train", overrides)).trainer
 
 
+def libm_step(trainer: Trainer) -> Callable[[], object]:
+    """A step with the C library's functions in the place of those with the same bits everywhere."""
+    ours = {name: getattr(exact, name) for name in ("exp", "log", "tanh")}
+
+    def step() -> object:
+        for name in ours:
+            setattr(exact, name, getattr(math, name))
+        try:
+            return trainer.train_step()
+        finally:
+            for name, function in ours.items():
+                setattr(exact, name, function)
+
+    return step
+
+
 def torch_step(size: Size) -> Callable[[], float]:
     """PyTorch, eager, one thread, fused Adam."""
     import torch
@@ -87,5 +105,7 @@ def rivals(size: Size, folder: Path) -> Iterator[tuple[str, Callable[[], object]
     engines += ["vector", "numpy float64", "numpy float32"]
     for engine in engines:
         yield engine, trainer(engine, size, folder).train_step
+    if size == Size():
+        yield "vector on libm", libm_step(trainer("vector", size, folder))
     if find_spec("torch"):
         yield "torch float32", torch_step(size)
