@@ -294,7 +294,9 @@ class MLflow:
     def start(self, folder: RunFolder, outputs: Path) -> None:
         """Begin to send what `folder` gets."""
         self._store = store_uri(self.uri, outputs)
-        self._thread = Thread(target=self._work, args=(folder, outputs), daemon=True)
+        self._thread = Thread(
+            target=self._work, args=(folder, outputs), name="tracking", daemon=True
+        )
         self._thread.start()
 
     def finish(self) -> str | None:

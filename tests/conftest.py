@@ -1,6 +1,8 @@
 """Fixtures of several test files."""
 
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,15 @@ def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def outputs(store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def outputs(
+    store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """The folder that runs write to, with a fresh store of its own."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = tmp_path / "outputs"
     folder.mkdir()
     shutil.copy(store_template, folder / "mlflow.db")
-    return folder
+    yield folder
+    for thread in threading.enumerate():
+        if thread.name == "tracking":  # a store kept it waiting
+            thread.join()
