@@ -51,7 +51,7 @@ class StoreError(RuntimeError):
 def store_uri(uri: str | None, outputs: Path) -> str:
     """The store: the one asked for, MLFLOW_TRACKING_URI, or a database in `outputs`."""
     default = f"sqlite:///{outputs.absolute() / 'mlflow.db'}"
-    return check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI")) or default
+    return check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None) or default
 
 
 def check_uri(uri: str | None) -> str | None:

@@ -41,9 +41,12 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
     parts = build(cfg)
     if path := parts.config["data"].get("path"):  # a resume must find it, wherever it is called
         parts.config["data"]["path"] = str(Path(path).expanduser().absolute())
+    parts.config["paths"]["outputs"] = str(Path(cfg.paths.outputs).absolute())  # likewise
     tracking = part(parts.config, "tracking")
     run = RunFolder(folder)
     with run.locked():
+        if (run.path / "run.json").exists():
+            raise ConfigError(f"hydra.run.dir={folder}: holds a run; go on with resume={folder}")
         git = git_state(Path(__file__).parent)
         diff = git.pop("diff", "")
         facts = {"name": run_name(overrides), "begun": time.time(), "git": git, **identity(parts)}
@@ -80,11 +83,16 @@ def check_resumable(given: Mapping[str, str]) -> None:
 def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> DictConfig:
     """The run's configuration, with what a resume may change."""
     own = OmegaConf.create(run.config)
-    own.trainer.stop_after, own.paths = cfg.trainer.stop_after, cfg.paths
+    own.trainer.stop_after = cfg.trainer.stop_after
+    if "paths.outputs" in given:
+        own.paths.outputs = str(Path(cfg.paths.outputs).absolute())
     if "progress" in given:
         own.progress = cfg.progress
-    if any(key.startswith("tracking") for key in given):
+    if "tracking" in given:
         own.tracking = cfg.tracking
+    for key in given:
+        if key.startswith("tracking."):
+            OmegaConf.update(own, key, OmegaConf.select(cfg, key))
     return own
 
 
@@ -109,19 +117,20 @@ def restart(run: RunFolder, parts: Parts) -> None:
 def go(parts: Parts, run: RunFolder, tracking: Any) -> int:
     """Train, keep and track; returns an exit code. The folder's status is right however it ends."""
     trainer = parts.trainer
-    tracking.start(run, Path(parts.config["paths"]["outputs"]))
     watch = watcher(parts.config["progress"], trainer.step, trainer.last_step)
     trainer.callbacks += [run, watch]
     caught: list[int] = []
     ending: dict[str, Any] = {}
     try:
+        tracking.start(run, Path(parts.config["paths"]["outputs"]))
         with interruptible(trainer, caught), watch:
             finished = trainer.run()
         ending = reached(trainer, finished)
     except Diverged as error:
         ending = {"status": FAILED, "failed_at": error.step, "reason": error.reason}
     except KeyboardInterrupt:  # the second signal
-        ending = reached(trainer, finished=False)
+        place = f"step {trainer.kept} of {trainer.num_steps}"  # in mid-update, perhaps
+        ending = {"status": STOPPED, "stopped_at": place}
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
         ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}

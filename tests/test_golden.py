@@ -1,10 +1,13 @@
 """The original program's figures, with `==`; to 1e-9 where `check` says that libm is another."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.golden.check import FILES, SAME_LIBM, check
+from microgpt.run.folder import all_runs
+from tests.command import command
+from tests.golden.check import FILES, HERE, SAME_LIBM, check
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -16,3 +19,24 @@ def test_the_original_to_the_last_bit(file: Path) -> None:
 
 def test_there_are_golden_files() -> None:
     assert len(FILES) == 8
+
+
+@pytest.mark.parametrize("name", ["block_size-4", "n_embd-8", "n_layer-2"])
+def test_the_experiment_is_the_original(name: str, tmp_path: Path) -> None:
+    golden = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+    sizes = [f"model.{key}={golden[key]}" for key in ("n_layer", "n_head", "n_embd", "block_size")]
+    steps = [
+        f"trainer.num_steps={golden['num_steps']}",
+        f"trainer.stop_after={golden['steps_run']}",
+    ]
+    sampling = f"sampling.num_samples={len(golden['samples'])}"
+    rest = [f"seed={golden['seed']}", f"optimizer.lr={golden['lr']}", sampling, "tracking=none"]
+    data = f"data.path={HERE / 'names_tiny.txt'}"
+    command(["train", "experiment=original", data, *sizes, *steps, *rest], tmp_path)
+    (run,) = all_runs(tmp_path / "outputs")
+    if SAME_LIBM:
+        assert [row["train/loss"] for row in run.metrics()] == golden["losses"]
+        assert (run.path / "samples.txt").read_text() == "".join(
+            f"{s}\n" for s in golden["samples"]
+        )
+        assert run.info["parameters_sha256"] == golden["params_sha256"]

@@ -23,6 +23,7 @@ from microgpt.core.model import GPT
 from microgpt.core.optim.adam import Adam
 from microgpt.core.streams.single import Single
 from microgpt.core.tokenizer import CharTokenizer
+from microgpt.vector.engine import VectorEngine
 
 torch = pytest.importorskip("torch")
 
@@ -59,7 +60,9 @@ def pair(rival: ModuleType, ops: Engine, dims: dict[str, int]) -> tuple[GPT, dic
     return model, weights, theirs
 
 
-@pytest.mark.parametrize("engine", [ScalarEngine, lambda: NumpyEngine(dtype="float64")])
+@pytest.mark.parametrize(
+    "engine", [ScalarEngine, VectorEngine, lambda: NumpyEngine(dtype="float64")]
+)
 @pytest.mark.parametrize(
     ("n_layer", "n_head", "n_embd", "batch_size"), [(1, 4, 16, 1), (2, 2, 8, 3), (1, 1, 4, 4)]
 )

@@ -57,7 +57,7 @@ class Trainer:
         stop = self.num_steps if self.stop_after is None else self.stop_after
         self.last_step = min(integer("stop_after", stop, 1), self.num_steps)
         self.callbacks: list[Callback] = []
-        self.step = self._kept = 0  # steps done; the step of the last checkpoint
+        self.step = self.kept = 0  # steps done; the step of the last checkpoint
         self._spent = 0.0  # seconds before this process
         self._tokens = 0  # since the last record
         self._begun = self._recorded = perf_counter()
@@ -72,7 +72,7 @@ class Trainer:
         self.engine.assign(self.weights, state.weights)
         self.optimizer.restore(state.step, state.slots)
         self.streams.restore(state.streams)
-        self.step = self._kept = state.step
+        self.step = self.kept = state.step
         self._spent = state.seconds
 
     def interrupt(self) -> None:
@@ -86,7 +86,7 @@ class Trainer:
             self._tell(self.train_step())
             if _due(self.step, self.checkpoint_every):
                 self._keep()
-        if self.checkpoint_every and self._kept < self.step:
+        if self.checkpoint_every and self.kept < self.step:
             self._keep()
         if self.interrupted:
             return False
@@ -126,6 +126,8 @@ class Trainer:
             self._diverge("train/loss", value, {"lr": lr})
         ops.backward(loss)
         norm = ops.update(self.weights, self.optimizer, lr, self.clip_norm, measured)
+        if not math.isfinite(norm):
+            self._diverge("grad_norm", norm, {"train/loss": value, "lr": lr})
         return value, norm
 
     def _evaluate(self, metrics: Metrics) -> Metrics:
@@ -172,7 +174,7 @@ class Trainer:
 
     def _keep(self) -> None:
         """Tell the state."""
-        self._kept = self.step
+        self.kept = self.step
         shapes, weights = self.model.shapes(), self.engine.flat(self.weights)
         slots = {
             slot: {n: list(w) for n, w in s.items()} for slot, s in self.optimizer.state.items()

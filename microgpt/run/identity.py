@@ -7,7 +7,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from random import Random
 from struct import pack
@@ -66,21 +66,23 @@ def source_files(modules: Iterable[str]) -> dict[str, Path]:
         if name in files or spec is None or spec.origin is None:
             continue
         files[name] = Path(spec.origin)
-        waiting += _imports(files[name].read_text(encoding="utf-8"), name.partition(".")[0])
+        parent = name.rpartition(".")[0]  # its __init__ runs, too
+        home = name if spec.submodule_search_locations else parent
+        waiting += _imports(files[name].read_text(encoding="utf-8"), home) + [parent] * bool(parent)
     return files
 
 
-def _imports(text: str, package: str) -> list[str]:
-    """The modules of `package` that a source text imports by absolute names."""
+def _imports(text: str, home: str) -> list[str]:
+    """The modules that a source text in the package `home` imports from its top-level package."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.append(node.module)
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [name for name in names if name.startswith(package) and _is_module(name)]
-    return [name for name in found if name.partition(".")[0] == package]
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), home)
+            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    top = home.partition(".")[0]
+    return [name for name in found if name.partition(".")[0] == top and _is_module(name)]
 
 
 def _is_module(name: str) -> bool:
@@ -130,7 +132,10 @@ def git_state(folder: Path) -> dict[str, str]:
     try:
         git("ls-files", "--error-unmatch", ".")  # installed below someone else's checkout: not ours
         commit = git("rev-parse", "HEAD").strip()
-        status, diff = git("status", "--porcelain"), git("diff", "HEAD")
+        status, diff = (
+            git("status", "--porcelain"),
+            git("diff", "HEAD", "--no-color", "--no-ext-diff"),
+        )
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {"commit": commit, "dirty": str(bool(status.strip())).lower(), "diff": diff}
