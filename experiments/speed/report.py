@@ -175,5 +175,5 @@ def figure(steps: list[dict[str, Any]], path: Path) -> None:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("milliseconds a step")
-    axes[0].legend(fontsize=8)
+    panels.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     panels.savefig(path, dpi=130)
