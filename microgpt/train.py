@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt.build import ConfigError, Parts, build, part
+from microgpt.build import ConfigError, Parts, build, part, resolve
 from microgpt.console import complain, out, summary, watcher
 from microgpt.core.events import Diverged
 from microgpt.core.trainer import Trainer
@@ -62,13 +62,23 @@ def resume(cfg: DictConfig, overrides: Overrides) -> int:
     run = find_run(Path(cfg.paths.outputs), reference)
     check_resumable(given)
     with run.locked():
+        own = own_config(run, cfg, given)
         if run.info["status"] == FINISHED:
-            out.print(f"run {run.info['id']} is finished: nothing to resume")
-            return OK
-        parts = build(own_config(run, cfg, given))
+            return complete(run, resolve(own))
+        parts = build(own)
         tracking = part(parts.config, "tracking")
         restart(run, parts)
         return go(parts, run, tracking)
+
+
+def complete(run: RunFolder, config: dict[str, Any]) -> int:
+    """A finished run: the store gets what it lacks, should the process have died before it was sent."""
+    out.print(f"run {run.info['id']} is finished: nothing to resume")
+    tracking = part(config, "tracking")
+    tracking.start(run, Path(config["paths"]["outputs"]))
+    if problem := tracking.finish():
+        complain(f"not all is in MLflow yet ({problem}); later: microgpt sync {run.info['id']}")
+    return OK
 
 
 def check_resumable(given: Mapping[str, str]) -> None:

@@ -247,6 +247,14 @@ def refused(outputs: Path, *words: str) -> str:
     return line.removeprefix("microgpt: ")
 
 
+def test_a_finished_run_whose_store_lags_behind(outputs: Path) -> None:
+    """The process died between the end of the training and the last word to the store."""
+    _, run = train_here(outputs, "trainer.num_steps=9")
+    store(outputs).update_run(run.mlflow_run_id, "RUNNING")
+    resume_here(outputs, run.path)
+    check_store(outputs, run)
+
+
 def test_what_a_resume_refuses(tmp_path: Path) -> None:
     words = ["tracking=none", "trainer.num_steps=9", "trainer.stop_after=3"]
     data = tmp_path / "names.txt"
