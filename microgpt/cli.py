@@ -80,7 +80,7 @@ def _complete(words: Sequence[str]) -> None:
         sys.exit(run_app(words))
 
 
-def _guarded(command: Callable[[], None]) -> int:
+def _guarded(command: Callable[[], int | None]) -> int:
     """The exit code of a command; what the user can mend is said in a line."""
     from microgpt.build import ConfigError
     from microgpt.core.check import BadValue
@@ -89,8 +89,9 @@ def _guarded(command: Callable[[], None]) -> int:
     from microgpt.run.folder import NoSuchRun
     from microgpt.tracking import StoreError
 
+    code = None
     try:
-        command()
+        code = command()
     except StoreError as error:
         print(f"microgpt: {error}", file=sys.stderr)
         return 1
@@ -102,7 +103,7 @@ def _guarded(command: Callable[[], None]) -> int:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
-    return 0
+    return code or 0
 
 
 def _outputs() -> Path:
@@ -168,9 +169,38 @@ def _sync(words: Sequence[str]) -> None:
         print(line)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+def _verify(words: Sequence[str]) -> int:
+    parser = _Parser("microgpt verify", description="Train again what is recorded, and compare.")
+    parser.add_argument("what", metavar="RUN | EXPERIMENT", help="an id, a folder; a name")
+    parser.add_argument(
+        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="the documents, where the store has not kept them"
+    )
+    options = parser.parse_args(words)
+    from microgpt.ablation.verify import verify_run
+
+    return verify_run(options.what, options.uri, _outputs(), options.data)
+
+
+def _fork(words: Sequence[str]) -> int:
+    parser = _Parser("microgpt fork", description="Go on from a step of a run with changes.")
+    parser.add_argument("run", metavar="RUN", help="folder, id, or the first letters of an id")
+    parser.add_argument("--at-step", type=int, required=True, help="where it branches off")
+    parser.add_argument("--uri", help="the store of a run without a folder, and of the new one")
+    parser.add_argument("changes", metavar="key=value", nargs="*", help="as for microgpt train")
+    options = parser.parse_intermixed_args(words)
+    from microgpt.ablation.fork import fork
+
+    return fork(options.run, options.at_step, options.changes, options.uri, _outputs())
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "sample": _sample,
     "runs": _runs,
     "ui": _ui,
     "sync": _sync,
+    "verify": _verify,
+    "fork": _fork,
 }

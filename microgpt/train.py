@@ -17,12 +17,12 @@ from microgpt.core.events import Diverged
 from microgpt.core.trainer import Trainer
 from microgpt.run.folder import FAILED, FINISHED, OUTCOME, RUNNING, STOPPED, RunFolder, find_run
 from microgpt.run.identity import (
+    code,
     fingerprint,
     git_state,
-    leaves,
+    modules,
     parameters_sha256,
     signature,
-    source,
 )
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
@@ -108,7 +108,8 @@ def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> Dic
 
 def restart(run: RunFolder, parts: Parts) -> None:
     """Bring the trainer and the folder to the run's last checkpoint. Raises ConfigError."""
-    facts, before = identity(parts), run.info
+    before = run.info
+    facts = identity(parts, before.get("fork"))
     if facts["data"]["digest"] != before["data"]["digest"]:
         raise ConfigError(f"data: {run.path} was trained on other documents")
     state = run.last_checkpoint()
@@ -193,15 +194,13 @@ def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
     return RUN_FAILED if info["status"] == FAILED else OK
 
 
-def identity(parts: Parts) -> dict[str, Any]:
-    """What is known of a run before its first step."""
-    classes = {k: v for k, v in leaves(parts.config).items() if k.endswith("_target_")}
-    used = [v for k, v in classes.items() if not k.startswith("tracking")]
+def identity(parts: Parts, fork: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What is known of a run before its first step; `fork` says where it branched off, if it did."""
     engine = parts.trainer.engine
     weights = parts.trainer.model.shapes().values()
     return {
-        "signature": signature(parts.config, parts.data["digest"]),
-        "source": source([*(name.rpartition(".")[0] for name in used), Trainer.__module__]),
+        "signature": signature(parts.config, parts.data["digest"], fork),
+        **code([*modules(parts.config), Trainer.__module__]),
         "fingerprint": fingerprint(type(engine).__name__, engine.depends_on()),
         "data": parts.data,
         "n_params": sum(rows * columns for rows, columns in weights),

@@ -20,13 +20,14 @@ FLOORS = [
     {"tracking"},
     {"build", "complaints", "console", "ui", "view"},
     {"train", "sample"},
-    {"app"},
+    {"app", "override"},
+    {"ablation"},
     {"cli"},
 ]
 ONLY_IN = {
-    "hydra": {"app", "build", "complaints"},
-    "omegaconf": {"app", "build", "complaints", "train", "sample"},
-    "mlflow": {"tracking"},
+    "hydra": {"app", "build", "complaints", "override"},
+    "omegaconf": {"ablation", "app", "build", "complaints", "override", "train", "sample"},
+    "mlflow": {"tracking", "ablation"},
     "numpy": {"accelerate"},
 }
 # The soul of the original: tokenizer, autograd, model, Adam, sampling.

@@ -1,0 +1,1 @@
+"""What the store says of runs: compared, verified, forked, reported."""
