@@ -16,6 +16,7 @@ from microgpt.build import ConfigError, Parts, build, part
 from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.core.events import Checkpointed, Diverged, Event
+from microgpt.core.trainer import Trainer
 from microgpt.override import overridden
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint
 from microgpt.run.folder import FINISHED, NoSuchRun, RunFolder, find_run
@@ -34,9 +35,11 @@ def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outpu
         config["resume"], config["paths"]["outputs"] = None, str(outputs.absolute())
         if uri is not None and "uri" in config["tracking"]:
             config["tracking"]["uri"] = uri
-        state = state_at(parent, step)
+        check_step(parent, step)
+        before = rebuild(parent)
         parts = built(config, parent, {key_and_value(word)[0] for word in words})
-        check_fit(parts, state, parent)
+        check_fit(parts, before, step)
+        state = state_at(parent, before.trainer, step)
         parts.trainer.restore(state)
         tracking = part(parts.config, "tracking")
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}"
@@ -62,20 +65,38 @@ def found(reference: str, uri: str | None, outputs: Path) -> Iterator[RunFolder]
         yield folder
 
 
-def state_at(parent: RunFolder, step: int) -> Checkpointed:
-    """The parent's state after `step` steps: its checkpoint, or the one before trained forward.
-
-    Raises BadValue where the parent was never there, ConfigError where it cannot be trained again.
-    """
-    reached = _reached(parent)
+def check_step(parent: RunFolder, step: int) -> None:
+    """Raises BadValue where the parent was never at that step, or was another run's then."""
+    info = parent.info
+    steps = [int(row["step"]) for row in parent.metrics()[-1:]]
+    steps += [_step_of(file) for file in parent.checkpoints()[:1]]
+    steps += [int(info["num_steps"])] if info["status"] == FINISHED else []
+    reached, origin = max(steps, default=0), info.get("fork", {})
     if not 0 <= step <= reached:
         raise BadValue("at-step", step, f"must be a step of the run, from 0 to {reached}")
+    if step < origin.get("step", 0):
+        allowed = (
+            f"the run branched off later, at {origin['step']}; fork its parent {origin['run']}"
+        )
+        raise BadValue("at-step", step, allowed)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
+def state_at(parent: RunFolder, trainer: Trainer, step: int) -> Checkpointed:
+    """The parent's state after `step` steps: its checkpoint, or by its trainer from the one before.
+
+    Raises ConfigError where the steps between cannot be trained again.
+    """
     before = _checkpoint_before(parent, step)
     if before is not None and before.step == step:
         return before
-    trainer = rebuild(parent).trainer
     if before is not None:
         trainer.restore(before)
+    elif "fork" in parent.info:
+        raise ConfigError(f"at-step={step}: the state that the run began with is gone")
     if trainer.step < step:
         out.print(f"the parent's steps {trainer.step + 1} to {step} are trained again")
     told = witnesses(parent.metrics(), {}).said
@@ -95,19 +116,10 @@ def state_at(parent: RunFolder, step: int) -> Checkpointed:
     return state
 
 
-def _reached(parent: RunFolder) -> int:
-    """The last step that the parent has been at."""
-    info = parent.info
-    steps = [int(row["step"]) for row in parent.metrics()[-1:]]
-    steps += [int(file.stem.removeprefix("step-")) for file in parent.checkpoints()[:1]]
-    steps += [int(info["num_steps"])] if info["status"] == FINISHED else []
-    return max(steps, default=0)
-
-
 def _checkpoint_before(parent: RunFolder, step: int) -> Checkpointed | None:
     """The latest state at or before `step` that can be read."""
     for file in parent.checkpoints():
-        if int(file.stem.removeprefix("step-")) <= step:
+        if _step_of(file) <= step:
             try:
                 return read_checkpoint(file)
             except (BadCheckpoint, OSError):
@@ -117,7 +129,7 @@ def _checkpoint_before(parent: RunFolder, step: int) -> Checkpointed | None:
 
 def _lost(parent: RunFolder, error: Exception) -> str:
     """Why a state cannot be had, and which can."""
-    kept = sorted(int(file.stem.removeprefix("step-")) for file in parent.checkpoints())
+    kept = sorted(map(_step_of, parent.checkpoints()))
     there = f"there are checkpoints at {', '.join(map(str, kept))}" if kept else "it kept none"
     return f"the run trained again {error}, unlike its record; {there}"
 
@@ -151,28 +163,26 @@ def _absolute(parts: Parts) -> Parts:
     return parts
 
 
-def check_fit(parts: Parts, state: Checkpointed, parent: RunFolder) -> None:
-    """Raises ConfigError where the changed configuration has no use for the state."""
-    trainer = parts.trainer
-    for name, shape in trainer.model.shapes().items():
-        if state.shapes.get(name) != shape:
-            old = state.shapes.get(name, "none")
-            raise ConfigError(f"model: {name} would be {shape}, but is {old} in the state")
-    if extra := sorted(state.shapes.keys() - trainer.model.shapes().keys()):
-        raise ConfigError(f"model: has no place for {', '.join(extra)} of the state")
-    slots, kept = trainer.optimizer.state.keys(), state.slots.keys()
-    if slots != kept:
-        needs, has = (", ".join(sorted(names)) or "nothing" for names in (slots, kept))
-        raise ConfigError(f"optimizer: keeps {needs} for each weight, but the state has {has}")
-    if missing := sorted(trainer.streams.state().keys() - state.streams.keys()):
-        raise ConfigError(f"streams: the state has no generator {', '.join(missing)}")
-    if parts.data["vocabulary"] != parent.info["data"]["vocabulary"]:
+def check_fit(parts: Parts, before: Parts, step: int) -> None:
+    """Raises ConfigError where the changed configuration has no use for a state of the old."""
+    trainer, old = parts.trainer, before.trainer
+    shapes, kept = trainer.model.shapes(), old.model.shapes()
+    for name in {**kept, **shapes}:
+        if shapes.get(name) != kept.get(name):
+            both = [facts.get(name, "nothing") for facts in (shapes, kept)]
+            raise ConfigError(f"model: {name} would be {both[0]}, but is {both[1]} in the state")
+    slots = [", ".join(each.optimizer.state) or "nothing" for each in (trainer, old)]
+    if slots[0] != slots[1]:
         raise ConfigError(
-            "data: has another vocabulary than the run's, which the weights stand for"
+            f"optimizer: keeps {slots[0]} for each weight, but the state has {slots[1]}"
         )
-    if state.step > trainer.last_step:
+    if missing := sorted(trainer.streams.state().keys() - old.streams.state().keys()):
+        raise ConfigError(f"streams: the state has no generator for {', '.join(missing)}")
+    if trainer.corpus.tokenizer.characters != old.corpus.tokenizer.characters:
+        raise ConfigError("data: has other characters than the run's, which the weights stand for")
+    if step > trainer.last_step:
         key = "stop_after" if trainer.last_step < trainer.num_steps else "num_steps"
-        allowed = f"must be at least {state.step}, where the fork begins"
+        allowed = f"must be at least {step}, where the fork begins"
         raise ConfigError(f"trainer.{key}={trainer.last_step}: {allowed}")
 
 

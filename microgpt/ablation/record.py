@@ -44,12 +44,12 @@ class Record:
             if self.run.data.params.get(key) != value:
                 there = self.run.data.params.get(key, "nothing")
                 yield f"param {key}: the store says {there}, config.yaml {value}"
-        known: dict[str, object] = {key: info.get(key) for key in IDENTITY}
-        known |= {f"data.{key}": value for key, value in info["data"].items()}
-        for key, value in known.items():
-            here = "nothing" if value is None else cut(str(value))
-            if tags.get(key, "nothing") != here:
-                yield f"{key}: the store's tag says {tags.get(key, 'nothing')}, run.json {here}"
+        facts: dict[str, object] = {key: info.get(key) for key in IDENTITY}
+        facts |= {f"data.{key}": fact for key, fact in info["data"].items()}
+        for key, fact in facts.items():
+            tag, here = tags.get(key, "nothing"), "nothing" if fact is None else cut(str(fact))
+            if tag != here:
+                yield f"{key}: the store's tag says {tag}, run.json {here}"
 
 
 class Store:

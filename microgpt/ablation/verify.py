@@ -176,6 +176,7 @@ def _start(record: Record, trainer: Trainer, rows: Sequence[Metrics], witness: W
     for row in rows:
         if row["step"] <= step:
             witness.check(int(row["step"]), figures_of(row), ROWS)
+    witness.said.pop(PARENT, None)  # it knows nothing of the steps to come
 
 
 def _check_latest(record: Record) -> None:
