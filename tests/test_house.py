@@ -20,14 +20,17 @@ FLOORS = [
     {"tracking"},
     {"build", "complaints", "console", "ui", "view"},
     {"train", "sample"},
+    {"ablation"},
     {"app"},
     {"cli"},
 ]
 ONLY_IN = {
     "hydra": {"app", "build", "complaints"},
     "omegaconf": {"app", "build", "complaints", "train", "sample"},
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "ablation"},
     "numpy": {"accelerate"},
+    "scipy": {"ablation"},
+    "matplotlib": {"ablation"},
 }
 # The soul of the original: tokenizer, autograd, model, Adam, sampling.
 SOUL = ["tokenizer.py", "engine/scalar.py", "model.py", "optim/adam.py", "sampling.py"]

@@ -1,0 +1,1 @@
+"""Evidence: sweeps read from the store, compared by paired statistics, reported, locked."""
