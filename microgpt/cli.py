@@ -1,4 +1,4 @@
-"""The command line: `microgpt train | sample | runs | ui | sync`."""
+"""The command line: `microgpt train | sample | runs | ui | sync | report`."""
 
 import argparse
 import os
@@ -13,6 +13,7 @@ USAGE = """usage: microgpt COMMAND ...
   runs                    list the runs
   ui                      open the MLflow UI on the store
   sync [RUN ...]          send to MLflow what it has not got yet
+  report EXPERIMENT       the table, figures and verdict of a sweep
   --version               which version this is
 
 RUN is a run's folder, its id, its MLflow id, or the first letters of an id."""
@@ -169,6 +170,21 @@ def _sync(words: Sequence[str]) -> None:
         print(line)
 
 
+def _report(words: Sequence[str]) -> None:
+    parser = _Parser("microgpt report", description="Report the latest sweep of an experiment.")
+    parser.add_argument(
+        "name", metavar="EXPERIMENT", help="or a sweep's id, or its run's in MLflow"
+    )
+    parser.add_argument(
+        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
+    )
+    parser.add_argument("--out", metavar="DIR", default="experiments", help="where to write it")
+    options = parser.parse_args(words)
+    from microgpt.ablation.report import report
+
+    report(options.name, options.uri, _outputs(), Path(options.out))
+
+
 def _verify(words: Sequence[str]) -> int:
     parser = _Parser("microgpt verify", description="Train again what is recorded, and compare.")
     parser.add_argument("what", metavar="RUN | EXPERIMENT", help="an id, a folder; a name")
@@ -201,6 +217,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "runs": _runs,
     "ui": _ui,
     "sync": _sync,
+    "report": _report,
     "verify": _verify,
     "fork": _fork,
 }

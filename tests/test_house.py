@@ -29,6 +29,8 @@ ONLY_IN = {
     "omegaconf": {"ablation", "app", "build", "complaints", "override", "train", "sample"},
     "mlflow": {"tracking", "ablation"},
     "numpy": {"accelerate"},
+    "scipy": {"ablation"},
+    "matplotlib": {"ablation"},
 }
 # The soul of the original: tokenizer, autograd, model, Adam, sampling.
 SOUL = ["tokenizer.py", "engine/scalar.py", "model.py", "optim/adam.py", "sampling.py"]

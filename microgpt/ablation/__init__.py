@@ -1,1 +1,1 @@
-"""What the store says of runs: compared, verified, forked, reported."""
+"""Evidence: runs of the store compared, reported, locked; trained again, and branched off."""
