@@ -194,9 +194,17 @@ def _verify(words: Sequence[str]) -> int:
     parser.add_argument(
         "--data", type=Path, help="the documents, where the store has not kept them"
     )
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--sample", type=int, help="how many runs of an experiment; else a tenth")
+    some.add_argument("--all", action="store_true", help="every run of an experiment")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of runs")
     options = parser.parse_args(words)
     from microgpt.ablation.verify import verify_run
+    from microgpt.ablation.verify_lock import lock_of, verify_lock
 
+    if lock := lock_of(options.what):
+        count = sys.maxsize if options.all else options.sample
+        return verify_lock(lock, count, options.seed, options.data)
     return verify_run(options.what, options.uri, _outputs(), options.data)
 
 

@@ -23,7 +23,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], modules: Iterable
     lines = []
     if before["source"] != now["source"]:
         lines.append(f"source: {_files(before, now)}")
-    lines += _pairs("package ", before.get("packages", {}), now["packages"])
+    if "packages" in before:
+        lines += _pairs("package ", before["packages"], now["packages"])
     then, here = dict(before["fingerprint"]), dict(now["fingerprint"])
     if "numpy" not in now["packages"] and not asks_libm(modules):
         then, here = ({k: v for k, v in facts.items() if k not in HERE} for facts in (then, here))
@@ -47,7 +48,7 @@ def short(value: str) -> str:
 
 def _files(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Which files changed, as far as the record tells."""
-    commit = before["git"].get("commit")
+    commit = before.get("git", {}).get("commit")
     place = f" (recorded at commit {commit[:12]})" if commit else ""
     if "source_files" not in before:
         return f"changed, in files that the record does not name{place}"

@@ -1,6 +1,6 @@
 """`microgpt verify RUN`: train a run of a store again, and say whether it is what the store says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,16 +104,18 @@ def _rebuilt(record: Record, data: Path | None) -> Parts:
             diff = ", then apply its git.diff" if info["git"]["dirty"] == "true" else ""
             advice = f"; the record is of commit {info['git']['commit']}: check it out{diff}"
         elif str(error).startswith("data"):
-            advice = _wanted(info)
+            advice = wanted(info["data"])
         raise Gone(f"{error}{advice}") from error
     except BadValue as error:
-        raise Gone(f"data={error.value}: other documents than the run's{_wanted(info)}") from error
+        raise Gone(
+            f"data={error.value}: other documents than the run's{wanted(info['data'])}"
+        ) from error
 
 
-def _wanted(info: dict[str, Any]) -> str:
-    facts = info["data"]
-    size = f"{facts['documents']:,} documents"
-    return f"; give its {size} with --data FILE, one a line, sha256 {facts['digest']}"
+def wanted(data: Mapping[str, Any]) -> str:
+    """How to get documents that are gone."""
+    size = f"{data['documents']:,} documents"
+    return f"; give its {size} with --data FILE, one a line, sha256 {data['digest']}"
 
 
 def _contradictions(record: Record, now: dict[str, Any]) -> list[str]:
