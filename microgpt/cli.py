@@ -13,6 +13,10 @@ USAGE = """usage: microgpt COMMAND ...
   runs                    list the runs
   ui                      open the MLflow UI on the store
   sync [RUN ...]          send to MLflow what it has not got yet
+  compare RUN RUN ...     what differs between runs, and where their curves part
+  verify RUN              train a run again: is it what the store says, to the last bit?
+  verify EXPERIMENT       the same for runs of experiments/EXPERIMENT, from its lock file alone
+  fork RUN --at-step N    go on from a step of a run with changes (microgpt fork --help)
   report EXPERIMENT       the table, figures and verdict of a sweep
   --version               which version this is
 
@@ -220,6 +224,18 @@ def _fork(words: Sequence[str]) -> int:
     return fork(options.run, options.at_step, options.changes, options.uri, _outputs())
 
 
+def _compare(words: Sequence[str]) -> None:
+    parser = _Parser("microgpt compare", description="Runs side by side, from the store.")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="two or more")
+    parser.add_argument(
+        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
+    )
+    options = parser.parse_args(words)
+    from microgpt.ablation.compare import compare
+
+    compare(options.runs, options.uri, _outputs())
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "sample": _sample,
     "runs": _runs,
@@ -228,4 +244,5 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "report": _report,
     "verify": _verify,
     "fork": _fork,
+    "compare": _compare,
 }

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from microgpt.ablation.store import client_of
 from microgpt.core.check import BadValue
 from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, find_run
-from microgpt.tracking import cut, open_store, params_of, store_uri, told
+from microgpt.tracking import cut, params_of, told
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 IDENTITY = ("signature", "source", "n_params", "parameters_sha256", "failed_at")
@@ -56,12 +56,7 @@ class Store:
     """A store that is only read. What it cannot do is a BadValue that names it."""
 
     def __init__(self, uri: str | None, outputs: Path) -> None:
-        self.uri, self._outputs = store_uri(uri, outputs), outputs
-        path = self.uri.removeprefix("sqlite:///")
-        if path != self.uri and not Path(path).exists():  # SQLite would make the file
-            raise BadValue("uri", self.uri, "no runs yet; `microgpt train` makes the first")
-        with self._asked():
-            self.client: MlflowClient = open_store(self.uri, outputs)
+        self.client, self.uri = client_of(uri, outputs)
 
     def find(self, reference: str) -> "Run":
         """The run that an MLflow id, a run's id, or the beginning of one names. Raises NoSuchRun."""

@@ -144,18 +144,16 @@ def _difference(
     return Difference(f"diverged at step {step} in {name}{by}", "; ".join(says))
 
 
-def check_state(where: str, kept: Checkpointed, now: Checkpointed) -> None:
+def check_state(file: str, kept: Checkpointed, now: Checkpointed) -> None:
     """Raises Parted unless two states are one, but for the time spent."""
-    parts = {
-        "weights": (kept.weights, now.weights),
-        **{slot: (kept.slots.get(slot, {}), now.slots[slot]) for slot in now.slots},
-    }
-    for part, (before, after) in parts.items():
-        if parameters_sha256(before) != parameters_sha256(after):
-            raise Parted(
-                Difference(f"diverged at step {now.step} in {where}", f"its {part} are others")
-            )
+    slots = [(slot, kept.slots.get(slot, {}), now.slots[slot]) for slot in now.slots]
+    for part, before, after in [("weights", kept.weights, now.weights), *slots]:
+        if _hash(before) != _hash(after):
+            raise Parted(Difference(f"diverged at step {now.step} in {file}", f"other {part}"))
     if kept.streams != now.streams or kept.step != now.step:
-        raise Parted(
-            Difference(f"diverged at step {now.step} in {where}", "its generators are others")
-        )
+        raise Parted(Difference(f"diverged at step {now.step} in {file}", "other generators"))
+
+
+def _hash(weights: Mapping[str, Sequence[float]]) -> str:
+    """That of all bits, in the order of the names: a file has an order of its own."""
+    return parameters_sha256(dict(sorted(weights.items())))
