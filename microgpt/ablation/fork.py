@@ -166,6 +166,8 @@ def _absolute(parts: Parts) -> Parts:
 def check_fit(parts: Parts, before: Parts, step: int) -> None:
     """Raises ConfigError where the changed configuration has no use for a state of the old."""
     trainer, old = parts.trainer, before.trainer
+    if trainer.corpus.tokenizer.characters != old.corpus.tokenizer.characters:
+        raise ConfigError("data: has other characters than the run's, which the weights stand for")
     shapes, kept = trainer.model.shapes(), old.model.shapes()
     for name in {**kept, **shapes}:
         if shapes.get(name) != kept.get(name):
@@ -178,8 +180,6 @@ def check_fit(parts: Parts, before: Parts, step: int) -> None:
         )
     if missing := sorted(trainer.streams.state().keys() - old.streams.state().keys()):
         raise ConfigError(f"streams: the state has no generator for {', '.join(missing)}")
-    if trainer.corpus.tokenizer.characters != old.corpus.tokenizer.characters:
-        raise ConfigError("data: has other characters than the run's, which the weights stand for")
     if step > trainer.last_step:
         key = "stop_after" if trainer.last_step < trainer.num_steps else "num_steps"
         allowed = f"must be at least {step}, where the fork begins"

@@ -144,7 +144,8 @@ def _compare(record: Record, parts: Parts) -> str:
     end.check(done)
     found = [f"{trainer.step} steps, {count:,} figures"]
     found += [f"{len(done.samples or []):,} samples"] if end.samples else []
-    found += [f"parameters {done.parameters_sha256[:12]}"] if done.parameters_sha256 else []
+    recorded = info.get("parameters_sha256")
+    found += [f"parameters {recorded[:12]}"] if recorded else []
     found += [f"failed as recorded ({done.reason})"] if done.reason else []
     return ", ".join(found)
 
