@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = "osD^vPX"
 GREY = "#666666"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 11,
     "axes.grid": True,
@@ -74,7 +74,11 @@ def arms(left: "Axes", right: "Axes", lock: Mapping[str, Any]) -> None:
             if found:
                 mean, bars = found["mean"], _error([found])
                 axes.errorbar(mean, place, xerr=bars, fmt="s" if is_base else "o", **_bars(colour))
-                above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+                above: dict[str, Any] = {
+                    "xytext": (0, 6),
+                    "textcoords": "offset points",
+                    "ha": "center",
+                }
                 axes.annotate(digits.format(mean), (mean, place), fontsize=9, **above)
     left.set_yticks(range(len(shown)), [row["arm"] for row in shown])
     left.set_ylim(len(shown) - 0.5, -0.7)
