@@ -30,7 +30,13 @@ def grid_entry(grid: Grid) -> dict[str, Any]:
     points = [
         {"rate": rate, "loss": rounded(found) if found else None} for rate, found in grid.points
     ]
-    return {"arm": grid.name, "best": grid.best, "flag": grid.flag, "points": points}
+    return {
+        "arm": grid.name,
+        "differs": dict(grid.differs),
+        "best": grid.best,
+        "flag": grid.flag,
+        "points": points,
+    }
 
 
 def tuning_entry(tuned: Tuning | None) -> dict[str, Any] | None:

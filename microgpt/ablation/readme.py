@@ -41,7 +41,7 @@ def render_readme(lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -
         *_fit(lock["fit"]),
         "## Have the curves flattened?",
         settled(lock),
-        "![Held-out loss over steps, with 95 % bands](curves.png)",
+        *(["![Held-out loss over steps, with 95 % bands](curves.png)"] if lock["settled"] else []),
         *_tuning(lock["tuning"]),
         "## What it took",
         _times(times),
