@@ -1,14 +1,24 @@
 """From a sweep to the content of its lock: every number of a report is made here."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microgpt.ablation.claims import UNCLEAR, Evidence, Evident, Judged, claim
+from microgpt.ablation.entries import (
+    data_entry,
+    digits,
+    fit_entry,
+    grid_entry,
+    rounded,
+    run_entry,
+    tagged,
+    tuning_entry,
+)
 from microgpt.ablation.fit import SIZES, Fit, power_law
-from microgpt.ablation.lock import differences, metrics_sha256, neutral
+from microgpt.ablation.lock import neutral
 from microgpt.ablation.question import Question, fits, question
 from microgpt.ablation.rates import Grid, Tuning, grids, rate_used
+from microgpt.ablation.settled import settled
 from microgpt.ablation.stats import (
     Summary,
     detectable,
@@ -17,12 +27,10 @@ from microgpt.ablation.stats import (
     summary,
     word,
 )
-from microgpt.ablation.store import Arm, Run, Sweep
+from microgpt.ablation.store import Arm, Sweep
 from microgpt.ablation.tokens import tokens_trained
 from microgpt.core.check import BadValue
 
-DIGITS = 6  # of every figure that is computed: what is left is the same on every machine
-LAST = 0.2  # the share of the steps over which a curve should have flattened
 EVIDENCE = ("val/loss", "val/bpc")
 
 
@@ -46,13 +54,13 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
         "baseline": base.name,
         "table": table(sweep, flags, base),
         "settled": settled(sweep, base),
-        "rates": [_grid(one) for one in own] or None,
-        "tuning": _tuning(tuned),
-        "fit": _fitted(fit, _sizes(sweep, flags)) if fit else None,
+        "rates": [grid_entry(one) for one in own] or None,
+        "tuning": tuning_entry(tuned),
+        "fit": fit_entry(fit, _sizes(sweep, flags)) if fit else None,
         "config": neutral(sweep.config),
-        "data": _data(finished[0]),
-        "fingerprint": _tagged(finished[0], "fingerprint."),
-        "runs": [_locked(sweep, run, _tagged(finished[0], "fingerprint.")) for run in sweep.runs],
+        "data": data_entry(finished[0]),
+        "fingerprint": tagged(finished[0], "fingerprint."),
+        "runs": [run_entry(sweep, run, tagged(finished[0], "fingerprint.")) for run in sweep.runs],
     }
 
 
@@ -109,9 +117,10 @@ def table(sweep: Sweep, flags: Mapping[str, str | None], base: Arm) -> list[dict
     if flags[base.name]:
         paired = {}
     told = {name: d for name, d in paired.items() if d is not None and name != base.name}
-    corrected = dict(zip(told, holm([p_value(d) for d in told.values()])))
+    ps = {name: p for name, d in told.items() if (p := p_value(d)) is not None}
+    corrected = dict(zip(ps, holm(list(ps.values()))))
     return [
-        _row(sweep, arm, flags[arm.name], told.get(arm.name), corrected.get(arm.name), len(told))
+        _row(sweep, arm, flags[arm.name], told.get(arm.name), corrected.get(arm.name), len(ps))
         | {"word": _word(arm, base, flags, told, corrected)}
         for arm in sweep.arms
     ]
@@ -129,7 +138,7 @@ def _word(
     base: Arm,
     flags: Mapping[str, str | None],
     told: Mapping[str, Summary],
-    corrected: Mapping[str, float | None],
+    corrected: Mapping[str, float],
 ) -> str:
     if flags[arm.name]:
         return "not ranked"
@@ -139,7 +148,7 @@ def _word(
         return "baseline not ranked"
     if arm.name not in told:
         return "no seed in common"
-    return word(told[arm.name], corrected[arm.name])
+    return word(told[arm.name], corrected.get(arm.name))
 
 
 def _row(
@@ -167,56 +176,15 @@ def _row(
         "flag": flag,
     }
     if difference:
-        row["difference"] = _rounded(difference) | {
-            "p": _round(corrected),
-            "detectable": _round(detectable(difference, comparisons)),
+        row["difference"] = rounded(difference) | {
+            "p": digits(corrected),
+            "detectable": digits(detectable(difference, comparisons)),
         }
     return row
 
 
 def _numbers(by_seed: Mapping[int, float]) -> dict[str, Any] | None:
-    return _rounded(summary(list(by_seed.values()))) if by_seed else None
-
-
-def settled(sweep: Sweep, base: Arm) -> dict[str, Any] | None:
-    """How far held-out losses, and differences from the baseline, moved over the last fifth.
-
-    None where no run was evaluated on the way. Positive: the loss fell.
-    """
-    earlier = {arm.name: _earlier(arm) for arm in sweep.arms}
-    if not any(earlier.values()):
-        return None
-    falls, moves = {}, {}
-    for arm in sweep.arms:
-        then, now = earlier[arm.name], arm.losses()
-        if then:
-            falls[arm.name] = math.fsum(then[s] - now[s] for s in then) / len(then)
-        there = sorted(then.keys() & earlier[base.name].keys())
-        if there and arm is not base:
-            other = base.losses()
-            gaps = [(now[s] - other[s]) - (then[s] - earlier[base.name][s]) for s in there]
-            moves[arm.name] = math.fsum(gaps) / len(gaps)
-    most = max(falls, key=lambda name: falls[name])
-    result: dict[str, Any] = {
-        "share": LAST,
-        "mean": _round(math.fsum(falls.values()) / len(falls)),
-        "most": {"arm": most, "fell": _round(falls[most])},
-    }
-    if moves:
-        moved = max(moves, key=lambda name: abs(moves[name]))
-        result["difference"] = {"arm": moved, "moved": _round(moves[moved])}
-    return result
-
-
-def _earlier(arm: Arm) -> dict[int, float]:
-    """seed -> held-out loss at the last evaluation in the first four fifths of the steps."""
-    found = {}
-    for run in arm.finished:
-        curve = [(row["step"], row["val/loss"]) for row in run.rows if "val/loss" in row]
-        early = [loss for step, loss in curve if step <= (1 - LAST) * curve[-1][0]]
-        if early:
-            found[run.seed] = early[-1]
-    return found
+    return rounded(summary(list(by_seed.values()))) if by_seed else None
 
 
 def _judge(
@@ -252,76 +220,3 @@ def _fit(sweep: Sweep, flags: Mapping[str, str | None]) -> Fit | None:
     common = set.intersection(*(set(arm.losses()) for _, arm in sized))
     losses = [[arm.losses()[seed] for _, arm in sized] for seed in sorted(common)]
     return power_law(sizes, losses) if len(losses) > 1 else None
-
-
-def _fitted(fit: Fit, sized: Sequence[tuple[int, Arm]]) -> dict[str, Any]:
-    names = [arm.name for _, arm in sized]
-    local = zip(names, names[1:], fit.local)
-    return {
-        "against": "n_params",
-        "arms": names,
-        "factor": _round(fit.factor),
-        "exponent": _rounded(fit.exponent),
-        "bend": _rounded(fit.bend) | {"p": _round(fit.p_bend), "word": fit.word},
-        "local": [{"from": a, "to": b, **_rounded(exponent)} for a, b, exponent in local],
-        "line": [{"size": _round(size), **_rounded(loss)} for size, loss in fit.line],
-    }
-
-
-def _grid(grid: Grid) -> dict[str, Any]:
-    points = [
-        {"rate": rate, "loss": _rounded(found) if found else None} for rate, found in grid.points
-    ]
-    return {"arm": grid.name, "best": grid.best, "flag": grid.flag, "points": points}
-
-
-def _tuning(tuned: Tuning | None) -> dict[str, Any] | None:
-    if tuned is None:
-        return None
-    return {
-        "experiment": tuned.experiment,
-        "sweep": tuned.sweep.id if tuned.sweep else None,
-        "seeds": sorted({run.seed for run in tuned.sweep.runs}) if tuned.sweep else [],
-        "departs": {key: list(pair) for key, pair in tuned.departs.items()},
-        "grids": [_grid(one) for one in tuned.grids],
-    }
-
-
-def _locked(sweep: Sweep, run: Run, usual: Mapping[str, str]) -> dict[str, Any]:
-    """A run as the lock has it."""
-    known: dict[str, Any] = {"name": run.name, "arm": run.arm, "seed": run.seed}
-    if run.status != "finished":
-        return known | {"status": run.status, "reason": run.reason}
-    own = _tagged(run, "fingerprint.")
-    return known | {
-        "status": run.status,
-        **differences(sweep.config, run.config),
-        "signature": run.tags["signature"],
-        "source": run.tags["source"],
-        "parameters_sha256": run.tags["parameters_sha256"],
-        "n_params": int(run.tags["n_params"]),
-        "metrics": dict(sorted(run.metrics.items())),
-        "metrics_sha256": metrics_sha256(run.rows),
-        "samples_sha256": run.samples_sha256,
-        **({"fingerprint": own} if own != usual else {}),
-    }
-
-
-def _data(run: Run) -> dict[str, Any]:
-    facts = _tagged(run, "data.")
-    return {key: int(v) if v.isdigit() and key != "digest" else v for key, v in facts.items()}
-
-
-def _tagged(run: Run, prefix: str) -> dict[str, str]:
-    tags = sorted(run.tags.items())
-    return {key.removeprefix(prefix): value for key, value in tags if key.startswith(prefix)}
-
-
-def _rounded(of: Summary) -> dict[str, Any]:
-    numbers = {key: _round(getattr(of, key)) for key in ("mean", "sd", "low", "high")}
-    return {"n": of.n, **numbers}
-
-
-def _round(value: float | None) -> float | None:
-    """To DIGITS; -0.0 becomes 0.0."""
-    return None if value is None else round(value, DIGITS) + 0.0

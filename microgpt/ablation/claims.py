@@ -90,12 +90,12 @@ class Compared:
     this: Evident
     other: Evident
     difference: Summary
-    p: float | None
+    p: float
 
     def __str__(self) -> str:
         d = self.difference
-        interval = f", 95 % [{d.low:+.4f}, {d.high:+.4f}]" if d.low is not None else ""
-        return f"{self.this.name} - {self.other.name}: {d.mean:+.4f}{interval}"
+        interval = f"95 % [{d.low:+.4f}, {d.high:+.4f}]"
+        return f"{self.this.name} less {self.other.name} {d.mean:+.4f}, {interval}"
 
 
 def compare(this: Evident, other: Evident) -> Compared | str:
@@ -107,7 +107,9 @@ def compare(this: Evident, other: Evident) -> Compared | str:
     if len(seeds) < 2:
         return f"{this.name} and {other.name} have {len(seeds)} seeds in common; two are needed"
     difference = summary([this.losses[seed] - other.losses[seed] for seed in seeds])
-    return Compared(this, other, difference, p_value(difference))
+    p = p_value(difference)
+    assert p is not None  # two seeds have a spread
+    return Compared(this, other, difference, p)
 
 
 class Worse(Claim):
@@ -133,10 +135,10 @@ class Worse(Claim):
         each = [self._one(one, p, evidence.matters) for one, p in zip(told, corrected)]
         return Judged(together(each), "; ".join(map(str, told)))
 
-    def _one(self, one: Compared, corrected: float | None, matters: float) -> str:
-        low, high = _signed(one.difference, self.sign)
+    def _one(self, one: Compared, corrected: float, matters: float) -> str:
+        _, high = _signed(one.difference, self.sign)
         mean = self.sign * one.difference.mean
-        if corrected is not None and corrected < LEVEL and mean >= matters and low > 0:
+        if corrected < LEVEL and mean >= matters:
             return CONFIRMED
         return REFUTED if high < matters else UNCLEAR
 
@@ -153,12 +155,11 @@ class Equal(Worse):
 
     kind = "equal"
 
-    def _one(self, one: Compared, corrected: float | None, matters: float) -> str:
+    def _one(self, one: Compared, corrected: float, matters: float) -> str:
         low, high = _signed(one.difference, 1)
         if -matters < low and high < matters:
             return CONFIRMED
-        differs = corrected is not None and corrected < LEVEL
-        return REFUTED if differs and abs(one.difference.mean) >= matters else UNCLEAR
+        return REFUTED if corrected < LEVEL and abs(one.difference.mean) >= matters else UNCLEAR
 
 
 class Optimum(Claim):
@@ -178,18 +179,18 @@ class Optimum(Claim):
         if problems := [one for one in flat if isinstance(one, str)]:
             return Judged(UNCLEAR, "; ".join(dict.fromkeys(problems)))
         told = [(a, b) for a, b in pairs if isinstance(a, Compared) and isinstance(b, Compared)]
-        corrected = holm([max(a.p or 0.0, b.p or 0.0) for a, b in told])
+        corrected = holm([max(a.p, b.p) for a, b in told])
         verdicts = [self._arm(pair, p, evidence.matters) for pair, p in zip(told, corrected)]
-        least = min(range(len(told)), key=lambda i: -min(c.difference.mean for c in told[i]))
-        because = "; ".join(map(str, told[least]))
+        best = max(told, key=lambda pair: min(one.difference.mean for one in pair))
+        because = "; ".join(map(str, best))
         if CONFIRMED in verdicts:
             return Judged(CONFIRMED, because)
         return Judged(REFUTED if set(verdicts) == {REFUTED} else UNCLEAR, because)
 
     @staticmethod
-    def _arm(pair: tuple[Compared, Compared], corrected: float | None, matters: float) -> str:
+    def _arm(pair: tuple[Compared, Compared], corrected: float, matters: float) -> str:
         means = [one.difference.mean for one in pair]
-        if corrected is not None and corrected < LEVEL and min(means) >= matters and min(means) > 0:
+        if corrected < LEVEL and min(means) >= matters:
             return CONFIRMED
         short = any(_signed(one.difference, 1)[1] < matters for one in pair)
         return REFUTED if short else UNCLEAR

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.stats import summary
-from microgpt.ablation.store import Sweep
+from microgpt.ablation.stats import Summary, summary
+from microgpt.ablation.store import Arm, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = "osD^vPX"
 GREY = "#666666"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 11,
     "axes.grid": True,
@@ -35,8 +35,9 @@ def draw(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
     """Every figure that applies, in `folder`."""
     with figure(folder, "arms", 1.4 + 0.42 * len(lock["table"]), 2) as (left, right):
         arms(left, right, lock)
-    with figure(folder, "curves") as (axes,):
-        curves(axes, sweep)
+    if lock["settled"]:
+        with figure(folder, "curves") as (axes,):
+            curves(axes, [arm for arm in sweep.arms if arm.finished and _is_shown(arm, lock)])
     grids = lock["rates"] or (lock["tuning"] or {}).get("grids")
     if grids:
         with figure(folder, "rates") as (axes,):
@@ -74,52 +75,65 @@ def arms(left: "Axes", right: "Axes", lock: Mapping[str, Any]) -> None:
             if found:
                 mean, bars = found["mean"], _error([found])
                 axes.errorbar(mean, place, xerr=bars, fmt="s" if is_base else "o", **_bars(colour))
-                above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+                above: dict[str, Any] = {
+                    "xytext": (0, 6),
+                    "textcoords": "offset points",
+                    "ha": "center",
+                }
                 axes.annotate(digits.format(mean), (mean, place), fontsize=9, **above)
     left.set_yticks(range(len(shown)), [row["arm"] for row in shown])
     left.set_ylim(len(shown) - 0.5, -0.7)
-    left.set_xlabel(NATS)
+    left.set_xlabel("held-out loss\nnats per token")
     matters = (lock["ablation"] or {}).get("matters") or 0
     right.axvspan(-matters, matters, color=GREY, alpha=0.15, linewidth=0)
     right.axvline(0, color=COLOURS[1], linestyle="--", linewidth=1)
-    right.set_xlabel(f"difference from {lock['baseline']}, paired")
+    right.set_xlabel(f"paired difference from\n{lock['baseline']}")
+    for axes in (left, right):
+        axes.margins(x=0.15)
     right.set_title(f"grey: less than {matters:g}, what matters" if matters else "", fontsize=9)
     left.set_title("means over seeds, 95 % intervals", fontsize=9)
 
 
-def curves(axes: "Axes", sweep: Sweep) -> None:
-    """Held-out loss over steps: means over seeds with 95 % bands."""
-    lowest, highest = [], []
-    for i, arm in enumerate(arm for arm in sweep.arms if arm.finished):
-        by_step: dict[int, list[float]] = {}
-        for run in arm.finished:
-            for row in run.rows:
-                if "val/loss" in row:
-                    by_step.setdefault(int(row["step"]), []).append(row["val/loss"])
-        whole = {s: v for s, v in sorted(by_step.items()) if len(v) == len(arm.finished)}
-        means = [summary(values) for values in whole.values()]
+def curves(axes: "Axes", shown: Sequence[Arm]) -> None:
+    """Held-out loss over steps: means over the finished seeds with 95 % bands."""
+    for i, arm in enumerate(shown):
+        steps, means = curve(arm)
         colour, marker = look(i)
-        axes.plot(
-            list(whole),
-            [m.mean for m in means],
-            color=colour,
-            marker=marker,
-            markersize=4,
-            label=arm.name,
-        )
-        if means[0].low is not None:
-            axes.fill_between(
-                list(whole),
-                [m.low for m in means],  # type: ignore[arg-type]
-                [m.high for m in means],  # type: ignore[arg-type]
-                color=colour,
-                alpha=0.15,
-                linewidth=0,
-            )
-        lowest.append(min(m.mean for m in means))
-        highest.append(means[min(1, len(means) - 1)].mean)
+        y = [mean.mean for mean in means]
+        axes.plot(steps, y, color=colour, marker=marker, markersize=4, label=arm.name)
+        low, high = zip(*((m.low or m.mean, m.high or m.mean) for m in means))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="step", ylabel=NATS)
-    axes.legend()
+    legend(axes)
+
+
+def curve(arm: Arm) -> tuple[list[int], list[Summary]]:
+    """The steps at which all finished runs of an arm were evaluated, and their losses there."""
+    found: dict[int, list[float]] = {}
+    for run in arm.finished:
+        for row in run.rows:
+            if "val/loss" in row:
+                found.setdefault(int(row["step"]), []).append(row["val/loss"])
+    whole = {step: v for step, v in sorted(found.items()) if len(v) == len(arm.finished)}
+    return list(whole), [summary(values) for values in whole.values()]
+
+
+def _is_shown(arm: Arm, lock: Mapping[str, Any]) -> bool:
+    """Whether an arm has a curve: of several grids of learning rates, the best of each alone."""
+    grids = lock["rates"] or []
+    if len(grids) < 2:
+        return True
+    key = lock["ablation"]["axis"]
+    rest = {k: v for k, v in arm.differs.items() if k != key}
+    return any(g["differs"] == rest and g["best"] == float(arm.differs[key]) for g in grids)
+
+
+def legend(axes: "Axes") -> None:
+    """Above the axes, where it hides nothing; in as many columns as there is room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, 75 // (max(map(len, labels)) + 7))
+    picture: Any = axes.figure
+    picture.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10)
 
 
 def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]]) -> None:
@@ -129,18 +143,19 @@ def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]]) -> None:
         if not points:
             continue
         colour, marker = look(i)
-        x, losses = [p["rate"] for p in points], [p["loss"] for p in points]
+        aside = 1.015 ** (i - (len(grids) - 1) / 2)  # so that bars do not hide each other
+        x, losses = [p["rate"] * aside for p in points], [p["loss"] for p in points]
         y = [loss["mean"] for loss in losses]
         label = grid["arm"] if len(grids) > 1 else None
         axes.errorbar(x, y, yerr=_error(losses), fmt=f"{marker}-", label=label, **_bars(colour))
-        best = [(at, loss) for at, loss in zip(x, y) if at == grid["best"]]
+        best = [(at, loss) for at, loss in zip(x, y) if at == (grid["best"] or 0) * aside]
         axes.plot(*zip(*best), "o", markersize=14, fillstyle="none", color=colour) if best else None
     axes.set(xscale="log", xlabel="peak learning rate", ylabel=NATS)
     ticks = sorted({p["rate"] for grid in grids for p in grid["points"]})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     if len(grids) > 1:
-        axes.legend()
+        legend(axes)
 
 
 def fit(axes: "Axes", lock: Mapping[str, Any]) -> None:
@@ -165,8 +180,9 @@ def fit(axes: "Axes", lock: Mapping[str, Any]) -> None:
         )
     axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=NATS)
     axes.set_xticks(x, [f"{size:,}" for size in x])
-    axes.yaxis.set_major_formatter("{x:.2f}")
-    axes.yaxis.set_minor_formatter("{x:.2f}")
+    axes.margins(x=0.12)
+    axes.yaxis.set_major_formatter("{x:.3f}")
+    axes.yaxis.set_minor_formatter("{x:.3f}")
     axes.xaxis.set_minor_locator(_no_ticks())
     axes.legend()
 

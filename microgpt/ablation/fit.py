@@ -51,7 +51,7 @@ def power_law(sizes: Sequence[float], losses: Sequence[Sequence[float]]) -> Fit:
     local = [
         summary([(curve[i] - curve[i + 1]) / (x[i + 1] - x[i]) for curve in curves]) for i in pairs
     ]
-    places = [x[0] + (x[-1] - x[0]) * i / 40 for i in range(41)]
+    places = [x[0] + (x[-1] - x[0]) * i / 12 for i in range(13)]
     line = [
         (math.exp(at), summary([a + b * (at - centre) for a, b in zip(level, slopes)]))
         for at in places

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.ablation.lock import LOCK, read_lock
-from microgpt.ablation.render import flow, markdown_table
+from microgpt.ablation.readme import flow
+from microgpt.ablation.render import markdown_table
 from microgpt.run.checkpoint import write_whole
 
 HEAD = """# Questions and verdicts
 
-Written by `microgpt report` from the lock file of each experiment. Each folder has the question, its source,
-what was expected before the run, the table, the figures and the commands that check it.
+Written by `microgpt report` from the lock file of each experiment. Each folder has the question, its
+source, what was expected before the run, the table, the figures and the commands that check it.
 
 """
 
@@ -18,7 +19,7 @@ what was expected before the run, the table, the figures and the commands that c
 def write_index(experiments: Path) -> None:
     """One line for each experiment that claims something. Raises BadValue for a lock that is none."""
     locks = [read_lock(file) for file in sorted(experiments.glob(f"*/{LOCK}"))]
-    rows = [("experiment", "question", "source", "claim", "verdict")]
+    rows: list[tuple[str, ...]] = [("experiment", "question", "source", "claim", "verdict")]
     rows += [_row(lock) for lock in locks if lock["ablation"] and lock["verdict"]]
     write_whole(experiments / "README.md", (HEAD + markdown_table(rows)).encode())
 

@@ -5,7 +5,8 @@ from html import escape
 from pathlib import Path
 
 STYLE = """
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; color: #222 }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+body { font: 16px/1.5 system-ui, sans-serif }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .85rem }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap }
 img { max-width: 100%; height: auto }

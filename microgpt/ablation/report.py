@@ -16,10 +16,10 @@ from microgpt.ablation.index import write_index
 from microgpt.ablation.lock import LOCK, text_of
 from microgpt.ablation.page import html_page
 from microgpt.ablation.rates import tuning
+from microgpt.ablation.readme import render_readme
 from microgpt.ablation.render import (
     figure,
     interval,
-    render_readme,
     render_table,
     runs_of,
     signed,

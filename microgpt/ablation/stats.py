@@ -49,13 +49,10 @@ def p_value(of: Summary) -> float | None:
     return 2 * float(stdtr(of.n - 1, -abs(of.mean) * math.sqrt(of.n) / of.sd))
 
 
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's corrected p values, in the order given: the family-wise error stays below the level.
-
-    What has no p belongs to no family.
-    """
-    order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
-    corrected: list[float | None] = [None] * len(ps)
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's corrected p values, in the order given: the family-wise error stays below the level."""
+    order = sorted((p, i) for i, p in enumerate(ps))
+    corrected = [1.0] * len(ps)
     largest = 0.0
     for rank, (p, i) in enumerate(order):
         largest = max(largest, min(1.0, p * (len(order) - rank)))

@@ -15,14 +15,14 @@ def tokens_trained(config: Mapping[str, Any], documents: Sequence[str] | None) -
     """
     if documents is None:
         return None
-    trainer, block_size = config["trainer"], config["model"]["block_size"]
+    trainer, block_size = config["trainer"], int(config["model"]["block_size"])
     try:
         rng = part(config, "streams", seed=config["seed"])("data")
         split = {key: config["data"][key] for key in ("val_fraction", "split_seed")}
         train = make_corpus(documents, **split, rng=rng).train
     except (ConfigError, BadValue):
         return None
-    n = trainer["num_steps"] * trainer["batch_size"]
+    n = int(trainer["num_steps"] * trainer["batch_size"])
     lengths = [min(len(document) + 1, block_size) for document in train]
     whole, rest = divmod(n, len(lengths))
     return whole * sum(lengths) + sum(lengths[:rest])
