@@ -167,7 +167,10 @@ REFUSED: list[tuple[list[str], str]] = [
     (["model.block_size=4"], "model: wpe would be (4, 8), but is (8, 8)"),
     (["optimizer=sgd"], "optimizer: keeps m for each weight, but the state has m, v"),
     (["streams=single"], "streams: the state has no generator for all"),
-    (["data=lines", f"data.path={REPOSITORY / 'LICENSE'}"], "data: has other characters than the run's"),
+    (
+        ["data=lines", f"data.path={REPOSITORY / 'LICENSE'}"],
+        "data: has other characters than the run's",
+    ),
     (["trainer.num_steps=6"], "trainer.num_steps=6: must be at least 7"),
     (["trainer.stop_after=6"], "trainer.stop_after=6: must be at least 7"),
     (["schedule=cosin"], "schedule=cosin: no such option; there are constant, cosine, linear"),
@@ -229,7 +232,7 @@ def test_a_parent_that_is_another_when_trained_again(tmp_path: Path) -> None:
 def test_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    _, run = train_here(tmp_path, *STEPS, "tracking=none")
+    train_here(tmp_path, *STEPS, "tracking=none")
     monkeypatch.setenv("MICROGPT_OUTPUTS", str(tmp_path))
     command = Within(monkeypatch, capfd)
     ended = command("fork", "here", "--at-step", "7", "optimizer.lr=0.1", "progress=true")

@@ -191,9 +191,7 @@ def test_figures_that_come_and_go(
     assert (code, "diverged " in said) == (1, True), said
 
 
-def test_a_figure_changed_in_the_file(
-    edited: tuple[Path, RunFolder, Path], verify: Verify
-) -> None:
+def test_a_figure_changed_in_the_file(edited: tuple[Path, RunFolder, Path], verify: Verify) -> None:
     outputs, run, artifacts = edited
     rows = [json.loads(line) for line in (artifacts / "metrics.jsonl").read_text().splitlines()]
     rows[4]["grad_norm"] = math.nextafter(rows[4]["grad_norm"], 0)

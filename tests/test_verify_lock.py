@@ -161,12 +161,14 @@ def test_a_verdict_changed(folder: Path, verify: Callable[..., Ended]) -> None:
     assert (ended.code, "in table[lr=0.1].word\n" in ended.out) == (1, True), ended
 
 
-@pytest.mark.parametrize("key", ["metrics", "metrics_sha256", "samples_sha256", "parameters_sha256"])
+@pytest.mark.parametrize(
+    "key", ["metrics", "metrics_sha256", "samples_sha256", "parameters_sha256"]
+)
 def test_a_figure_of_a_run_changed_and_the_digest_with_it(
     folder: Path, verify: Callable[..., Ended], key: str
 ) -> None:
     def change(lock: dict[str, Any]) -> None:
-        run = lock["runs"][2]
+        run = lock["runs"][3]
         if key == "metrics":
             run[key]["val/loss"] = math.nextafter(run[key]["val/loss"], 0)
         else:
@@ -186,7 +188,7 @@ def test_a_figure_of_a_run_changed_and_the_digest_with_it(
 
 
 def test_a_configuration_changed(folder: Path, verify: Callable[..., Ended]) -> None:
-    edit(folder, lambda lock: lock["runs"][2]["overrides"].update({"sampling.temperature": 0.6}))
+    edit(folder, lambda lock: lock["runs"][3]["overrides"].update({"sampling.temperature": 0.6}))
     ended = verify("--all")
     assert (ended.code, "the lock contradicts itself in signature\n" in ended.out) == (1, True)
 
@@ -229,7 +231,12 @@ def test_a_lock_that_is_none(folder: Path, verify: Callable[..., Ended]) -> None
 
 
 def test_code_that_has_changed_is_said(folder: Path, verify: Callable[..., Ended]) -> None:
-    edit(folder, lambda lock: [run.update(source="0" * 64) for run in lock["runs"] if "source" in run])
+    edit(
+        folder,
+        lambda lock: [run.update(source="0" * 64) for run in lock["runs"] if "source" in run],
+    )
     ended = verify()
     assert ended.code == 0, ended
-    assert "although since the record changed source: changed, in files that the record" in ended.out
+    assert (
+        "although since the record changed source: changed, in files that the record" in ended.out
+    )

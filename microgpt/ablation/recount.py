@@ -8,7 +8,7 @@ from typing import Any
 from microgpt.ablation.analysis import analyse
 from microgpt.ablation.lock import config_of
 from microgpt.ablation.rates import Tuning
-from microgpt.ablation.render import render_readme
+from microgpt.ablation.readme import render_readme
 from microgpt.ablation.replay import Difference
 from microgpt.ablation.store import FINISHED, Arm, Run, Sweep
 

@@ -6,8 +6,10 @@ Nothing but the lock is needed: no store, and for data of the package no file ei
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -86,25 +88,30 @@ def draw(runs: Sequence[Any], sample: int | None, seed: int) -> list[Any]:
 def _all(jobs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Path | None]]) -> int:
     """Train all again, and say how each came out; ends at the first that did not."""
     count = min(PROCESSES, len(jobs), os.cpu_count() or 1)
-    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _die_silently)
     bar = Progress(
         TextColumn("runs"), MofNCompleteColumn(), BarColumn(), console=out, transient=True
     )
-    with ProcessPoolExecutor(count, mp_context=spawn) as pool, bar:
-        task = bar.add_task("", total=len(jobs))
-        waiting = {pool.submit(run_again, *job): job[1]["name"] for job in jobs}
-        for future in as_completed(waiting):
-            out.print(f"run {waiting[future]}", markup=False)
-            try:
-                code = tell(future.result())
-            except Gone as error:
-                complain(f"cannot run again: {error}")
-                code = CANNOT
-            bar.advance(task)
-            if code != EXACT:
-                pool.shutdown(cancel_futures=True)
-                return code
+    try:
+        with bar:
+            task = bar.add_task("", total=len(jobs))
+            waiting = {pool.submit(run_again, *job): job[1]["name"] for job in jobs}
+            for future in as_completed(waiting):
+                out.print(f"run {waiting[future]}", markup=False)
+                if code := tell(future.result()):
+                    return code
+                bar.advance(task)
+    except (Gone, BrokenProcessPool) as error:
+        complain(f"cannot run again: {error}")
+        return CANNOT
+    finally:
+        pool.shutdown(cancel_futures=True)
     return EXACT
+
+
+def _die_silently() -> None:
+    """Ctrl-C ends a worker without a word: the parent has one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_again(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None) -> Verdict:
