@@ -18,14 +18,16 @@ FLOORS = [
     {"core"},
     {"vector", "accelerate", "run", "datasets"},
     {"tracking"},
-    {"build", "complaints", "console", "ui", "view"},
+    {"build", "complaints", "console", "ui"},
     {"train", "sample"},
+    {"sweep"},
     {"app"},
     {"cli"},
 ]
 ONLY_IN = {
-    "hydra": {"app", "build", "complaints"},
-    "omegaconf": {"app", "build", "complaints", "train", "sample"},
+    "hydra": {"app", "build", "complaints", "sweep"},
+    "omegaconf": {"app", "build", "complaints", "train", "sample", "sweep"},
+    "distributed": {"sweep"},
     "mlflow": {"tracking"},
     "numpy": {"accelerate"},
 }

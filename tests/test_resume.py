@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from microgpt.core.events import Event, Sampled, Stepped
-from microgpt.run.folder import FINISHED, KILLED, STOPPED, RunFolder
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import FINISHED, KILLED, STOPPED
 from tests.running import (
     NAMES,
     TINY,

@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from microgpt.core.events import Checkpointed, Sampled, Stepped
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint, write_whole
-from microgpt.run.folder import KILLED, RUNNING, BusyRun, NoSuchRun, RunFolder, find_run
+from microgpt.run.folder import NoSuchRun, RunFolder, find_run
+from microgpt.run.record import KILLED, RUNNING, Busy
 from tests.running import NAMES, train_here
 
 
@@ -173,7 +174,7 @@ def test_a_run_holds_its_folder(folder: RunFolder) -> None:
     folder.update(status=RUNNING)
     with folder.locked():
         assert RunFolder(folder.path).status == RUNNING
-        with pytest.raises(BusyRun, match="another process"), RunFolder(folder.path).locked():
+        with pytest.raises(Busy, match="another process"), RunFolder(folder.path).locked():
             pass
     with folder.locked():  # free again
         pass
