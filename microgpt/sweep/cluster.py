@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
 from microgpt.build import ConfigError
 from microgpt.sweep.worker import Task, lost, perform, stop
@@ -36,8 +36,8 @@ def run_all(
                 for task in tasks
             ]
             codes = follow(client, launch, tasks, futures, signals)
-        for name in client.scheduler_info(n_workers=-1)["workers"]:
-            client.submit(flush, PATIENCE, workers=[name], pure=False).exception()
+        names = client.scheduler_info(n_workers=-1)["workers"]
+        wait([client.submit(flush, PATIENCE, workers=[name], pure=False) for name in names])
     return codes
 
 
@@ -60,7 +60,7 @@ def connected(address: str | None, workers: int | None, memory_limit: str) -> It
             memory_limit=memory_limit,
             host="127.0.0.1",
             dashboard_address=None,
-            preload=[dask_preload()],
+            preload=[perform.__module__],
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -116,8 +116,3 @@ def interruptible() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def dask_preload() -> str:
-    """The module whose `dask_setup` every worker calls."""
-    return stop.__module__

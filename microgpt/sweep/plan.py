@@ -40,7 +40,8 @@ class Composer:
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
-        self._load = cache(lambda *words: loader.load_sweep_config(master, list(words)))
+        self._loader, self._master = loader, master
+        self._load = cache(self._composed)
         self._options = cache(loader.get_group_options)
         self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
 
@@ -50,10 +51,14 @@ class Composer:
         values = [override for override in overrides if self._is_value(override)]
         options = [str(each.input_line) for each in overrides if each not in values]
         config = self._load(*options).copy()
-        with open_dict(config):
-            del config["hydra"]
         for override in values:
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        return config
+
+    def _composed(self, *options: str) -> DictConfig:
+        config = self._loader.load_sweep_config(self._master, list(options))
+        with open_dict(config):
+            del config["hydra"]
         return config
 
     def _is_value(self, override: Override) -> bool:

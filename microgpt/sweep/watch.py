@@ -23,6 +23,7 @@ class Standing:
     loss: float | None = None  # nats per token, of the last record
     held_out: float | None = None  # nats per token, of the last record that has it
     reason: str = ""
+    ended: float | None = None  # seconds since 1970
 
 
 class Watch:
@@ -87,7 +88,8 @@ def standing(run: RunFolder) -> Standing:
     info, status = run.info, run.status
     row, held_out = last_rows(run)
     loss = row.get("train/loss")
-    return Standing(status, int(row.get("step", 0)), loss, held_out, info.get("reason") or "")
+    step, why = int(row.get("step", 0)), info.get("reason") or ""
+    return Standing(status, step, loss, held_out, why, info.get("ended"))
 
 
 def last_rows(run: RunFolder) -> tuple[dict[str, float], float | None]:
