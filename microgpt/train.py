@@ -18,12 +18,12 @@ from microgpt.core.events import Callback, Diverged
 from microgpt.core.trainer import Trainer
 from microgpt.run.folder import OUTCOME, RunFolder, find_run
 from microgpt.run.identity import (
+    code,
     fingerprint,
     git_state,
-    leaves,
+    modules,
     parameters_sha256,
     signature,
-    source,
 )
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 
@@ -118,7 +118,8 @@ def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> Dic
 
 def restart(run: RunFolder, parts: Parts) -> None:
     """Bring the trainer and the folder to the run's last checkpoint. Raises ConfigError."""
-    facts, before = identity(parts), run.info
+    before = run.info
+    facts = identity(parts, before.get("fork"))
     if facts["data"]["digest"] != before["data"]["digest"]:
         raise ConfigError(f"data: {run.path} was trained on other documents")
     state = run.last_checkpoint()
@@ -209,12 +210,13 @@ def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
     return RUN_FAILED if info["status"] == FAILED else OK
 
 
-def identity(parts: Parts) -> dict[str, Any]:
-    """What is known of a run before its first step."""
+def identity(parts: Parts, fork: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What is known of a run before its first step; `fork` says where it branched off, if it did."""
     engine = parts.trainer.engine
     weights = parts.trainer.model.shapes().values()
     return {
-        **identify(parts.config, parts.data["digest"]),
+        "signature": signature(parts.config, parts.data["digest"], fork),
+        **code_of(parts.config),
         "fingerprint": fingerprint(type(engine).__name__, engine.depends_on()),
         "data": parts.data,
         "n_params": sum(rows * columns for rows, columns in weights),
@@ -223,18 +225,14 @@ def identity(parts: Parts) -> dict[str, Any]:
     }
 
 
-def identify(config: Mapping[str, Any], data_digest: str) -> dict[str, str]:
-    """Which question a run answers, and which code answers it."""
-    classes = {k: v for k, v in leaves(config).items() if k.endswith("_target_")}
-    used = {v.rpartition(".")[0] for k, v in classes.items() if not k.startswith("tracking")}
-    code = source_of(frozenset({*used, Trainer.__module__}))
-    return {"signature": signature(config, data_digest), "source": code}
+def code_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Which code answers a run's question: `source`, its files, the packages that they import."""
+    return _code_of(frozenset({*modules(config), Trainer.__module__}))
 
 
 @cache  # a process runs the code that it has loaded, whatever becomes of the files
-def source_of(modules: frozenset[str]) -> str:
-    """The digest of all code that these modules reach."""
-    return source(modules)
+def _code_of(names: frozenset[str]) -> dict[str, Any]:
+    return code(names)
 
 
 def run_name(overrides: Overrides) -> str:

@@ -21,15 +21,18 @@ FLOORS = [
     {"build", "complaints", "console", "ui"},
     {"train", "sample"},
     {"sweep"},
-    {"app"},
+    {"app", "override"},
+    {"ablation"},
     {"cli"},
 ]
 ONLY_IN = {
-    "hydra": {"app", "build", "complaints", "sweep"},
-    "omegaconf": {"app", "build", "complaints", "train", "sample", "sweep"},
+    "hydra": {"app", "build", "complaints", "override", "sweep"},
+    "omegaconf": {"ablation", "app", "build", "complaints", "override", "train", "sample", "sweep"},
     "distributed": {"sweep"},
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "ablation"},
     "numpy": {"accelerate"},
+    "scipy": {"ablation"},
+    "matplotlib": {"ablation"},
 }
 # The soul of the original: tokenizer, autograd, model, Adam, sampling.
 SOUL = ["tokenizer.py", "engine/scalar.py", "model.py", "optim/adam.py", "sampling.py"]

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from microgpt.build import ConfigError, call, part, resolve
 from microgpt.core.data import digest
+from microgpt.run.identity import signature
 from microgpt.run.sweep import key
 from microgpt.sweep.expand import key_and_value, short_names
-from microgpt.train import identify
+from microgpt.train import code_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Com
 def _job(
     row: Sequence[str], config: Mapping[str, Any], data_digest: str, names: Mapping[str, str]
 ) -> Job:
-    identity = identify(config, data_digest)
+    ours, code = signature(config, data_digest), code_of(config)["source"]
     given = dict(map(key_and_value, row))
     differs = {key: given[key] for key in names if key in given}
     tags = {names[key]: value.rpartition("/")[2] for key, value in differs.items()}
@@ -95,8 +96,9 @@ def _job(
         arm=" ".join(word for key, word in words.items() if key != "seed") or "default",
         name=" ".join(words.values()) or "default",
         seed=config["seed"],
-        run=key(**identity),
-        **identity,
+        signature=ours,
+        source=code,
+        run=key(ours, code),
     )
 
 

@@ -1,7 +1,7 @@
 """MLflow: a copy of what the folders say. The one place that writes to a store."""
 
-from microgpt.tracking.projection import STATUS
-from microgpt.tracking.store import StoreError, open_store, store_uri
+from microgpt.tracking.projection import STATUS, params_of
+from microgpt.tracking.store import StoreError, cut, open_store, store_uri, told
 from microgpt.tracking.tracker import MLflow, NoTracking, flush, is_tracked, sync
 
 __all__ = [
@@ -9,9 +9,12 @@ __all__ = [
     "MLflow",
     "NoTracking",
     "StoreError",
+    "cut",
     "flush",
     "is_tracked",
     "open_store",
+    "params_of",
     "store_uri",
     "sync",
+    "told",
 ]

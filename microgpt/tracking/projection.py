@@ -220,6 +220,9 @@ def tags_of(info: Mapping[str, Any], status: str) -> dict[str, str]:
     tags |= {f"fingerprint.{key}": value for key, value in info["fingerprint"].items()}
     tags |= {f"data.{key}": str(value) for key, value in info["data"].items()}
     tags |= {f"git.{key}": value for key, value in info["git"].items()}
+    tags |= {f"package.{key}": value for key, value in info.get("packages", {}).items()}
+    fork = info.get("fork", {})  # where the run branched off, if it did
+    tags |= {f"fork.{key}": str(fork[key]) for key in fork.keys() - {"fork"}}
     tags |= {key: str(info[key]) for key in OUTCOME[1:] if info.get(key) is not None}
     if status == KILLED:
         tags["reason"] = "its process was killed"
