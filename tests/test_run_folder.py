@@ -196,8 +196,8 @@ def test_a_dead_process_holds_nothing(folder: RunFolder) -> None:
 def test_a_run_is_found_by_its_names(tmp_path: Path) -> None:
     ids = ["20261124-120000-abc123-1", "20261124-120000-abc123-10", "20261125-130000-ffffff"]
     for i, name in enumerate(ids):
-        place = tmp_path / ("runs" if i == 2 else "sweeps/s") / name
-        RunFolder(place).create({}, [], "")
+        place = tmp_path / "runs" / name
+        RunFolder(place).create({}, [], "", begun=i)
         RunFolder(place).mlflow_run_id = f"{i}" * 32
 
     def found(reference: str) -> str:
@@ -207,7 +207,7 @@ def test_a_run_is_found_by_its_names(tmp_path: Path) -> None:
     assert found("20261125") == ids[2]
     assert found("1" * 32) == ids[1]
     assert found("2222") == ids[2]
-    assert found(str(tmp_path / "sweeps/s" / ids[0])) == ids[0]
+    assert found(str(tmp_path / "runs" / ids[0])) == ids[0]
     assert found(str(tmp_path / "runs" / ids[2]) + "/") == ids[2]
     with pytest.raises(NoSuchRun, match="more than one run begins so"):
         found("20261124")

@@ -59,7 +59,7 @@ def connected(address: str | None, workers: int | None, memory_limit: str) -> It
             threads_per_worker=1,
             memory_limit=memory_limit,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             preload=[perform.__module__],
         ) as cluster,
         Client(cluster) as client,

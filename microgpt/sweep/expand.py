@@ -37,8 +37,8 @@ def values_of(override: Override) -> list[str]:
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
     if not override.is_discrete_sweep():
-        shown = f"{override.key_or_group}={override.get_value_element_as_str()}"
-        raise ConfigError(f"{shown}: has no end of values; write range(...), choice(...) or a,b,c")
+        problem = "has no end of values; write range(...), choice(...) or a,b,c"
+        raise ConfigError(f"{override.input_line}: {problem}")
     return [str(value) for value in override.sweep_string_iterator()]
 
 
