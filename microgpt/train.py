@@ -126,12 +126,25 @@ def restart(run: RunFolder, parts: Parts) -> None:
     if state is not None:
         parts.trainer.restore(state)
     step = parts.trainer.step
-    if step and facts["source"] != before["source"]:
-        complain(f"the code has changed: after step {step} figures may part from the old code's")
-        facts["source"] = f"{before['source']} to step {step}, then {facts['source']}"
+    if step:
+        keep_past(facts, before, "source", "the code", step)
+        for key in facts["fingerprint"]:
+            keep_past(facts["fingerprint"], before["fingerprint"], key, key, step)
     run.rewind(step)
     run.set_config(parts.config)
     run.update(**facts, **dict.fromkeys(OUTCOME), status=RUNNING)
+
+
+def keep_past(
+    facts: dict[str, Any], before: Mapping[str, Any], key: str, name: str, step: int
+) -> None:
+    """Where something has changed since a run began: say so, and keep what it was up to `step`."""
+    past = before.get(key, "unknown")
+    if past.rpartition(", then ")[2] != facts[key]:
+        complain(f"{name} has changed: after step {step} figures may part from those before")
+        facts[key] = f"{past} to step {step}, then {facts[key]}"
+    else:
+        facts[key] = past
 
 
 def alone(parts: Parts, run: RunFolder, tracking: Any) -> int:
