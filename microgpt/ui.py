@@ -15,7 +15,7 @@ from typing import IO
 
 from microgpt.core.check import BadValue
 from microgpt.tracking import store_uri
-from microgpt.view import runs_address
+from microgpt.tracking.view import runs_address
 
 HOST = "127.0.0.1"
 PATIENCE = 120.0  # seconds for the server to answer; 6 are usual

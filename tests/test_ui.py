@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from microgpt.core.check import BadValue
+from microgpt.tracking.view import PARAMS, _view_state, columns
 from microgpt.ui import HOST, free_port
-from microgpt.view import PARAMS, _view_state, columns
 
 
 def run(params: dict[str, str], metrics: Sequence[str] = ()) -> Any:

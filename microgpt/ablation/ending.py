@@ -6,7 +6,8 @@ from typing import Any
 
 from microgpt.ablation.replay import Again, Difference, Parted
 from microgpt.core.events import Metrics
-from microgpt.run.folder import FAILED, FINISHED, STOPPED, RunFolder
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import FAILED, FINISHED, STOPPED
 
 
 @dataclass(frozen=True)

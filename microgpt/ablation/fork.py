@@ -19,10 +19,11 @@ from microgpt.core.events import Checkpointed, Diverged, Event
 from microgpt.core.trainer import Trainer
 from microgpt.override import overridden
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint
-from microgpt.run.folder import FINISHED, NoSuchRun, RunFolder, find_run
+from microgpt.run.folder import NoSuchRun, RunFolder, find_run
 from microgpt.run.identity import git_state
+from microgpt.run.record import FINISHED
 from microgpt.sample import rebuild
-from microgpt.train import go, identity, key_and_value, run_name
+from microgpt.train import alone, identity, key_and_value, run_name
 
 
 def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outputs: Path) -> int:
@@ -47,7 +48,7 @@ def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outpu
         with run.locked():
             create(run, parts, parent, state, words)
             out.print(f"run {name} branches off {parent.info['id']} after step {step}")
-            return go(parts, run, tracking)
+            return alone(parts, run, tracking)
 
 
 @contextmanager

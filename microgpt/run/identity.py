@@ -17,7 +17,7 @@ from typing import Any
 
 # What does not change a run's figures. The data count by their digest, wherever they come from.
 EXCLUDED = {
-    *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip"),
+    *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip", "sweep"),
     *("experiment", "description", "data.path", "data._target_"),
 }
 

@@ -5,13 +5,14 @@ name a *shared view state*, a tag of the experiment: an internal format of the p
 `_view_state` alone and guarded by tests/browser.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
-from microgpt.tracking import open_store, set_view
+from microgpt.tracking.store import open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,19 +27,54 @@ WIDTH = 110  # of a column, in pixels
 
 
 def runs_address(store: str, outputs: Path, server: str) -> str:
-    """The runs of the experiment with the latest run. Raises BadValue if the store shows none."""
+    """The latest sweep's runs if the latest run is one of them, else all runs of its experiment.
+
+    Raises BadValue if the store shows none.
+    """
     try:
         client = open_store(store, outputs)
         runs = latest_runs(client)
-        experiment = str(runs[0].info.experiment_id) if runs else ""
         if runs:
-            set_view(client, experiment, KEY, _view_state(columns(runs)))
+            experiment = str(runs[0].info.experiment_id)
+            view = sweep_of(runs[0])
+            if not view:
+                view = KEY
+                set_view(client, experiment, view, _view_state(columns(runs)))
     except Exception as error:  # whatever a store may raise
         raise BadValue("uri", store, shorten(str(error), 160, placeholder=" ...")) from error
     if not runs:
         raise BadValue("uri", store, "no runs yet; `microgpt train` makes the first")
+    return view_address(server, experiment, view)
+
+
+def view_address(server: str, experiment: str, view: str) -> str:
+    """Where MLflow's UI shows an experiment as the view says."""
     page = f"{server}/#/experiments/{experiment}/runs"
-    return f"{page}?workflowType=machine_learning&viewStateShareKey={KEY}"
+    return f"{page}?workflowType=machine_learning&viewStateShareKey={view}"
+
+
+def set_view(client: "MlflowClient", experiment: str, key: str, state: Mapping[str, Any]) -> None:
+    """Keep a view of MLflow's UI under `key`, as the UI itself does when a view is shared."""
+    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{key}", json.dumps(state))
+
+
+def set_sweep_view(client: "MlflowClient", experiment: str, sweep: Mapping[str, Any]) -> None:
+    """Keep the view of a sweep under its id: its runs alone, by arm, averaged over seeds."""
+    params = [key.replace("/", ".") for key in sweep["grid"]]
+    selected = [f"params.`{key}`" for key in params[:PARAMS]]
+    selected += [f"metrics.`{key}`" for key in FIGURES]
+    arms = [{"mode": "param", "groupByData": key} for key in params if key != "seed"]
+    state = _view_state(selected) | {"searchFilter": f"tags.`sweep.{sweep['id']}` != ''"}
+    if arms and "seed" in params:
+        state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": arms}
+    set_view(client, experiment, sweep["id"], state)
+
+
+def sweep_of(run: "Run") -> str:
+    """The id of the sweep that a run belongs to, or is; empty if it is alone."""
+    tags = run.data.tags
+    marks = [key.removeprefix("sweep.") for key in tags if key.startswith("sweep.")]
+    return str(tags.get("sweep.id") or (marks[-1] if marks else ""))
 
 
 def latest_runs(client: "MlflowClient") -> "list[Run]":
