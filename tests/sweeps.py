@@ -89,11 +89,9 @@ def asked(**changes: Any) -> dict[str, Any]:
 def heads(**changes: Any) -> Made:
     """Five arms and five seeds, 4 heads the best."""
     arms = [{"model.n_head": n} for n in (1, 2, 4, 8, 16)]
-    return Made(
-        arms,
-        noisy({1: 2.32, 2: 2.26, 4: 2.23, 8: 2.235, 16: 2.35}),
-        **{"ablation": asked()} | changes,
-    )
+    means = {1: 2.32, 2: 2.26, 4: 2.23, 8: 2.235, 16: 2.35}
+    known: dict[str, Any] = {"arms": arms, "loss": noisy(means), "ablation": asked()}
+    return Made(**known | changes)
 
 
 def noisy(
