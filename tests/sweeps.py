@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
     "tracking": {"_target_": "microgpt.tracking.MLflow", "uri": None, "experiment": "microgpt"},
     "paths": {"outputs": "/somewhere/outputs"},
 }
+_made = count()
 _clock = count(1_700_000_000_000, 1000)  # the later a run is logged, the later it began
 
 
@@ -69,7 +70,7 @@ class Made:
     config: Mapping[str, Any] = field(default_factory=lambda: CONFIG)
 
     def __post_init__(self) -> None:
-        said = sha256(f"{self.name} {self.seeds} {self.arms}".encode()).hexdigest()
+        said = sha256(f"{self.name} {next(_made)}".encode()).hexdigest()
         self.id = self.id or f"{said[:12]}-{said[12:20]}"
 
 
@@ -89,11 +90,9 @@ def asked(**changes: Any) -> dict[str, Any]:
 def heads(**changes: Any) -> Made:
     """Five arms and five seeds, 4 heads the best."""
     arms = [{"model.n_head": n} for n in (1, 2, 4, 8, 16)]
-    return Made(
-        arms,
-        noisy({1: 2.32, 2: 2.26, 4: 2.23, 8: 2.235, 16: 2.35}),
-        **{"ablation": asked()} | changes,
-    )
+    means = {1: 2.32, 2: 2.26, 4: 2.23, 8: 2.235, 16: 2.35}
+    known: dict[str, Any] = {"arms": arms, "loss": noisy(means), "ablation": asked()}
+    return Made(**known | changes)
 
 
 def noisy(

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from tempfile import mkdtemp
@@ -43,8 +44,7 @@ def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path
     Raises BadValue, before anything is written.
     """
     client, store = client_of(uri, outputs)
-    sweep = read_sweep(client, find_parent(client, name, store))
-    lock = analyse(sweep, _tuning(client, sweep, store))
+    sweep, lock = examine(client, name, store)
     folder = experiments / folder_name(str(lock["experiment"]))
     experiments.mkdir(parents=True, exist_ok=True)
     beside = Path(mkdtemp(prefix=f".{folder.name}.", dir=experiments))
@@ -61,16 +61,14 @@ def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path
     return folder
 
 
-def _tuning(client: "MlflowClient", sweep: Sweep, store: str) -> Any:
-    """How the sweep's rates were chosen, as far as the store knows."""
-    asked = asked_by(sweep)
-    if asked.tuning is None:
-        return None
-    try:
-        found = read_sweep(client, find_parent(client, asked.tuning, store))
-    except BadValue:
-        found = None
-    return tuning(sweep, asked, found)
+def examine(client: "MlflowClient", name: str, store: str) -> tuple[Sweep, dict[str, Any]]:
+    """A sweep and what its lock says. Raises BadValue."""
+    sweep = read_sweep(client, find_parent(client, name, store))
+    asked, found = asked_by(sweep), None
+    if asked.tuning:
+        with suppress(BadValue):  # the report says that there is none
+            found = read_sweep(client, find_parent(client, asked.tuning, store))
+    return sweep, analyse(sweep, tuning(sweep, asked, found))
 
 
 def folder_name(name: str) -> str:
