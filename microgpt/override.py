@@ -15,7 +15,14 @@ from microgpt.app import config_path
 from microgpt.build import ConfigError
 from microgpt.complaints import UNREADABLE, explain
 
-FIXED = ("resume", "experiment", "hydra", "paths")  # what a run that branches off keeps
+FIXED = (
+    "resume",
+    "experiment",
+    "hydra",
+    "paths",
+    "skip",
+    "sweep",
+)  # what a run that branches off keeps
 
 
 def overridden(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:

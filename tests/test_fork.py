@@ -13,7 +13,8 @@ from microgpt.ablation.fork import fork
 from microgpt.ablation.verify import verify_run
 from microgpt.build import ConfigError
 from microgpt.core.check import BadValue
-from microgpt.run.folder import FINISHED, KILLED, RunFolder, all_runs
+from microgpt.run.folder import RunFolder, all_runs
+from microgpt.run.record import FINISHED, KILLED
 from tests.command import Within
 from tests.running import (
     REPOSITORY,
@@ -95,15 +96,23 @@ def test_the_signature_names_parent_and_step(parent: tuple[Path, RunFolder]) -> 
     assert figures(again) == figures(forks[0])
 
 
-def test_the_store_names_the_parent_and_its_curve_is_whole(outputs: Path) -> None:
+def test_the_store_names_the_parent_and_its_curve_is_whole(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, run = train_here(outputs, *STEPS)
-    new = forked(outputs, run.mlflow_run_id, 7, "seed=3")
+    new = forked(outputs, run.mlflow_run_id, 7, "seed=3", "schedule=cosine")
     there = store(outputs).get_run(new.mlflow_run_id)
     tags = {key: there.data.tags[f"fork.{key}"] for key in ("run", "mlflow", "step", "overrides")}
-    assert tags == {"run": "here", "mlflow": run.mlflow_run_id, "step": "7", "overrides": "seed=3"}
+    assert tags == {
+        "run": "here",
+        "mlflow": run.mlflow_run_id,
+        "step": "7",
+        "overrides": "seed=3 schedule=cosine",
+    }
     history = store(outputs).get_metric_history(new.mlflow_run_id, "train/loss")
     assert [m.step for m in history] == list(range(1, 13))
     assert verify_run(new.mlflow_run_id, None, outputs, None) == 0
+    assert "changed" not in capsys.readouterr().out
 
 
 def test_a_fork_of_a_run_that_only_the_store_has(outputs: Path, tmp_path: Path) -> None:
@@ -179,6 +188,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["optimizer.lr=1,2"], "optimizer.lr=1,2: must be key=value or group=option"),
     (["+foo=1"], "+foo=1: must be key=value or group=option"),
     (["resume=x"], "resume=x: a fork keeps its parent's resume"),
+    (["sweep=x"], "sweep=x: a fork keeps its parent's sweep"),
     (["lr"], "lr: cannot be read; write key=value"),
 ]
 

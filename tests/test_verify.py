@@ -18,7 +18,8 @@ from microgpt.ablation.changes import asks_libm
 from microgpt.ablation.replay import ulps
 from microgpt.core.optim.adam import Adam
 from microgpt.run import folder as run_folder
-from microgpt.run.folder import KILLED, STOPPED, RunFolder
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import KILLED, STOPPED
 from microgpt.tracking import sync
 from tests.running import (
     NAMES,

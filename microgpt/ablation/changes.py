@@ -21,7 +21,10 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], modules: Iterable
     The machine counts where the figures of these modules ask its C library or NumPy.
     """
     lines = []
-    if before["source"] != now["source"]:
+    source = before["source"]
+    if "fork" in before:  # its parent's steps are not done again
+        source = source.partition(f" to step {before['fork']['step']}, then ")[2] or source
+    if source != now["source"]:
         lines.append(f"source: {_files(before, now)}")
     if "packages" in before:
         lines += _pairs("package ", before["packages"], now["packages"])

@@ -33,7 +33,8 @@ def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outpu
     """
     with found(reference, uri, outputs) as parent:
         config = overridden(parent.config, words)
-        config["resume"], config["paths"]["outputs"] = None, str(outputs.absolute())
+        config["resume"] = config["sweep"] = None
+        config["paths"]["outputs"] = str(outputs.absolute())
         if uri is not None and "uri" in config["tracking"]:
             config["tracking"]["uri"] = uri
         check_step(parent, step)
