@@ -59,13 +59,26 @@ def colour(group: Group, values: Sequence[str]) -> int:
     return (low | high << 8) % COLOURS
 
 
-def against(params: Sequence[str]) -> dict[str, Any]:
-    """A chart of the last held-out loss against a param, or against several side by side."""
-    if len(params) > 1:
-        axes = {"selectedParams": list(params), "selectedMetrics": [LOSS], "showAllRuns": False}
+def by_arm(arms: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """A chart of the last held-out loss by what tells arms apart, params and their values.
+
+    Against one number, or several side by side; a group has no mean of words: then a bar an arm.
+    """
+    if not all(map(numeric, arms.values())):
+        return _chart("arms", "BAR", "val") | {"metricKey": LOSS}
+    if len(arms) > 1:
+        axes = {"selectedParams": list(arms), "selectedMetrics": [LOSS], "showAllRuns": False}
         return _chart("arms", "PARALLEL", "val") | axes
-    points = {"key": params[0], "type": "PARAM"}, {"key": LOSS, "type": "METRIC"}
+    points = {"key": next(iter(arms)), "type": "PARAM"}, {"key": LOSS, "type": "METRIC"}
     return _chart("arms", "SCATTER", "val") | dict(zip(("xaxis", "yaxis"), points))
+
+
+def numeric(values: Sequence[str]) -> bool:
+    """Whether values are numbers, which have an order of their own."""
+    try:
+        return all(float(value) <= float("inf") for value in values)
+    except ValueError:
+        return False
 
 
 def _width(column: str) -> int:
@@ -98,16 +111,3 @@ def _chart(name: str, kind: str, section: str) -> dict[str, Any]:
 def _section(name: str) -> dict[str, Any]:
     shown = {"display": name != "cost", "isReordered": False, "deleted": False, "isGenerated": True}
     return {"uuid": f"microgpt-{name}", "name": name, "columns": CHART_COLUMNS, **shown}
-
-
-def sortable(values: Mapping[str, Sequence[str]]) -> bool:
-    """Whether the values of the one key are numbers, which have an order of their own."""
-    return len(values) == 1 and all(map(_is_number, next(iter(values.values()))))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

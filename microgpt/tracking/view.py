@@ -15,11 +15,11 @@ from microgpt.tracking.state import (
     FIGURES,
     LOSS,
     Group,
-    against,
+    by_arm,
     colour,
     column,
     grouped,
-    sortable,
+    numeric,
     view_state,
 )
 from microgpt.tracking.store import open_store
@@ -99,10 +99,12 @@ def sweep_state(sweep: Mapping[str, Any]) -> dict[str, Any]:
     selected = [column("params", key) for key in params]
     selected += [column("tags", "seed")] if "seed" in sweep["grid"] else []
     selected += [column("metrics", key) for key in FIGURES]
-    order = (column("params", params[0]), True) if sortable(arms) else BEST
+    order = BEST
+    if len(arms) == 1 and numeric(arms[params[0]]):
+        order = column("params", params[0]), True
     state = view_state(selected, order) | {"searchFilter": f"tags.`sweep.{sweep['id']}` != ''"}
     if params:
-        state["compareRunCharts"].insert(1, against(params))
+        state["compareRunCharts"].insert(1, by_arm({key: arms[key] for key in params}))
     return state | (grouped(_group(sweep)) if "seed" in sweep["grid"] else {})
 
 
