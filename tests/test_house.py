@@ -18,16 +18,21 @@ FLOORS = [
     {"core"},
     {"vector", "accelerate", "run", "datasets"},
     {"tracking"},
-    {"build", "complaints", "console", "ui", "view"},
+    {"build", "complaints", "console", "ui"},
     {"train", "sample"},
-    {"app"},
+    {"sweep"},
+    {"app", "override"},
+    {"ablation"},
     {"cli"},
 ]
 ONLY_IN = {
-    "hydra": {"app", "build", "complaints"},
-    "omegaconf": {"app", "build", "complaints", "train", "sample"},
-    "mlflow": {"tracking"},
+    "hydra": {"app", "build", "complaints", "override", "sweep"},
+    "omegaconf": {"ablation", "app", "build", "complaints", "override", "train", "sample", "sweep"},
+    "distributed": {"sweep"},
+    "mlflow": {"tracking", "ablation"},
     "numpy": {"accelerate"},
+    "scipy": {"ablation"},
+    "matplotlib": {"ablation"},
 }
 # The soul of the original: tokenizer, autograd, model, Adam, sampling.
 SOUL = ["tokenizer.py", "engine/scalar.py", "model.py", "optim/adam.py", "sampling.py"]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from microgpt.core.events import Event, Sampled, Stepped
-from microgpt.run.folder import FINISHED, KILLED, STOPPED, RunFolder
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import FINISHED, KILLED, STOPPED
 from tests.command import Within
 from tests.running import (
     NAMES,
@@ -310,6 +311,18 @@ def test_a_resume_with_other_code_says_so(tmp_path: Path) -> None:
     _, complained = microgpt(tmp_path, "train", f"resume={run.path}")
     assert complained.startswith("microgpt: the code has changed: after step 3 ")
     assert run.info["source"] == f"old to step 3, then {new}"
+
+
+def test_a_resume_on_another_machine_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, run = train_here(tmp_path, "tracking=none", "trainer.num_steps=9", "trainer.stop_after=3")
+    libm = run.info["fingerprint"]["libm"]
+    run.update(fingerprint=run.info["fingerprint"] | {"libm": "other"})
+    resume_here(tmp_path, run.path, "trainer.stop_after=6")
+    resume_here(tmp_path, run.path)
+    assert capfd.readouterr().err.count("libm has changed: after step 3 ") == 1
+    assert run.info["fingerprint"]["libm"] == f"other to step 3, then {libm}"
 
 
 def test_a_run_without_tracking_may_be_tracked_when_resumed(outputs: Path) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from microgpt.core.events import Stepped
-from microgpt.run.folder import FAILED, FINISHED, RUNNING, RunFolder
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import FAILED, FINISHED, RUNNING
 from microgpt.tracking import LONGEST, MLflow, Projection, experiment_id, open_store, project, sync
 from tests.running import (
     REPOSITORY,

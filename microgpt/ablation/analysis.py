@@ -1,0 +1,222 @@
+"""From a sweep to the content of its lock: every number of a report is made here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from microgpt.ablation.claims import UNCLEAR, Evidence, Evident, Judged, claim
+from microgpt.ablation.entries import (
+    data_entry,
+    digits,
+    fit_entry,
+    grid_entry,
+    rounded,
+    run_entry,
+    tagged,
+    tuning_entry,
+)
+from microgpt.ablation.fit import SIZES, Fit, power_law
+from microgpt.ablation.lock import neutral
+from microgpt.ablation.question import Question, fits, question
+from microgpt.ablation.rates import Grid, Tuning, grids, rate_used
+from microgpt.ablation.settled import settled
+from microgpt.ablation.stats import (
+    Summary,
+    detectable,
+    holm,
+    p_value,
+    summary,
+    word,
+)
+from microgpt.ablation.store import Arm, Sweep
+from microgpt.ablation.tokens import tokens_trained
+from microgpt.core.check import BadValue
+
+EVIDENCE = ("val/loss", "val/bpc")
+
+
+def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
+    """The lock of a sweep. Raises BadValue where the sweep cannot answer its question."""
+    asked = asked_by(sweep)
+    check(sweep)
+    own = grids(sweep, str(asked.axis)) if asked.of_rates else []
+    flags = {arm.name: _flag(sweep, arm, own, tuned) for arm in sweep.arms}
+    base = baseline(sweep, asked)
+    fit = _fit(sweep, flags) if asked.fit else None
+    judged = _judge(sweep, asked, flags, base, fit)
+    finished = [run for run in sweep.runs if run.status == "finished"]
+    return {
+        "experiment": sweep.experiment or sweep.name,
+        "description": sweep.description,
+        "sweep": {key: getattr(sweep, key) for key in ("id", "signature", "source")},
+        "ablation": dict(sweep.ablation) if sweep.ablation else None,
+        "verdict": judged.verdict if judged else None,
+        "because": judged.because if judged else None,
+        "baseline": base.name,
+        "table": table(sweep, flags, base),
+        "settled": settled(sweep, base),
+        "rates": [grid_entry(one) for one in own] or None,
+        "tuning": tuning_entry(tuned),
+        "fit": fit_entry(fit, _sizes(sweep, flags)) if fit else None,
+        "config": neutral(sweep.config),
+        "data": data_entry(finished[0]),
+        "fingerprint": tagged(finished[0], "fingerprint."),
+        "runs": [run_entry(sweep, run, tagged(finished[0], "fingerprint.")) for run in sweep.runs],
+    }
+
+
+def asked_by(sweep: Sweep) -> Question:
+    """The sweep's question; one without a section is compared with its first arm, and claims nothing."""
+    if sweep.ablation is not None:
+        return question(sweep.ablation)
+    return Question(
+        question=sweep.description or f"What does {sweep.name} change?",
+        source="none named",
+        expectation="none written down before the run",
+        baseline=sweep.arms[0].differs,
+        matters=0.0,
+    )
+
+
+def check(sweep: Sweep) -> None:
+    """There is something to report. Raises BadValue."""
+    finished = [run for run in sweep.runs if run.status == "finished"]
+    if not finished:
+        problem = f"none of its {len(sweep.runs)} runs has finished"
+        raise BadValue("sweep", sweep.name, problem)
+    for metric in EVIDENCE:
+        without = [run.name for run in finished if metric not in run.metrics]
+        if without:
+            problem = f"{len(without)} of {len(finished)} finished runs have no {metric}"
+            problem += f" ({without[0]}, ...); it takes trainer.eval_documents above 0"
+            raise BadValue("sweep", sweep.name, problem)
+
+
+def baseline(sweep: Sweep, asked: Question) -> Arm:
+    """The arm that others are compared with. Raises BadValue."""
+    found = [arm for arm in sweep.arms if fits(arm.differs, asked.baseline)]
+    if len(found) != 1:
+        names = ", ".join(arm.name for arm in sweep.arms)
+        allowed = f"must fit one arm of the sweep, not {len(found)}; there are {names}"
+        raise BadValue("ablation.baseline", dict(asked.baseline), allowed)
+    return found[0]
+
+
+def _flag(sweep: Sweep, arm: Arm, own: Sequence[Grid], tuned: Tuning | None) -> str | None:
+    """Why an arm may not be ranked."""
+    if not arm.finished:
+        return "no run finished"
+    for grid in own:
+        if grid.flag and fits(arm.differs, grid.differs):
+            return grid.flag
+    return tuned.flag(arm, rate_used(sweep, arm)) if tuned else None
+
+
+def table(sweep: Sweep, flags: Mapping[str, str | None], base: Arm) -> list[dict[str, Any]]:
+    """A row an arm. Only arms that may be ranked are compared with the baseline."""
+    paired = {arm.name: _difference(arm, base) for arm in sweep.arms if not flags[arm.name]}
+    if flags[base.name]:
+        paired = {}
+    told = {name: d for name, d in paired.items() if d is not None and name != base.name}
+    ps = {name: p for name, d in told.items() if (p := p_value(d)) is not None}
+    corrected = dict(zip(ps, holm(list(ps.values()))))
+    return [
+        _row(sweep, arm, flags[arm.name], told.get(arm.name), corrected.get(arm.name), len(ps))
+        | {"word": _word(arm, base, flags, told, corrected)}
+        for arm in sweep.arms
+    ]
+
+
+def _difference(arm: Arm, base: Arm) -> Summary | None:
+    """arm - base over the seeds that both have."""
+    ours, theirs = arm.losses(), base.losses()
+    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+    return summary(pairs) if pairs else None
+
+
+def _word(
+    arm: Arm,
+    base: Arm,
+    flags: Mapping[str, str | None],
+    told: Mapping[str, Summary],
+    corrected: Mapping[str, float],
+) -> str:
+    if flags[arm.name]:
+        return "not ranked"
+    if arm is base:
+        return "baseline"
+    if flags[base.name]:
+        return "baseline not ranked"
+    if arm.name not in told:
+        return "no seed in common"
+    return word(told[arm.name], corrected.get(arm.name))
+
+
+def _row(
+    sweep: Sweep,
+    arm: Arm,
+    flag: str | None,
+    difference: Summary | None,
+    corrected: float | None,
+    comparisons: int,
+) -> dict[str, Any]:
+    finished = arm.finished
+    sizes = {run.tags.get("n_params") for run in finished}
+    counts = [tokens_trained(run.config, sweep.documents) for run in finished]
+    tokens = [count for count in counts if count is not None]
+    row: dict[str, Any] = {
+        "arm": arm.name,
+        "differs": dict(arm.differs),
+        "finished": len(finished),
+        "unfinished": len(arm.runs) - len(finished),
+        "loss": _numbers(arm.losses()),
+        "bpc": _numbers(arm.losses("val/bpc")),
+        "difference": None,
+        "n_params": int(str(sizes.pop())) if len(sizes) == 1 else None,
+        "tokens": round(sum(tokens) / len(tokens)) if tokens else None,
+        "flag": flag,
+    }
+    if difference:
+        row["difference"] = rounded(difference) | {
+            "p": digits(corrected),
+            "detectable": digits(detectable(difference, comparisons)),
+        }
+    return row
+
+
+def _numbers(by_seed: Mapping[int, float]) -> dict[str, Any] | None:
+    return rounded(summary(list(by_seed.values()))) if by_seed else None
+
+
+def _judge(
+    sweep: Sweep, asked: Question, flags: Mapping[str, str | None], base: Arm, fit: Fit | None
+) -> Judged | None:
+    if asked.claim is None:
+        return None
+    arms = [Evident(arm.name, arm.differs, arm.losses(), flags[arm.name]) for arm in sweep.arms]
+    reference = next(arm for arm in arms if arm.name == base.name)
+    stated = claim(asked.claim)
+    evidence = Evidence(arms, reference, asked.matters, asked.axis, fit)
+    judged = stated.judge(evidence)
+    missing = len(sweep.unfinished)
+    if missing and judged.verdict != UNCLEAR:
+        judged = Judged(judged.verdict, f"{judged.because} ({missing} runs did not finish)")
+    return judged
+
+
+def _sizes(sweep: Sweep, flags: Mapping[str, str | None]) -> list[tuple[int, Arm]]:
+    """The arms that may be ranked, by their number of parameters."""
+    ranked = [arm for arm in sweep.arms if not flags[arm.name]]
+    return sorted(
+        ((int(arm.finished[0].tags["n_params"]), arm) for arm in ranked), key=lambda pair: pair[0]
+    )
+
+
+def _fit(sweep: Sweep, flags: Mapping[str, str | None]) -> Fit | None:
+    """The power law over the seeds that all ranked arms have; None with too few sizes or seeds."""
+    sized = _sizes(sweep, flags)
+    sizes = [size for size, _ in sized]
+    if len(set(sizes)) < SIZES or len(set(sizes)) < len(sizes):
+        return None
+    common = set.intersection(*(set(arm.losses()) for _, arm in sized))
+    losses = [[arm.losses()[seed] for _, arm in sized] for seed in sorted(common)]
+    return power_law(sizes, losses) if len(losses) > 1 else None

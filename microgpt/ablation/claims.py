@@ -1,0 +1,276 @@
+"""Claims that a machine can judge, one class a kind: `claim: {kind: optimum}`.
+
+    optimum     some arm strictly inside the axis beats both ends
+    worse       `arms: [{key: value}, ...]` are worse than `than: {key: value}` (the baseline) ...
+    better      ... or better
+    equal       ... or as good, within `matters`
+    power_law   loss falls as a power of the size, `exponent: [low, high]`, and `bend: flattens`,
+                `steepens` or nothing said; needs `fit`
+    all         every one of `claims: [...]` holds
+
+Verdicts. A difference counts when it is significant (paired t-test over seeds, corrected by Holm where
+there are several) and its mean is at least `matters`: confirmed. It is refuted when its whole 95 %
+interval lies short of `matters`. Between the two the seeds at hand cannot tell: not distinguishable.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from microgpt.ablation.fit import Fit
+from microgpt.ablation.question import fits, scalar
+from microgpt.ablation.stats import LEVEL, Summary, holm, p_value, summary
+from microgpt.core.check import BadValue
+
+CONFIRMED, REFUTED, UNCLEAR = "confirmed", "refuted", "not distinguishable"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and the figures that it rests on, in a sentence."""
+
+    verdict: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Evident:
+    """What a claim may look at in an arm: losses by seed; why it may not be ranked, if so."""
+
+    name: str
+    differs: Mapping[str, Any]
+    losses: Mapping[int, float]
+    unranked: str | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a claim may look at."""
+
+    arms: Sequence[Evident]
+    baseline: Evident
+    matters: float
+    axis: str | None
+    fit: Fit | None
+
+    def arm(self, wanted: Mapping[str, Any]) -> Evident:
+        """The one arm with these values. Raises BadValue."""
+        found = [arm for arm in self.arms if fits(arm.differs, wanted)]
+        if len(found) != 1:
+            names = ", ".join(arm.name for arm in self.arms)
+            allowed = f"must fit one arm, not {len(found)}; there are {names}"
+            raise BadValue("ablation.claim", dict(wanted), allowed)
+        return found[0]
+
+    def along_axis(self) -> list[Evident]:
+        """The arms in the order of the axis, three or more with a number each. Raises BadValue."""
+        axis = self.axis or ""
+        places = [scalar(arm.differs.get(axis)) for arm in self.arms]
+        numbers = {place for place in places if isinstance(place, float)}
+        if len(numbers) != len(places) or len(places) < 3:
+            allowed = "an optimum needs three arms or more, with a different number each"
+            raise BadValue("ablation.axis", self.axis, allowed)
+        return [arm for _, arm in sorted(zip(places, self.arms), key=lambda pair: pair[0])]  # type: ignore[arg-type,return-value]
+
+
+class Claim:
+    """One kind of claim. Its fields are the keys of the configuration."""
+
+    kind: ClassVar[str]
+
+    def judge(self, evidence: Evidence) -> Judged:
+        """Raises BadValue for an arm that is not there."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The difference `this - other` over the seeds that both have."""
+
+    this: Evident
+    other: Evident
+    difference: Summary
+    p: float
+
+    def __str__(self) -> str:
+        d = self.difference
+        interval = f"95 % [{d.low:+.4f}, {d.high:+.4f}]"
+        return f"{self.this.name} less {self.other.name} {d.mean:+.4f}, {interval}"
+
+
+def compare(this: Evident, other: Evident) -> Compared | str:
+    """Two arms, or why they cannot be compared."""
+    for arm in (this, other):
+        if arm.unranked:
+            return f"{arm.name} is not ranked: {arm.unranked}"
+    seeds = sorted(this.losses.keys() & other.losses.keys())
+    if len(seeds) < 2:
+        return f"{this.name} and {other.name} have {len(seeds)} seeds in common; two are needed"
+    difference = summary([this.losses[seed] - other.losses[seed] for seed in seeds])
+    p = p_value(difference)
+    assert p is not None  # two seeds have a spread
+    return Compared(this, other, difference, p)
+
+
+class Worse(Claim):
+    """Arms are worse than another by at least what matters; all of them."""
+
+    kind = "worse"
+    sign = 1
+
+    def __init__(
+        self, *, arms: Sequence[Mapping[str, Any]], than: Mapping[str, Any] | None = None
+    ) -> None:
+        if not isinstance(arms, list) or not arms or not all(isinstance(a, Mapping) for a in arms):
+            raise BadValue("ablation.claim.arms", arms, "must be a list of {key: value}")
+        self.arms, self.than = arms, than
+
+    def judge(self, evidence: Evidence) -> Judged:
+        other = evidence.arm(self.than) if self.than else evidence.baseline
+        compared = [compare(evidence.arm(wanted), other) for wanted in self.arms]
+        if problems := [one for one in compared if isinstance(one, str)]:
+            return Judged(UNCLEAR, "; ".join(problems))
+        told = [one for one in compared if isinstance(one, Compared)]
+        corrected = holm([one.p for one in told])
+        each = [self._one(one, p, evidence.matters) for one, p in zip(told, corrected)]
+        return Judged(together(each), "; ".join(map(str, told)))
+
+    def _one(self, one: Compared, corrected: float, matters: float) -> str:
+        _, high = _signed(one.difference, self.sign)
+        mean = self.sign * one.difference.mean
+        if corrected < LEVEL and mean >= matters:
+            return CONFIRMED
+        return REFUTED if high < matters else UNCLEAR
+
+
+class Better(Worse):
+    """Arms are better than another by at least what matters; all of them."""
+
+    kind = "better"
+    sign = -1
+
+
+class Equal(Worse):
+    """Arms are as good as another: the whole interval lies within what matters."""
+
+    kind = "equal"
+
+    def _one(self, one: Compared, corrected: float, matters: float) -> str:
+        low, high = _signed(one.difference, 1)
+        if -matters < low and high < matters:
+            return CONFIRMED
+        return REFUTED if corrected < LEVEL and abs(one.difference.mean) >= matters else UNCLEAR
+
+
+class Optimum(Claim):
+    """Some inner arm beats both ends by at least what matters.
+
+    An inner arm's p is the larger of its two (it must beat both); over the inner arms, any of which
+    may be the one, these are corrected by Holm. So the best arm need not be known beforehand.
+    Refuted: each inner arm falls short against one end, at least.
+    """
+
+    kind = "optimum"
+
+    def judge(self, evidence: Evidence) -> Judged:
+        first, *inner, last = evidence.along_axis()
+        pairs = [(compare(first, arm), compare(last, arm)) for arm in inner]
+        flat = [one for pair in pairs for one in pair]
+        if problems := [one for one in flat if isinstance(one, str)]:
+            return Judged(UNCLEAR, "; ".join(dict.fromkeys(problems)))
+        told = [(a, b) for a, b in pairs if isinstance(a, Compared) and isinstance(b, Compared)]
+        corrected = holm([max(a.p, b.p) for a, b in told])
+        verdicts = [self._arm(pair, p, evidence.matters) for pair, p in zip(told, corrected)]
+        best = max(told, key=lambda pair: min(one.difference.mean for one in pair))
+        because = "; ".join(map(str, best))
+        if CONFIRMED in verdicts:
+            return Judged(CONFIRMED, because)
+        return Judged(REFUTED if set(verdicts) == {REFUTED} else UNCLEAR, because)
+
+    @staticmethod
+    def _arm(pair: tuple[Compared, Compared], corrected: float, matters: float) -> str:
+        means = [one.difference.mean for one in pair]
+        if corrected < LEVEL and min(means) >= matters:
+            return CONFIRMED
+        short = any(_signed(one.difference, 1)[1] < matters for one in pair)
+        return REFUTED if short else UNCLEAR
+
+
+class PowerLaw(Claim):
+    """The exponent lies in an interval, and the law bends as claimed."""
+
+    kind = "power_law"
+
+    def __init__(self, *, exponent: Sequence[float], bend: str | None = None) -> None:
+        given = exponent if isinstance(exponent, list) else []
+        numbers = [v for v in given if isinstance(v, int | float)]
+        if len(numbers) != 2 or numbers[0] >= numbers[1]:
+            raise BadValue("ablation.claim.exponent", exponent, "must be [low, high]")
+        if bend not in (None, "flattens", "steepens"):
+            raise BadValue("ablation.claim.bend", bend, "must be flattens, steepens or null")
+        self.low, self.high, self.bend = float(numbers[0]), float(numbers[1]), bend
+
+    def judge(self, evidence: Evidence) -> Judged:
+        fit = evidence.fit
+        if fit is None or fit.exponent.low is None or fit.exponent.high is None:
+            return Judged(UNCLEAR, "there is no fit with an interval")
+        low, high = fit.exponent.low, fit.exponent.high
+        inside, outside = self.low <= low and high <= self.high, high < self.low or low > self.high
+        each = [CONFIRMED if inside else REFUTED if outside else UNCLEAR]
+        because = f"exponent {fit.exponent.mean:.4f}, 95 % [{low:.4f}, {high:.4f}]"
+        if self.bend:
+            opposite = {"flattens": "steepens", "steepens": "flattens"}[self.bend]
+            each.append({self.bend: CONFIRMED, opposite: REFUTED}.get(fit.word, UNCLEAR))
+            because += f"; {fit.word} (coefficient {fit.bend.mean:+.4f}"
+            because += f", 95 % [{fit.bend.low:+.4f}, {fit.bend.high:+.4f}])"
+        return Judged(together(each), because)
+
+
+class All(Claim):
+    """Every claim of a list holds."""
+
+    kind = "all"
+
+    def __init__(self, *, claims: Sequence[Mapping[str, Any]]) -> None:
+        if not isinstance(claims, list) or not claims:
+            raise BadValue("ablation.claim.claims", claims, "must be a list of claims")
+        self.claims = [claim(section) for section in claims]
+
+    def judge(self, evidence: Evidence) -> Judged:
+        each = [one.judge(evidence) for one in self.claims]
+        told = [
+            f"{one.kind} {judged.verdict} ({judged.because})"
+            for one, judged in zip(self.claims, each)
+        ]
+        return Judged(together([judged.verdict for judged in each]), "; ".join(told))
+
+
+KINDS: dict[str, Callable[..., Claim]] = {
+    one.kind: one for one in (Optimum, Worse, Better, Equal, PowerLaw, All)
+}
+
+
+def claim(section: Mapping[str, Any]) -> Claim:
+    """The claim that a section states. Raises BadValue."""
+    kind, rest = section.get("kind"), {k: v for k, v in section.items() if k != "kind"}
+    if kind not in KINDS:
+        raise BadValue("ablation.claim.kind", kind, f"must be one of {', '.join(KINDS)}")
+    try:
+        return KINDS[kind](**rest)
+    except TypeError as error:
+        raise BadValue(f"ablation.claim ({kind})", rest, str(error).partition("() ")[2]) from error
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """All must hold: one that is refuted refutes the whole."""
+    if REFUTED in verdicts:
+        return REFUTED
+    return CONFIRMED if set(verdicts) == {CONFIRMED} else UNCLEAR
+
+
+def _signed(difference: Summary, sign: int) -> tuple[float, float]:
+    """The interval of `sign * difference`."""
+    assert difference.low is not None  # there are two seeds
+    assert difference.high is not None
+    ends = sorted((sign * difference.low, sign * difference.high))
+    return ends[0], ends[1]

@@ -1,0 +1,209 @@
+"""The figures of a report, as PNG and SVG of the same bytes for the same figures.
+
+Colours: Okabe & Ito (2008), "Color Universal Design", which all common kinds of colour vision tell
+apart; lines differ in markers, too. 8 inches at 100 dots are a README's width.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microgpt.ablation.stats import Summary, summary
+from microgpt.ablation.store import Arm, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = "osD^vPX"
+GREY = "#666666"
+STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 11,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "svg.hashsalt": "microgpt",  # its element ids would be random
+}
+NATS = "held-out loss, nats per token"
+
+
+def draw(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
+    """Every figure that applies, in `folder`."""
+    with figure(folder, "arms", 1.4 + 0.42 * len(lock["table"]), 2) as (left, right):
+        arms(left, right, lock)
+    if lock["settled"]:
+        with figure(folder, "curves") as (axes,):
+            curves(axes, [arm for arm in sweep.arms if arm.finished and _is_shown(arm, lock)])
+    grids = lock["rates"] or (lock["tuning"] or {}).get("grids")
+    if grids:
+        with figure(folder, "rates") as (axes,):
+            rates(axes, grids)
+    if lock["fit"]:
+        with figure(folder, "fit") as (axes,):
+            fit(axes, lock)
+
+
+@contextmanager
+def figure(
+    folder: Path, name: str, height: float = 4.6, panels: int = 1
+) -> "Iterator[Sequence[Axes]]":
+    """One picture with panels side by side, written as PNG and SVG when the block ends."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        picture = Figure(figsize=(8, height), layout="constrained")
+        FigureCanvasAgg(picture)  # no display, whatever the machine has
+        yield picture.subplots(1, panels, sharey=True, squeeze=False)[0]
+        picture.savefig(folder / f"{name}.png", dpi=100, metadata={"Software": None})
+        picture.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+
+
+def arms(left: "Axes", right: "Axes", lock: Mapping[str, Any]) -> None:
+    """Each arm's mean with its interval; beside it, the paired difference from the baseline."""
+    shown = [row for row in lock["table"] if row["loss"]]
+    for place, row in enumerate(shown):
+        is_base = row["arm"] == lock["baseline"]
+        colour = COLOURS[1] if is_base else GREY if row["flag"] else COLOURS[0]
+        sides = [(left, row["loss"], "{:.4f}"), (right, row["difference"], "{:+.4f}")]
+        for axes, found, digits in sides:
+            if found:
+                mean, bars = found["mean"], _error([found])
+                axes.errorbar(mean, place, xerr=bars, fmt="s" if is_base else "o", **_bars(colour))
+                above: dict[str, Any] = {
+                    "xytext": (0, 6),
+                    "textcoords": "offset points",
+                    "ha": "center",
+                }
+                axes.annotate(digits.format(mean), (mean, place), fontsize=9, **above)
+    left.set_yticks(range(len(shown)), [row["arm"] for row in shown])
+    left.set_ylim(len(shown) - 0.5, -0.7)
+    left.set_xlabel("held-out loss\nnats per token")
+    matters = (lock["ablation"] or {}).get("matters") or 0
+    right.axvspan(-matters, matters, color=GREY, alpha=0.15, linewidth=0)
+    right.axvline(0, color=COLOURS[1], linestyle="--", linewidth=1)
+    right.set_xlabel(f"paired difference from\n{lock['baseline']}")
+    for axes in (left, right):
+        axes.margins(x=0.15)
+    right.set_title(f"grey: less than {matters:g}, what matters" if matters else "", fontsize=9)
+    left.set_title("means over seeds, 95 % intervals", fontsize=9)
+
+
+def curves(axes: "Axes", shown: Sequence[Arm]) -> None:
+    """Held-out loss over steps: means over the finished seeds with 95 % bands."""
+    for i, arm in enumerate(shown):
+        steps, means = curve(arm)
+        colour, marker = look(i)
+        y = [mean.mean for mean in means]
+        axes.plot(steps, y, color=colour, marker=marker, markersize=4, label=arm.name)
+        low, high = zip(*((m.low or m.mean, m.high or m.mean) for m in means))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="step", ylabel=NATS)
+    legend(axes)
+
+
+def curve(arm: Arm) -> tuple[list[int], list[Summary]]:
+    """The steps at which all finished runs of an arm were evaluated, and their losses there."""
+    found: dict[int, list[float]] = {}
+    for run in arm.finished:
+        for row in run.rows:
+            if "val/loss" in row:
+                found.setdefault(int(row["step"]), []).append(row["val/loss"])
+    whole = {step: v for step, v in sorted(found.items()) if len(v) == len(arm.finished)}
+    return list(whole), [summary(values) for values in whole.values()]
+
+
+def _is_shown(arm: Arm, lock: Mapping[str, Any]) -> bool:
+    """Whether an arm has a curve: of several grids of learning rates, the best of each alone."""
+    grids = lock["rates"] or []
+    if len(grids) < 2:
+        return True
+    key = lock["ablation"]["axis"]
+    rest = {k: v for k, v in arm.differs.items() if k != key}
+    return any(g["differs"] == rest and g["best"] == float(arm.differs[key]) for g in grids)
+
+
+def legend(axes: "Axes") -> None:
+    """Above the axes, where it hides nothing; in as many columns as there is room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, 75 // (max(map(len, labels)) + 7))
+    picture: Any = axes.figure
+    picture.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10)
+
+
+def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]]) -> None:
+    """Loss against learning rate, a line an arm; a ring marks the best."""
+    for i, grid in enumerate(grids):
+        points = [point for point in grid["points"] if point["loss"]]
+        if not points:
+            continue
+        colour, marker = look(i)
+        aside = 1.015 ** (i - (len(grids) - 1) / 2)  # so that bars do not hide each other
+        x, losses = [p["rate"] * aside for p in points], [p["loss"] for p in points]
+        y = [loss["mean"] for loss in losses]
+        label = grid["arm"] if len(grids) > 1 else None
+        axes.errorbar(x, y, yerr=_error(losses), fmt=f"{marker}-", label=label, **_bars(colour))
+        best = [(at, loss) for at, loss in zip(x, y) if at == (grid["best"] or 0) * aside]
+        axes.plot(*zip(*best), "o", markersize=14, fillstyle="none", color=colour) if best else None
+    axes.set(xscale="log", xlabel="peak learning rate", ylabel=NATS)
+    ticks = sorted({p["rate"] for grid in grids for p in grid["points"]})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    if len(grids) > 1:
+        legend(axes)
+
+
+def fit(axes: "Axes", lock: Mapping[str, Any]) -> None:
+    """Loss against parameters on logarithmic axes, and the law with its 95 % band."""
+    law = lock["fit"]
+    rows = {row["arm"]: row for row in lock["table"]}
+    points = [rows[name] for name in law["arms"]]
+    x, y = [row["n_params"] for row in points], [row["loss"]["mean"] for row in points]
+    sizes = [point["size"] for point in law["line"]]
+    exponent = law["exponent"]
+    label = f"power law, exponent {exponent['mean']:.4f} [{exponent['low']:.4f}, {exponent['high']:.4f}]"
+    axes.plot(sizes, [p["mean"] for p in law["line"]], color=COLOURS[1], label=label)
+    low, high = ([p[end] for p in law["line"]] for end in ("low", "high"))
+    axes.fill_between(sizes, low, high, color=COLOURS[1], alpha=0.15, linewidth=0)
+    bars = _error([row["loss"] for row in points])
+    axes.errorbar(
+        x, y, yerr=bars, fmt="o", label="mean, 95 % interval over seeds", **_bars(COLOURS[0])
+    )
+    for row, size, loss in zip(points, x, y):
+        axes.annotate(
+            row["arm"].split()[0], (size, loss), (6, 6), textcoords="offset points", fontsize=9
+        )
+    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=NATS)
+    axes.set_xticks(x, [f"{size:,}" for size in x])
+    axes.margins(x=0.12)
+    axes.yaxis.set_major_formatter("{x:.3f}")
+    axes.yaxis.set_minor_formatter("{x:.3f}")
+    axes.xaxis.set_minor_locator(_no_ticks())
+    axes.legend()
+
+
+def look(i: int) -> tuple[str, str]:
+    """Colour and marker of the i-th line."""
+    return COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+
+
+def _error(losses: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Lengths below and above the means; 0 where one seed has no interval."""
+    low = [o["mean"] - o["low"] if o["low"] is not None else 0.0 for o in losses]
+    high = [o["high"] - o["mean"] if o["high"] is not None else 0.0 for o in losses]
+    return [low, high]
+
+
+def _bars(colour: str) -> dict[str, Any]:
+    return {"color": colour, "capsize": 4, "markersize": 6, "zorder": 2}
+
+
+def _no_ticks() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()

@@ -1,0 +1,30 @@
+"""experiments/README.md: every question that was asked, and what came out."""
+
+from pathlib import Path
+from typing import Any
+
+from microgpt.ablation.lock import LOCK, read_lock
+from microgpt.ablation.readme import flow
+from microgpt.ablation.render import markdown_table
+from microgpt.run.checkpoint import write_whole
+
+HEAD = """# Questions and verdicts
+
+Written by `microgpt report` from the lock file of each experiment. Each folder has the question, its
+source, what was expected before the run, the table, the figures and the commands that check it.
+
+"""
+
+
+def write_index(experiments: Path) -> None:
+    """One line for each experiment that claims something. Raises BadValue for a lock that is none."""
+    locks = [read_lock(file) for file in sorted(experiments.glob(f"*/{LOCK}"))]
+    rows: list[tuple[str, ...]] = [("experiment", "question", "source", "claim", "verdict")]
+    rows += [_row(lock) for lock in locks if lock["ablation"] and lock["verdict"]]
+    write_whole(experiments / "README.md", (HEAD + markdown_table(rows)).encode())
+
+
+def _row(lock: dict[str, Any]) -> tuple[str, ...]:
+    asked, name = lock["ablation"], str(lock["experiment"])
+    told = [" ".join(str(asked[key]).split()) for key in ("question", "source")]
+    return f"[{name}]({name}/README.md)", *told, f"`{flow(asked['claim'])}`", lock["verdict"]

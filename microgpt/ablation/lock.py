@@ -1,0 +1,102 @@
+"""results.lock.json: all that a claim rests on, in one file that a hand cannot change unnoticed.
+
+`digest` is the sha256 of the canonical JSON of everything else. `config` is the resolved base
+configuration with what changes no figure set to neutral values (paths, tracking, progress, resume);
+`overrides` and, where a choice of class leaves keys out, `removed` make of it a run's own.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from microgpt.core.check import BadValue
+from microgpt.run.identity import leaves
+
+LOCK = "results.lock.json"
+NEUTRAL: dict[str, Any] = {
+    "paths": {"outputs": "outputs"},
+    "tracking": {"_target_": "microgpt.tracking.NoTracking"},
+    "progress": False,
+    "resume": None,
+}
+ASIDE = {*NEUTRAL, "hydra", "launcher", "skip", "experiment", "description"}
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of a lock, its own digest left out."""
+    rest = {key: value for key, value in content.items() if key != "digest"}
+    canonical = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return sha256(canonical.encode()).hexdigest()
+
+
+def text_of(content: Mapping[str, Any]) -> str:
+    """A lock as it is written, its digest first."""
+    whole = {"digest": digest(content), **content}
+    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """A lock whose digest is right. Raises BadValue."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        advice = "not there; `microgpt report` writes it"
+        raise BadValue("lock", str(path), advice) from error
+    except ValueError as error:
+        raise BadValue("lock", str(path), f"no JSON ({error})") from error
+    if not isinstance(content, dict) or "digest" not in content:
+        raise BadValue("lock", str(path), "has no digest: no lock file of ours")
+    if content["digest"] != digest(content):
+        raise BadValue("lock", str(path), "was changed by hand: its digest is of other content")
+    return content
+
+
+def metrics_sha256(rows: Iterable[Mapping[str, Any]]) -> str:
+    """sha256 over the recorded steps, less what a clock measured: a line of canonical JSON each."""
+    kept = [{key: v for key, v in row.items() if not key.startswith("cost/")} for row in rows]
+    return sha256(
+        "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept).encode()
+    ).hexdigest()
+
+
+def neutral(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without what belongs to a machine."""
+    return {**deepcopy(dict(config)), **deepcopy(NEUTRAL)}
+
+
+def differences(config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`overrides` and, if there are any, `removed`: from the base configuration to a run's own."""
+    base, wanted = _kept(config), _kept(own)
+    changed = {k: v for k, v in wanted.items() if k not in base or not _same(base[k], v)}
+    removed = [key for key in base if key not in wanted]
+    return {"overrides": changed} | ({"removed": removed} if removed else {})
+
+
+def config_of(content: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole configuration of a run of a lock."""
+    config: dict[str, Any] = deepcopy(content["config"])
+    for key in run.get("removed", ()):
+        *parents, last = key.split(".")
+        del _inside(config, parents)[last]
+    for key, value in run["overrides"].items():
+        *parents, last = key.split(".")
+        _inside(config, parents)[last] = deepcopy(value)
+    return config
+
+
+def _inside(config: dict[str, Any], parents: Iterable[str]) -> dict[str, Any]:
+    for key in parents:
+        config = config.setdefault(key, {})
+    return config
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: v for key, v in leaves(config).items() if key.partition(".")[0] not in ASIDE}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, and of one kind: 1 is not 1.0 in a configuration, nor is it true."""
+    return type(one) is type(other) and bool(one == other)

@@ -1,0 +1,165 @@
+"""`microgpt report`: from the store to a page that says what was found and how to check it."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from microgpt.ablation.analysis import analyse, asked_by
+from microgpt.ablation.figures import draw
+from microgpt.ablation.index import write_index
+from microgpt.ablation.lock import LOCK, text_of
+from microgpt.ablation.page import html_page
+from microgpt.ablation.rates import tuning
+from microgpt.ablation.readme import render_readme
+from microgpt.ablation.render import (
+    figure,
+    interval,
+    render_table,
+    runs_of,
+    signed,
+    verdict_of,
+)
+from microgpt.ablation.store import Sweep, client_of, read_sweep
+from microgpt.console import complain, out
+from microgpt.core.check import BadValue
+from microgpt.tracking import cut, told
+from microgpt.tracking.view import find_parent
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+OURS = ("README.md", "report.html", LOCK, "*.png", "*.svg")
+FOLDER = "report"  # of the parent run's artifacts
+
+
+def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path:
+    """Report the latest sweep of an experiment, or the sweep with this id; returns its folder.
+
+    Raises BadValue, before anything is written.
+    """
+    client, store = client_of(uri, outputs)
+    sweep, lock = examine(client, name, store)
+    folder = experiments / folder_name(str(lock["experiment"]))
+    experiments.mkdir(parents=True, exist_ok=True)
+    beside = Path(mkdtemp(prefix=f".{folder.name}.", dir=experiments))
+    try:
+        readme = write_all(sweep, lock, beside)
+        beside.chmod(0o755)
+        swap(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    write_index(experiments)
+    show(lock)
+    out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
+    _publish(client, sweep, lock, readme, folder, store)
+    return folder
+
+
+def examine(client: "MlflowClient", name: str, store: str) -> tuple[Sweep, dict[str, Any]]:
+    """A sweep and what its lock says. Raises BadValue."""
+    sweep = read_sweep(client, find_parent(client, name, store))
+    asked, found = asked_by(sweep), None
+    if asked.tuning:
+        with suppress(BadValue):  # the report says that there is none
+            found = read_sweep(client, find_parent(client, asked.tuning, store))
+    return sweep, analyse(sweep, tuning(sweep, asked, found))
+
+
+def folder_name(name: str) -> str:
+    """`name` as that of a folder."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip(".-") or "sweep"
+
+
+def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> str:
+    """Every file of a report; returns the page."""
+    draw(sweep, lock, folder)
+    readme = render_readme(lock, times(sweep))
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    page = html_page(readme, str(lock["experiment"]), folder)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / LOCK).write_text(text_of(lock), encoding="utf-8")
+    return readme
+
+
+def swap(new: Path, folder: Path) -> None:
+    """`new` in the place of `folder`, which keeps the files that are not ours."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    ours = {file for pattern in OURS for file in folder.glob(pattern)}
+    for file in folder.iterdir():
+        if file not in ours:
+            (shutil.copytree if file.is_dir() else shutil.copy2)(file, new / file.name)
+    old = Path(mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old)
+
+
+def times(sweep: Sweep) -> list[dict[str, Any]]:
+    """What clocks measured: medians over the runs of each arm."""
+    rows = []
+    for arm in sweep.arms:
+        ends = [run.rows[-1] for run in arm.finished if run.rows]
+        rates = [
+            row["cost/tokens_per_sec"]
+            for run in arm.finished
+            for row in run.rows
+            if "cost/tokens_per_sec" in row
+        ]
+        seconds = [row["cost/seconds"] for row in ends if "cost/seconds" in row]
+        if seconds and rates:
+            rows.append({"arm": arm.name, "seconds": median(seconds), "rate": median(rates)})
+    return rows
+
+
+def show(lock: Mapping[str, Any]) -> None:
+    """The arms and the verdict, in the terminal."""
+    grid = Table(box=None, title_justify="left")
+    for heading in ("arm", "runs", "held-out", "bits/char", "difference", "95 %", "verdict"):
+        grid.add_column(heading, no_wrap=True)
+    for row in lock["table"]:
+        loss, bpc, difference = row["loss"] or {}, row["bpc"] or {}, row["difference"] or {}
+        grid.add_row(
+            escape(row["arm"]),
+            runs_of(row),
+            figure(loss.get("mean")),
+            figure(bpc.get("mean")),
+            signed(difference.get("mean")),
+            escape(interval(difference, signed)),
+            escape(verdict_of(row)),
+        )
+    out.print(grid)
+    for run in lock["runs"]:
+        if run["status"] != "finished":
+            out.print(f"no result: {run['name']}: {run['reason']}", markup=False)
+    if lock["verdict"]:
+        out.print(f"[bold]{lock['verdict']}[/]: {escape(lock['because'])}")
+
+
+def _publish(
+    client: "MlflowClient",
+    sweep: Sweep,
+    lock: Mapping[str, Any],
+    readme: str,
+    folder: Path,
+    store: str,
+) -> None:
+    """The report as artifacts of the parent run, the table as its description."""
+    ours = sorted({file for pattern in OURS for file in folder.glob(pattern)})
+    question = readme.splitlines()[0].lstrip("# ")
+    verdict = f"**Verdict: {lock['verdict']}.** {lock['because']}" if lock["verdict"] else ""
+    note = "\n\n".join([f"**{question}**", verdict, render_table(lock), f"Artifacts: {FOLDER}/"])
+    try:
+        for file in ours:
+            client.log_artifact(sweep.parent, str(file), FOLDER)
+        client.set_tag(sweep.parent, "mlflow.note.content", cut(note))
+    except Exception as error:  # whatever a store may raise: the report is there
+        complain(f"the report is not on the sweep's run ({told(store, error)})")

@@ -1,0 +1,229 @@
+"""A sweep and its runs, read from the MLflow store alone.
+
+The parent run holds sweep.json, which says which jobs there should be; its members carry the tag
+`sweep.<id>`. So a job that no run answers to is known to be missing, and named.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from microgpt.core.check import BadValue
+from microgpt.tracking import open_store, store_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as Stored
+
+SWEEP = "sweep.json"
+FINISHED, FAILED, RUNNING, STOPPED, MISSING = "finished", "failed", "running", "stopped", "missing"
+STATUS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
+PAGE = 1000  # runs a query: below the store's limit
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job of a sweep, and what became of it.
+
+    `rows` are the recorded steps, clocks included; `metrics` the last value of each, without them.
+    Of a run that did not finish only the tags are known.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    status: str
+    differs: Mapping[str, str]  # by the sweep, without the seed
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, float]] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    samples_sha256: str | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no result, in a line; None if there is."""
+        if self.status == FINISHED:
+            return None
+        step = self.tags.get("failed_at") or self.tags.get("stopped_at")
+        place = f" at {'step ' * step.isdigit()}{step}" if step else ""
+        why = self.tags.get("reason")
+        return f"{self.status}{place}{f': {why}' if why else ''}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs that differ in nothing but the seed."""
+
+    name: str
+    differs: Mapping[str, str]
+    runs: tuple[Run, ...]
+
+    @property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run.status == FINISHED]
+
+    @property
+    def seeds(self) -> set[int]:
+        return {run.seed for run in self.runs}
+
+    def losses(self, metric: str = "val/loss") -> dict[int, float]:
+        """The last held-out loss of each finished run, by seed."""
+        return {run.seed: run.metrics[metric] for run in self.finished if metric in run.metrics}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep: what was asked, and its arms in the order of the grid."""
+
+    id: str
+    signature: str
+    source: str
+    name: str
+    experiment: str | None
+    description: str | None
+    ablation: Mapping[str, Any] | None
+    config: Mapping[str, Any]
+    arms: tuple[Arm, ...]
+    parent: str  # its run in MLflow
+    documents: tuple[str, ...] | None  # the data, where the store has them
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for arm in self.arms for run in arm.runs]
+
+    @property
+    def unfinished(self) -> list[Run]:
+        return [run for run in self.runs if run.status != FINISHED]
+
+
+def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
+    """A client of a store that is there, and its address. Raises BadValue."""
+    store = store_uri(uri, outputs)
+    _, local, path = store.partition("sqlite:///")
+    if local and not Path(path.partition("?")[0]).is_file():
+        raise BadValue("uri", store, "no store there; `microgpt train -m` makes the first sweep")
+    try:
+        return open_store(store, outputs), store
+    except Exception as error:  # whatever a store may raise
+        raise BadValue("uri", store, " ".join(str(error).split())[:160]) from error
+
+
+def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
+    """The sweep of a parent run, with all that its runs left. Raises BadValue."""
+    run_id = str(parent.info.run_id)
+    with TemporaryDirectory() as place:
+        said = _text(client, parent, SWEEP, place)
+        if said is None:
+            raise BadValue(
+                "sweep", run_id, f"its run has no {SWEEP}: it was not written to its end"
+            )
+        spec = json.loads(said)
+        members = _members(client, str(parent.info.experiment_id), spec["id"])
+        runs = [_run(client, job, members.get(job["run"], []), place) for job in spec["jobs"]]
+        documents = _documents(client, members, place)
+    arms: dict[str, list[Run]] = {}
+    for run in runs:
+        arms.setdefault(run.arm, []).append(run)
+    keys = ("id", "signature", "source", "name", "experiment", "description", "ablation", "config")
+    return Sweep(
+        **{key: spec.get(key) for key in keys},
+        arms=tuple(Arm(name, own[0].differs, tuple(own)) for name, own in arms.items()),
+        parent=run_id,
+        documents=documents,
+    )
+
+
+def _members(client: "MlflowClient", home: str, sweep: str) -> "dict[str, list[Stored]]":
+    """Run folder's name -> its runs in the store, the latest first."""
+    members: dict[str, list[Any]] = {}
+    token = None
+    while True:
+        query, order = f"tags.`sweep.{sweep}` != ''", ["attributes.start_time DESC"]
+        page = client.search_runs([home], query, 1, PAGE, order, token)
+        for run in page:
+            members.setdefault(run.data.tags.get("microgpt.id", ""), []).append(run)
+        token = page.token
+        if not token:
+            return members
+
+
+def _run(
+    client: "MlflowClient", job: Mapping[str, Any], found: "Sequence[Stored]", place: str
+) -> Run:
+    """A job, by the finished run of it if there is one."""
+    differs = {key: str(value) for key, value in job["differs"].items() if key != "seed"}
+    known = {key: job[key] for key in ("name", "arm", "seed")} | {"differs": differs}
+    if not found:
+        return Run(status=MISSING, **known)
+    best = next((run for run in found if run.info.status == "FINISHED"), found[0])
+    status = STATUS.get(best.info.status, RUNNING)
+    if status != FINISHED:
+        return Run(status=status, tags=best.data.tags, **known)
+    return _finished(client, best, known, place)
+
+
+def _finished(
+    client: "MlflowClient", stored: "Stored", known: Mapping[str, Any], place: str
+) -> Run:
+    """A finished run with its files; its last figures must be those of the store."""
+    files = {name: _text(client, stored, name, place) for name in ("metrics.jsonl", "config.yaml")}
+    for name, text in files.items():
+        if text is None:
+            raise BadValue("run", known["name"], f"its artifact {name} is not in the store")
+    rows = [json.loads(line) for line in str(files["metrics.jsonl"]).splitlines()]
+    last = {key: value for row in rows for key, value in row.items() if key != "step"}
+    metrics = {key: value for key, value in last.items() if not key.startswith("cost/")}
+    for key, value in metrics.items():
+        if stored.data.metrics.get(key) != value:
+            other = stored.data.metrics.get(key)
+            problem = f"{key} is {other} in the store and {value} in its metrics.jsonl"
+            raise BadValue("run", known["name"], problem)
+    samples = _text(client, stored, "samples.txt", place)
+    return Run(
+        status=FINISHED,
+        tags=stored.data.tags,
+        metrics=metrics,
+        rows=rows,
+        config=yaml.safe_load(str(files["config.yaml"])),
+        samples_sha256=None if samples is None else sha256(samples.encode()).hexdigest(),
+        **known,
+    )
+
+
+def _documents(
+    client: "MlflowClient", members: "Mapping[str, Sequence[Stored]]", place: str
+) -> tuple[str, ...] | None:
+    """The documents, where all runs had the same and kept them."""
+    runs = [run for found in members.values() for run in found]
+    if len({run.data.tags.get("data.digest") for run in runs}) != 1:
+        return None
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    text = _text(client, finished[0], "documents.txt", place) if finished else None
+    return None if text is None else tuple(text.split("\n")[:-1])
+
+
+def _text(client: "MlflowClient", run: "Stored", name: str, place: str) -> str | None:
+    """An artifact at the root of a run; None if it is not there."""
+    from mlflow.artifacts import download_artifacts
+
+    run_id = str(run.info.run_id)
+    folder = Path(place) / run_id
+    folder.mkdir(exist_ok=True)
+    # By its address: by the run's id, the client would ask the store for the run twice each time.
+    address = f"{run.info.artifact_uri}/{name}"
+    try:
+        path = download_artifacts(
+            artifact_uri=address, dst_path=str(folder), tracking_uri=client.tracking_uri
+        )
+    except Exception:  # each kind of artifact store has exceptions of its own
+        if any(file.path == name for file in client.list_artifacts(run_id)):
+            raise
+        return None
+    return Path(path).read_bytes().decode()

@@ -1,0 +1,233 @@
+"""Sweeps in a store that no one trained: what the sweep part leaves there, with figures of our own."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Metric, RunTag
+
+from microgpt.tracking import experiment_id
+
+STEPS = 200  # of every run, evaluated ten times
+DOCUMENTS = "anna\nbert\ncarla\ndora\nemil\nfritz\ngerda\nhans\nida\njo\n"
+CONFIG: dict[str, Any] = {
+    "seed": 42,
+    "experiment": None,
+    "description": None,
+    "resume": None,
+    "progress": True,
+    "trainer": {"num_steps": STEPS, "batch_size": 2, "eval_every": 20, "eval_documents": 5},
+    "model": {
+        "_target_": "microgpt.core.model.GPT",
+        "n_layer": 1,
+        "n_head": 4,
+        "n_embd": 16,
+        "block_size": 16,
+        "norm": {"_target_": "microgpt.core.layers.norm.rmsnorm.RMSNorm", "eps": 1e-5},
+    },
+    "optimizer": {"_target_": "microgpt.core.optim.adam.Adam", "lr": 0.01},
+    "schedule": {"_target_": "microgpt.core.schedule.linear.Linear", "warmup_steps": 0},
+    "engine": {"_target_": "microgpt.vector.engine.VectorEngine"},
+    "streams": {"_target_": "microgpt.core.streams.independent.Independent"},
+    "data": {
+        "_target_": "microgpt.datasets.sources.Names",
+        "path": None,
+        "val_fraction": 0.1,
+        "split_seed": 0,
+    },
+    "tracking": {"_target_": "microgpt.tracking.MLflow", "uri": None, "experiment": "microgpt"},
+    "paths": {"outputs": "/somewhere/outputs"},
+}
+_made = count()
+_clock = count(1_700_000_000_000, 1000)  # the later a run is logged, the later it began
+
+
+@dataclass
+class Made:
+    """A sweep to log: its arms, seeds, and the last held-out loss of each job.
+
+    `loss(arm, seed)` may give a word instead of a number: `failed`, `running`, `killed`, `missing`.
+    """
+
+    arms: Sequence[Mapping[str, Any]]
+    loss: Callable[[Mapping[str, Any], int], float | str]
+    name: str = "heads"
+    seeds: Sequence[int] = range(5)
+    ablation: Mapping[str, Any] | None = None
+    n_params: Callable[[Mapping[str, Any]], int] = lambda arm: 4000
+    fall: float = 0.005  # of the loss over the last fifth of the steps
+    metrics: tuple[str, ...] = ("val/loss", "val/bpc")
+    experiment: str | None = "heads"
+    id: str = ""
+    config: Mapping[str, Any] = field(default_factory=lambda: CONFIG)
+
+    def __post_init__(self) -> None:
+        said = sha256(f"{self.name} {next(_made)}".encode()).hexdigest()
+        self.id = self.id or f"{said[:12]}-{said[12:20]}"
+
+
+def asked(**changes: Any) -> dict[str, Any]:
+    """An `ablation` section."""
+    return {
+        "question": "How many heads?",
+        "source": "Nobody 2020, arXiv 2000.00000",
+        "expectation": "An optimum between",
+        "baseline": {"model.n_head": 4},
+        "matters": 0.01,
+        "claim": {"kind": "optimum"},
+        "axis": "model.n_head",
+    } | changes
+
+
+def heads(**changes: Any) -> Made:
+    """Five arms and five seeds, 4 heads the best."""
+    arms = [{"model.n_head": n} for n in (1, 2, 4, 8, 16)]
+    means = {1: 2.32, 2: 2.26, 4: 2.23, 8: 2.235, 16: 2.35}
+    known: dict[str, Any] = {"arms": arms, "loss": noisy(means), "ablation": asked()}
+    return Made(**known | changes)
+
+
+def noisy(
+    means: Mapping[Any, float], sd: float = 0.004, key: str = "model.n_head"
+) -> Callable[[Mapping[str, Any], int], float]:
+    """A mean an arm, what is common to a seed, and a little of each job's own."""
+
+    def loss(arm: Mapping[str, Any], seed: int) -> float:
+        common = Random(f"seed {seed}").gauss(0, 0.02)
+        return means[arm[key]] + common + Random(f"{arm} {seed}").gauss(0, sd)
+
+    return loss
+
+
+def short(arm: Mapping[str, Any]) -> str:
+    """`n_head=4 lr=0.01`."""
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in arm.items())
+
+
+def log_sweep(outputs: Path, made: Made) -> str:
+    """Log a sweep in the default store; returns the parent's run id."""
+    uri = f"sqlite:///{outputs}/mlflow.db"
+    client = MlflowClient(uri)
+    home = experiment_id(client, "microgpt", uri, outputs)
+    jobs = [_job(made, arm, seed) for arm in made.arms for seed in made.seeds]
+    said = {
+        "id": made.id,
+        "signature": sha256(made.id.encode()).hexdigest(),
+        "source": sha256(b"source").hexdigest(),
+        "experiment": made.experiment,
+        "name": made.name,
+        "description": f"About {made.name}",
+        "overrides": [],
+        "grid": {},
+        "ablation": made.ablation,
+        "config": made.config,
+        "jobs": jobs,
+    }
+    tags = {"sweep.id": made.id, "microgpt.id": made.id}
+    tags |= {"sweep.experiment": made.experiment} if made.experiment else {}
+    parent = client.create_run(home, next(_clock), tags, made.name).info.run_id
+    client.log_text(parent, json.dumps(said), "sweep.json")
+    for job, (arm, seed) in zip(jobs, ((a, s) for a in made.arms for s in made.seeds)):
+        loss = made.loss(arm, seed)
+        if loss != "missing":
+            _log_job(client, home, parent, made, job, loss)
+    client.set_terminated(parent, "FINISHED", next(_clock))
+    return str(parent)
+
+
+def _job(made: Made, arm: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    name = f"{short(arm)} seed={seed}".strip()
+    said = sha256(f"{made.id} {name}".encode()).hexdigest()
+    differs = {key: str(value) for key, value in {**arm, "seed": seed}.items()}
+    return {
+        "run": f"{said[:12]}-{said[12:20]}",
+        "name": name,
+        "arm": short(arm) or "default",
+        "seed": seed,
+        "differs": differs,
+        "overrides": [f"{key}={value}" for key, value in differs.items()],
+        "signature": said,
+        "source": sha256(b"source").hexdigest(),
+    }
+
+
+def _log_job(
+    client: MlflowClient,
+    home: str,
+    parent: str,
+    made: Made,
+    job: Mapping[str, Any],
+    loss: float | str,
+) -> None:
+    tags = {
+        "microgpt.id": job["run"],
+        "mlflow.parentRunId": parent,
+        f"sweep.{made.id}": job["arm"],
+        "signature": job["signature"],
+        "source": job["source"],
+        "n_params": str(made.n_params(_differs(job))),
+        "fingerprint.python": "CPython 3.11.7",
+        "data.name": "names",
+        "data.digest": sha256(DOCUMENTS.encode()).hexdigest(),
+        "data.documents": "10",
+        "data.val_documents": "2",
+    }
+    run = client.create_run(home, next(_clock), tags, job["name"]).info.run_id
+    if isinstance(loss, str):
+        if loss == "failed":
+            client.set_tag(run, "failed_at", "7")
+            client.set_tag(run, "reason", "train/loss is nan")
+        if loss != "running":
+            client.set_terminated(run, loss.upper(), next(_clock))
+        return
+    rows = curve(made, loss)
+    metrics = [
+        Metric(key, value, row["step"], row["step"])
+        for row in rows
+        for key, value in row.items()
+        if key != "step"
+    ]
+    said = sha256(f"parameters {job['run']}".encode()).hexdigest()
+    client.log_batch(run, metrics=metrics, tags=[RunTag("parameters_sha256", said)])
+    client.log_text(run, "".join(json.dumps(row) + "\n" for row in rows), "metrics.jsonl")
+    client.log_text(run, yaml.safe_dump(config_for(made, job)), "config.yaml")
+    client.log_text(run, "anna\n", "samples.txt")
+    client.log_text(run, DOCUMENTS, "documents.txt")
+    client.set_terminated(run, "FINISHED", next(_clock))
+
+
+def _differs(job: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: yaml.safe_load(value) for key, value in job["differs"].items()}
+
+
+def config_for(made: Made, job: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a job."""
+    config: dict[str, Any] = json.loads(json.dumps(made.config))
+    for key, value in _differs(job).items():
+        *parents, last = key.split(".")
+        inside = config
+        for parent in parents:
+            inside = inside[parent]
+        inside[last] = value
+    return config
+
+
+def curve(made: Made, loss: float) -> list[dict[str, float]]:
+    """Ten evaluations that end at `loss`, and fall by `made.fall` over the last two."""
+    rows = []
+    for i in range(1, 11):
+        above = made.fall * (10 - i) / 2 if i >= 8 else made.fall + 0.02 * (8 - i)
+        value = loss if i == 10 else loss + above
+        row = {"step": STEPS * i // 10, "train/loss": value + 0.01, "lr": 0.01}
+        figures = {"val/loss": value, "val/bpc": value * 1.7 / math.log(2)}
+        row |= {key: figures[key] for key in made.metrics}
+        rows.append(row | {"cost/seconds": i * 0.7, "cost/tokens_per_sec": 9000.0 + i})
+    return rows
