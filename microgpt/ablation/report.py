@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 OURS = ("README.md", "report.html", LOCK, "*.png", "*.svg")
+WIDE = 300  # columns: a terminal may break a line, but no figure is cut off
 FOLDER = "report"  # of the parent run's artifacts
 
 
@@ -135,7 +136,7 @@ def show(lock: Mapping[str, Any]) -> None:
             escape(interval(difference, signed)),
             escape(verdict_of(row)),
         )
-    out.print(grid)
+    out.print(grid, width=WIDE, crop=False)
     for run in lock["runs"]:
         if run["status"] != "finished":
             out.print(f"no result: {run['name']}: {run['reason']}", markup=False)
