@@ -386,6 +386,7 @@ def test_a_power_law_over_arms_at_their_tuned_rates(bench: Path) -> None:
     assert lock["verdict"] == "confirmed"
     page = page_of(lock)
     assert "(fit.png)" in page
+    assert f"train -m experiment={lock['tuning']['experiment']}" in page
     assert "(rates.png)" in page
     assert f"parameters^-{found['mean']:.4f}" in page
     assert "How the learning rates were chosen" in page

@@ -8,6 +8,7 @@ from statistics import median
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -136,7 +137,7 @@ def show(lock: Mapping[str, Any]) -> None:
             escape(interval(difference, signed)),
             escape(verdict_of(row)),
         )
-    out.print(grid, width=WIDE, crop=False)
+    Console(width=WIDE, highlight=False).print(grid)
     for run in lock["runs"]:
         if run["status"] != "finished":
             out.print(f"no result: {run['name']}: {run['reason']}", markup=False)
