@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import microgpt.sweep  # noqa: F401 - where Hydra finds our sweeper and launcher
 from microgpt.complaints import config_line, explain, one_line, say, written
 
 OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -26,22 +27,19 @@ TAKES_A_WORD = {
     *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun", "--info", "-i"),
 }
-codes: list[int] = []  # the exit code of each job
-tokens: list[str] = []  # which this process put into names of folders
-places: set[Path] = set()  # where these folders lie
+codes: list[int] = []  # the exit code of the run
+places: set[Path] = set()  # where this process writes
 
 
 def run_app(words: Sequence[str]) -> int:
     """Hydra on a command line without `microgpt train`; returns an exit code."""
     # Hydra prints what it catches at length; with this it lets us say it in a line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    OmegaConf.register_new_resolver("token", _token, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("below", _outputs, replace=True)
     if os.environ.get("MICROGPT_OUTPUTS") == "":
         del os.environ["MICROGPT_OUTPUTS"]
     flags, overrides = flags_first(words)
-    for known in (codes, tokens, places):
-        known.clear()
+    codes.clear()
+    places.clear()
     own_configs = _own_configs(flags)
     for folder in own_configs:
         if not folder.is_dir():
@@ -86,49 +84,45 @@ def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
-def job(cfg: DictConfig) -> int:
+def job(cfg: DictConfig) -> int | None:
     """One run; returns its exit code, since Hydra would print a traceback of what is raised."""
     context = HydraConfig.get()
     folder = Path(context.runtime.output_dir)
-    where = f"job {context.job.num}: " if context.mode == RunMode.MULTIRUN else ""
+    if context.mode == RunMode.MULTIRUN:
+        from microgpt.sweep.job import work
+
+        return work(cfg, folder)
     overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)
     try:
-        code = _train(cfg, folder, overrides, where)
+        code = _train(cfg, folder, overrides)
     finally:
         _remove_empty(folder)
     codes.append(code)
-    if code > 128:  # interrupted: the jobs after this one must not begin
-        sys.exit(code)
     return code
 
 
-def _train(cfg: DictConfig, folder: Path, overrides: list[str], where: str) -> int:
+def _train(cfg: DictConfig, folder: Path, overrides: list[str]) -> int:
     """Train; what goes wrong is told here, in a line unless it is a fault of the program."""
     from microgpt.build import ConfigError  # late: `--help` must not wait for it
-    from microgpt.run.folder import BusyRun, NoSuchRun
+    from microgpt.run.folder import NoSuchRun
+    from microgpt.run.record import Busy
     from microgpt.train import train
 
     try:
         return train(cfg, folder, overrides)
     except NoSuchRun as error:
-        say(f"{where}resume={error}")
-    except (ConfigError, BusyRun) as error:
-        say(f"{where}{error}")
+        say(f"resume={error}")
+    except (ConfigError, Busy) as error:
+        say(f"{error}")
     except OmegaConfBaseException as error:
-        say(f"{where}{config_line(error)}")
+        say(f"{config_line(error)}")
     except OSError as error:
-        say(f"{where}{one_line(error)}")
+        say(f"{one_line(error)}")
         return RUN_FAILED
     except Exception:
         traceback.print_exc()
         return RUN_FAILED
     return WRONG_INPUT
-
-
-def _token() -> str:
-    """Makes the names of two runs differ that begin in the same second."""
-    tokens.append(uuid4().hex[:6])
-    return tokens[-1]
 
 
 def _outputs(folder: Any) -> str:
@@ -169,12 +163,13 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _remove_traces() -> None:
-    """Nothing stays of a sweep none of whose jobs became a run, nor an empty folder of runs."""
+    """No empty folder of runs or sweeps stays."""
     for place in places:
-        for sweep in [sweep for token in tokens for sweep in place.glob(f"sweeps/*-{token}")]:
-            if [file.name for file in sweep.iterdir()] == ["multirun.yaml"]:
-                (sweep / "multirun.yaml").unlink()
-                sweep.rmdir()
         for folder in (place / "runs", place / "sweeps"):
             with suppress(OSError):  # not there, or not empty
                 folder.rmdir()
+
+
+# Here, since every process of a sweep needs them, and imports this file for its jobs.
+OmegaConf.register_new_resolver("token", lambda: uuid4().hex[:6], use_cache=True, replace=True)
+OmegaConf.register_new_resolver("below", _outputs, replace=True)

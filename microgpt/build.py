@@ -23,7 +23,17 @@ from microgpt.datasets.sources import Lines
 T = TypeVar("T")
 PARTS = ("data", "engine", "model", "optimizer", "schedule", "streams", "tracking")  # groups
 SECTIONS = ("trainer", "sampling", "paths")  # keys of ours
-KEYS = ("seed", "experiment", "description", "resume", "progress", *SECTIONS, *PARTS)
+KEYS = (
+    "seed",
+    "experiment",
+    "description",
+    "resume",
+    "progress",
+    "skip",
+    "sweep",
+    *SECTIONS,
+    *PARTS,
+)
 
 
 class ConfigError(ValueError):
@@ -131,8 +141,9 @@ def _check_keys(config: Mapping[str, Any]) -> None:
     for key in SECTIONS:
         if not isinstance(config[key], Mapping):
             raise ConfigError(f"{key}={_shown(config[key])}: must hold keys, as {key}.KEY=VALUE")
-    if not isinstance(config["progress"], bool):
-        raise ConfigError(f"progress={_shown(config['progress'])}: must be true or false")
+    for key in ("progress", "skip"):
+        if not isinstance(config[key], bool):
+            raise ConfigError(f"{key}={_shown(config[key])}: must be true or false")
 
 
 def _check_part(key: str, value: Any, extra: Collection[str] = ()) -> None:

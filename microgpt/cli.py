@@ -11,8 +11,12 @@ USAGE = """usage: microgpt COMMAND ...
   train [key=value ...]   train a model and track it     (microgpt train --help)
   sample RUN              draw documents from a run      (microgpt sample --help)
   runs                    list the runs
-  ui                      open the MLflow UI on the store
+  ui [EXPERIMENT]         open the MLflow UI on the latest runs, or on a sweep
   sync [RUN ...]          send to MLflow what it has not got yet
+  compare RUN RUN ...     what differs between runs, and where their curves part
+  verify RUN              train a run again: is it what the store says, to the last bit?
+  verify EXPERIMENT       the same for runs of experiments/EXPERIMENT, from its lock file alone
+  fork RUN --at-step N    go on from a step of a run with changes (microgpt fork --help)
   report EXPERIMENT       the table, figures and verdict of a sweep
   --version               which version this is
 
@@ -81,7 +85,7 @@ def _complete(words: Sequence[str]) -> None:
         sys.exit(run_app(words))
 
 
-def _guarded(command: Callable[[], None]) -> int:
+def _guarded(command: Callable[[], int | None]) -> int:
     """The exit code of a command; what the user can mend is said in a line."""
     from microgpt.build import ConfigError
     from microgpt.core.check import BadValue
@@ -90,8 +94,9 @@ def _guarded(command: Callable[[], None]) -> int:
     from microgpt.run.folder import NoSuchRun
     from microgpt.tracking import StoreError
 
+    code = None
     try:
-        command()
+        code = command()
     except StoreError as error:
         print(f"microgpt: {error}", file=sys.stderr)
         return 1
@@ -103,7 +108,7 @@ def _guarded(command: Callable[[], None]) -> int:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
         return 130
-    return 0
+    return code or 0
 
 
 def _outputs() -> Path:
@@ -144,6 +149,9 @@ def _runs(words: Sequence[str]) -> None:
 
 def _ui(words: Sequence[str]) -> None:
     parser = _Parser("microgpt ui", description="Start the MLflow UI on the store.")
+    parser.add_argument(
+        "sweep", metavar="EXPERIMENT", nargs="?", help="its latest sweep; or a sweep's id"
+    )
     parser.add_argument("--port", type=int, default=5000, help="of the web server on this machine")
     parser.add_argument(
         "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
@@ -151,7 +159,7 @@ def _ui(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     from microgpt.ui import serve
 
-    serve(options.uri, _outputs(), options.port)
+    serve(options.uri, _outputs(), options.port, options.sweep)
 
 
 def _sync(words: Sequence[str]) -> None:
@@ -184,10 +192,60 @@ def _report(words: Sequence[str]) -> None:
     report(options.name, options.uri, _outputs(), Path(options.out))
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+def _verify(words: Sequence[str]) -> int:
+    parser = _Parser("microgpt verify", description="Train again what is recorded, and compare.")
+    parser.add_argument("what", metavar="RUN | EXPERIMENT", help="an id, a folder; a name")
+    parser.add_argument(
+        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="the documents, where the store has not kept them"
+    )
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--sample", type=int, help="how many runs of an experiment; else a tenth")
+    some.add_argument("--all", action="store_true", help="every run of an experiment")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of runs")
+    options = parser.parse_args(words)
+    from microgpt.ablation.verify import verify_run
+    from microgpt.ablation.verify_lock import lock_of, verify_lock
+
+    if lock := lock_of(options.what):
+        count = sys.maxsize if options.all else options.sample
+        return verify_lock(lock, count, options.seed, options.data)
+    return verify_run(options.what, options.uri, _outputs(), options.data)
+
+
+def _fork(words: Sequence[str]) -> int:
+    parser = _Parser("microgpt fork", description="Go on from a step of a run with changes.")
+    parser.add_argument("run", metavar="RUN", help="folder, id, or the first letters of an id")
+    parser.add_argument("--at-step", type=int, required=True, help="where it branches off")
+    parser.add_argument("--uri", help="the store of a run without a folder, and of the new one")
+    parser.add_argument("changes", metavar="key=value", nargs="*", help="as for microgpt train")
+    options = parser.parse_intermixed_args(words)
+    from microgpt.ablation.fork import fork
+
+    return fork(options.run, options.at_step, options.changes, options.uri, _outputs())
+
+
+def _compare(words: Sequence[str]) -> None:
+    parser = _Parser("microgpt compare", description="Runs side by side, from the store.")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="two or more")
+    parser.add_argument(
+        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
+    )
+    options = parser.parse_args(words)
+    from microgpt.ablation.compare import compare
+
+    compare(options.runs, options.uri, _outputs())
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "sample": _sample,
     "runs": _runs,
     "ui": _ui,
     "sync": _sync,
     "report": _report,
+    "verify": _verify,
+    "fork": _fork,
+    "compare": _compare,
 }

@@ -40,13 +40,19 @@ def sample(
     return sampler.samples(trainer.model, trainer.engine, trainer.weights, tokenizer, rng, prompt)
 
 
-def rebuild(run: RunFolder) -> Parts:
-    """What the run's configuration builds, on its own copy of the data where it keeps one."""
+def rebuild(run: RunFolder, data: Path | None = None) -> Parts:
+    """What the run's configuration builds, on its own copy of the data where it keeps one, else `data`.
+
+    Raises ConfigError, and BadValue where the documents are others.
+    """
     own = OmegaConf.create(run.config)
     documents = run.path / "documents.txt"
     if documents.is_file():
         own.data.path = str(documents)
+    elif data is not None:
+        own.data.path = str(data)
     parts = build(own)
     if parts.data["digest"] != run.info["data"]["digest"]:
-        raise BadValue("data", parts.data["name"], f"{run.path} was trained on other documents")
+        name = own.data.path or parts.data["name"]
+        raise BadValue("data", str(name), f"{run.path} was trained on other documents")
     return parts

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any, TypeAlias
@@ -13,17 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.build import ConfigError, Parts, build, part, resolve
 from microgpt.console import complain, out, summary, watcher
-from microgpt.core.events import Diverged
+from microgpt.core.events import Callback, Diverged
 from microgpt.core.trainer import Trainer
-from microgpt.run.folder import FAILED, FINISHED, OUTCOME, RUNNING, STOPPED, RunFolder, find_run
+from microgpt.run.folder import OUTCOME, RunFolder, find_run
 from microgpt.run.identity import (
+    code,
     fingerprint,
     git_state,
-    leaves,
+    modules,
     parameters_sha256,
     signature,
-    source,
 )
+from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
 MAY_CHANGE = ("progress", "trainer.stop_after", "tracking")  # when a run is resumed
@@ -34,24 +36,31 @@ Overrides: TypeAlias = Sequence[str]
 def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
     """Train what `cfg` says, in `folder`, or go on with the run that `cfg.resume` names.
 
-    Returns an exit code. Raises ConfigError, NoSuchRun and BusyRun before anything is written.
+    Returns an exit code. Raises ConfigError, NoSuchRun and Busy before anything is written.
     """
     if cfg.resume is not None:
         return resume(cfg, overrides)
     parts = build(cfg)
-    if path := parts.config["data"].get("path"):  # a resume must find it, wherever it is called
-        parts.config["data"]["path"] = str(Path(path).expanduser().absolute())
-    parts.config["paths"]["outputs"] = str(Path(cfg.paths.outputs).absolute())  # likewise
     tracking = part(parts.config, "tracking")
     run = RunFolder(folder)
     with run.locked():
-        if (run.path / "run.json").exists():
+        if run.exists:
             raise ConfigError(f"hydra.run.dir={folder}: holds a run; go on with resume={folder}")
-        git = git_state(Path(__file__).parent)
-        diff = git.pop("diff", "")
-        facts = {"name": run_name(overrides), "begun": time.time(), "git": git, **identity(parts)}
-        run.create(parts.config, parts.documents, diff, **facts)
-        return go(parts, run, tracking)
+        create(run, parts, name=run_name(overrides))
+        return alone(parts, run, tracking)
+
+
+def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
+    """Make the run's folder."""
+    config = parts.config
+    if path := config["data"].get("path"):  # a resume must find it, wherever it is called
+        config["data"]["path"] = str(Path(path).expanduser().absolute())
+    config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())  # likewise
+    git = git_state(Path(__file__).parent)
+    diff = git.pop("diff", "")
+    run.create(
+        config, parts.documents, diff, git=git, begun=time.time(), **identity(parts), **facts
+    )
 
 
 def resume(cfg: DictConfig, overrides: Overrides) -> int:
@@ -68,7 +77,8 @@ def resume(cfg: DictConfig, overrides: Overrides) -> int:
         parts = build(own)
         tracking = part(parts.config, "tracking")
         restart(run, parts)
-        return go(parts, run, tracking)
+        out.print(f"run {run.info['id']} goes on after step {parts.trainer.step}")
+        return alone(parts, run, tracking)
 
 
 def complete(run: RunFolder, config: dict[str, Any]) -> int:
@@ -108,34 +118,56 @@ def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> Dic
 
 def restart(run: RunFolder, parts: Parts) -> None:
     """Bring the trainer and the folder to the run's last checkpoint. Raises ConfigError."""
-    facts, before = identity(parts), run.info
+    before = run.info
+    facts = identity(parts, before.get("fork"))
     if facts["data"]["digest"] != before["data"]["digest"]:
         raise ConfigError(f"data: {run.path} was trained on other documents")
     state = run.last_checkpoint()
     if state is not None:
         parts.trainer.restore(state)
     step = parts.trainer.step
-    if step and facts["source"] != before["source"]:
-        complain(f"the code has changed: after step {step} figures may part from the old code's")
-        facts["source"] = f"{before['source']} to step {step}, then {facts['source']}"
+    if step:
+        keep_past(facts, before, "source", "the code", step)
+        for key in facts["fingerprint"]:
+            keep_past(facts["fingerprint"], before["fingerprint"], key, key, step)
     run.rewind(step)
     run.set_config(parts.config)
     run.update(**facts, **dict.fromkeys(OUTCOME), status=RUNNING)
-    out.print(f"run {before['id']} goes on after step {step}")
 
 
-def go(parts: Parts, run: RunFolder, tracking: Any) -> int:
-    """Train, keep and track; returns an exit code. The folder's status is right however it ends."""
+def keep_past(
+    facts: dict[str, Any], before: Mapping[str, Any], key: str, name: str, step: int
+) -> None:
+    """Where something has changed since a run began: say so, and keep what it was up to `step`."""
+    past = before.get(key, "unknown")
+    if past.rpartition(", then ")[2] != facts[key]:
+        complain(f"{name} has changed: after step {step} figures may part from those before")
+        facts[key] = f"{past} to step {step}, then {facts[key]}"
+    else:
+        facts[key] = past
+
+
+def alone(parts: Parts, run: RunFolder, tracking: Any) -> int:
+    """One run, shown while it goes on and reported at its end; returns an exit code."""
     trainer = parts.trainer
     watch = watcher(parts.config["progress"], trainer.step, trainer.last_step)
-    trainer.callbacks += [run, watch]
     caught: list[int] = []
+    try:
+        with interruptible(trainer, caught), watch:
+            go(parts, run, tracking, watch)
+    finally:
+        problem = finish(tracking, caught)
+    return report(run, caught, problem)
+
+
+def go(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback) -> None:
+    """Train, keep and track. The folder's status is right however it ends."""
+    trainer = parts.trainer
+    trainer.callbacks += [run, *watch]
     ending: dict[str, Any] = {}
     try:
         tracking.start(run, Path(parts.config["paths"]["outputs"]))
-        with interruptible(trainer, caught), watch:
-            finished = trainer.run()
-        ending = reached(trainer, finished)
+        ending = reached(trainer, trainer.run())
     except Diverged as error:
         ending = {"status": FAILED, "failed_at": error.step, "reason": error.reason}
     except KeyboardInterrupt:  # the second signal
@@ -147,8 +179,6 @@ def go(parts: Parts, run: RunFolder, tracking: Any) -> int:
         raise
     finally:
         run.update(**ending, ended=time.time())
-        problem = finish(tracking, caught)
-    return report(run, caught, problem)
 
 
 def reached(trainer: Trainer, finished: bool) -> dict[str, Any]:
@@ -193,21 +223,29 @@ def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
     return RUN_FAILED if info["status"] == FAILED else OK
 
 
-def identity(parts: Parts) -> dict[str, Any]:
-    """What is known of a run before its first step."""
-    classes = {k: v for k, v in leaves(parts.config).items() if k.endswith("_target_")}
-    used = [v for k, v in classes.items() if not k.startswith("tracking")]
+def identity(parts: Parts, fork: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What is known of a run before its first step; `fork` says where it branched off, if it did."""
     engine = parts.trainer.engine
     weights = parts.trainer.model.shapes().values()
     return {
-        "signature": signature(parts.config, parts.data["digest"]),
-        "source": source([*(name.rpartition(".")[0] for name in used), Trainer.__module__]),
+        "signature": signature(parts.config, parts.data["digest"], fork),
+        **code_of(parts.config),
         "fingerprint": fingerprint(type(engine).__name__, engine.depends_on()),
         "data": parts.data,
         "n_params": sum(rows * columns for rows, columns in weights),
         "num_steps": parts.trainer.num_steps,
         "description": parts.config["description"],
     }
+
+
+def code_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Which code answers a run's question: `source`, its files, the packages that they import."""
+    return _code_of(frozenset({*modules(config), Trainer.__module__}))
+
+
+@cache  # a process runs the code that it has loaded, whatever becomes of the files
+def _code_of(names: frozenset[str]) -> dict[str, Any]:
+    return code(names)
 
 
 def run_name(overrides: Overrides) -> str:

@@ -97,11 +97,10 @@ def test_a_sweep_has_a_folder_for_each_job(place: Path) -> None:
     words = [*WORDS, "-m", "seed=1,2", "trainer.eval_every=${trainer.num_steps}"]
     ended = command(words, place)
     assert (ended.code, ended.err) == (0, "")
+    runs = [yaml.safe_load(file.read_text()) for file in place.glob("outputs/runs/*/config.yaml")]
+    assert sorted(run["seed"] for run in runs) == [1, 2]
     (sweep,) = (place / "outputs/sweeps").iterdir()
-    jobs = sorted(entry for entry in sweep.iterdir() if entry.is_dir())
-    assert len({job.name for job in jobs}) == 2
-    seeds = [yaml.safe_load((job / "config.yaml").read_text())["seed"] for job in jobs]
-    assert seeds == [1, 2]
+    assert {run["sweep"] for run in runs} == {sweep.name}
     assert not (place / "multirun").exists()
 
 

@@ -27,7 +27,16 @@ OPTIONS = [
     if group and group.split("/")[0] not in ("hydra", "experiment")
 ]
 EXPERIMENTS = [Path(file).stem for file in FILES if file.startswith("experiment/")]
-FREE = {"description", "experiment", "resume", "progress", "paths.outputs", "data.path"}
+FREE = {
+    "description",
+    "experiment",
+    "resume",
+    "skip",
+    "sweep",
+    "progress",
+    "paths.outputs",
+    "data.path",
+}
 
 Compose = Callable[..., DictConfig]
 

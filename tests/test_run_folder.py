@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from microgpt.core.events import Checkpointed, Sampled, Stepped
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint, write_whole
-from microgpt.run.folder import KILLED, RUNNING, BusyRun, NoSuchRun, RunFolder, find_run
+from microgpt.run.folder import NoSuchRun, RunFolder, find_run
+from microgpt.run.record import KILLED, RUNNING, Busy
 from tests.running import NAMES, train_here
 
 
@@ -173,7 +174,7 @@ def test_a_run_holds_its_folder(folder: RunFolder) -> None:
     folder.update(status=RUNNING)
     with folder.locked():
         assert RunFolder(folder.path).status == RUNNING
-        with pytest.raises(BusyRun, match="another process"), RunFolder(folder.path).locked():
+        with pytest.raises(Busy, match="another process"), RunFolder(folder.path).locked():
             pass
     with folder.locked():  # free again
         pass
@@ -195,8 +196,8 @@ def test_a_dead_process_holds_nothing(folder: RunFolder) -> None:
 def test_a_run_is_found_by_its_names(tmp_path: Path) -> None:
     ids = ["20261124-120000-abc123-1", "20261124-120000-abc123-10", "20261125-130000-ffffff"]
     for i, name in enumerate(ids):
-        place = tmp_path / ("runs" if i == 2 else "sweeps/s") / name
-        RunFolder(place).create({}, [], "")
+        place = tmp_path / "runs" / name
+        RunFolder(place).create({}, [], "", begun=i)
         RunFolder(place).mlflow_run_id = f"{i}" * 32
 
     def found(reference: str) -> str:
@@ -206,7 +207,7 @@ def test_a_run_is_found_by_its_names(tmp_path: Path) -> None:
     assert found("20261125") == ids[2]
     assert found("1" * 32) == ids[1]
     assert found("2222") == ids[2]
-    assert found(str(tmp_path / "sweeps/s" / ids[0])) == ids[0]
+    assert found(str(tmp_path / "runs" / ids[0])) == ids[0]
     assert found(str(tmp_path / "runs" / ids[2]) + "/") == ids[2]
     with pytest.raises(NoSuchRun, match="more than one run begins so"):
         found("20261124")

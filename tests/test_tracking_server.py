@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from microgpt.run.folder import FINISHED
+from microgpt.run.record import FINISHED
 from microgpt.tracking import open_store
 from tests.running import (
     TINY,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from microgpt.run.folder import RunFolder
 from tests.command import NAMES, OFFLINE, TINY, Ended, Within, command, files
 
 # What is written behind `microgpt train`, and what its one line of complaint must hold.
@@ -263,18 +264,21 @@ def test_a_sample_needs_no_file_but_the_runs_own(
 def test_a_bad_job_among_good_ones(place: Path) -> None:
     words = ["-m", "model.n_head=1,3,2", "trainer.checkpoint_every=0"]
     ended = command(["train", *TINY, *OFFLINE, *words], place)
-    assert ended.code == 2
-    assert ended.err == "microgpt: job 1: model.n_head=3: must divide n_embd=4\n"
-    (sweep,) = (place / "outputs/sweeps").iterdir()
-    assert len(list(sweep.glob("*/samples.txt"))) == 2
-    assert len([entry for entry in sweep.iterdir() if entry.is_dir()]) == 2
+    assert ended.code == 1
+    assert ended.err == "microgpt: n_head=3 failed: model.n_head=3: must divide n_embd=4\n"
+    runs = sorted(RunFolder(file.parent).status for file in place.glob("outputs/runs/*/run.json"))
+    assert runs == ["failed", "finished", "finished"]
 
 
-def test_nothing_stays_of_a_sweep_of_bad_jobs(
+def test_a_sweep_that_is_none(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ended = Within(monkeypatch, capfd)(*spelt("model.n_head=3,5 -m"))
-    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 2)
+    """Refused whole, before its first job."""
+    within = Within(monkeypatch, capfd)
+    refused(within(*spelt("-m seed=1,2 resume=there")), ["resume=there", "without -m"])
+    refused(within(*spelt("-m seed=1,2 hydra.sweeper.zip=[seed,optimizer.lr]")), ["optimizer.lr"])
+    refused(within(*spelt("-m seed=interval(1,2)")), ["seed=interval(1,2)", "range"])
+    refused(within(*spelt("-m seed=1,2 model.n_heads=2")), ["model.n_heads=2", "n_head"])
     assert files(place / "outputs") == []
 
 

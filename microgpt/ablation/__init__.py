@@ -1,1 +1,1 @@
-"""Evidence: sweeps read from the store, compared by paired statistics, reported, locked."""
+"""Evidence: runs of the store compared, reported, locked; trained again, and branched off."""

@@ -11,12 +11,9 @@ git.diff         what was not committed, if anything
 Hidden files are no part of it: a lock, a file that is being written, the id that a store gave the run.
 """
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,63 +21,30 @@ import yaml
 
 from microgpt.core.events import Checkpointed, Event, Metrics, Sampled, Stepped
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint, write_whole
+from microgpt.run.record import RUNNING, Record
 
 SHORTEST = 4  # letters that name a run by the beginning of its id
 DOCUMENTS_LIMIT = 10_000_000  # bytes of documents that are kept with a run
-RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 OUTCOME = ("ended", "stopped_at", "failed_at", "reason", "parameters_sha256")  # unknown before
-KILLED = "killed"  # said to run, by a process that is no more
 
 
 class NoSuchRun(LookupError):
     """A reference that no run folder answers to."""
 
 
-class BusyRun(RuntimeError):
-    """A run folder that another process is training in."""
-
-
-class RunFolder:
+class RunFolder(Record):
     """Writes what a run says of itself, and reads it back."""
 
+    FILE = "run.json"
+
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+        super().__init__(path)
         self.metrics_path = self.path / "metrics.jsonl"
-        self._lock_path = self.path / ".lock"
-        self._mlflow_path = self.path / ".mlflow_run_id"
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """The content of run.json."""
-        info: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        return info
-
-    def update(self, **facts: Any) -> None:
-        """Change or add facts in run.json."""
-        known = self.info if (self.path / "run.json").exists() else {}
-        text = json.dumps(known | facts, indent=1, ensure_ascii=False) + "\n"
-        write_whole(self.path / "run.json", text.encode())
-
-    @property
-    def status(self) -> str:
-        """How the run is: `running` only while a process holds the folder."""
-        status = str(self.info["status"])
-        return KILLED if status == RUNNING and not self._held() else status
 
     @property
     def ended(self) -> float:
         """When the run ended, in seconds since 1970; of a killed one, its last sign of life."""
         return float(self.info.get("ended") or self.metrics_path.stat().st_mtime)
-
-    @property
-    def mlflow_run_id(self) -> str:
-        """The id that the last store gave the run; empty if none did."""
-        return self._mlflow_path.read_text() if self._mlflow_path.exists() else ""
-
-    @mlflow_run_id.setter
-    def mlflow_run_id(self, run_id: str) -> None:
-        # A file of its own: run.json has one writer, the training process.
-        write_whole(self._mlflow_path, run_id.encode())
 
     def create(self, config: dict[str, Any], documents: list[str], diff: str, **facts: Any) -> None:
         """Make the folder, with everything that is known before the first step."""
@@ -161,40 +125,6 @@ class RunFolder:
         kept = [end for row, end in self.metrics_from(0) if row["step"] <= step]
         os.truncate(self.metrics_path, max(kept, default=0))
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for training. Raises BusyRun; a dead process holds nothing."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR)
-        try:
-            if not _lock(descriptor):
-                raise BusyRun(f"another process is training in {self.path}")
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _held(self) -> bool:
-        """Whether a process holds the folder."""
-        if not self._lock_path.exists():
-            return False
-        with self._lock_path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock; twice, since `_held` may just be looking."""
-    for pause in (0.1, 0):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(pause)
-    return False
-
 
 def _sync(path: Path) -> None:
     """Bring what was written to `path` to the disk."""
@@ -219,8 +149,8 @@ def find_run(outputs: Path, reference: str) -> RunFolder:
 
 def all_runs(outputs: Path) -> list[RunFolder]:
     """Every run folder below `outputs`, the oldest first."""
-    files = [*outputs.glob("runs/*/run.json"), *outputs.glob("sweeps/*/*/run.json")]
-    return [RunFolder(file.parent) for file in sorted(files, key=lambda file: file.parent.name)]
+    runs = [RunFolder(file.parent) for file in outputs.glob("runs/*/run.json")]
+    return sorted(runs, key=lambda run: float(run.info["begun"]))
 
 
 def _begins(run: RunFolder, reference: str) -> bool:

@@ -5,8 +5,10 @@ import json
 import math
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from random import Random
@@ -15,7 +17,7 @@ from typing import Any
 
 # What does not change a run's figures. The data count by their digest, wherever they come from.
 EXCLUDED = {
-    *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip"),
+    *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip", "sweep"),
     *("experiment", "description", "data.path", "data._target_"),
 }
 
@@ -40,20 +42,83 @@ def question(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def signature(config: Mapping[str, Any], data_digest: str) -> str:
-    """sha256 over the canonical JSON of `question` and the data's digest."""
-    canonical = json.dumps({**question(config), "data.digest": data_digest}, sort_keys=True)
-    return sha256(canonical.encode()).hexdigest()
+def signature(
+    config: Mapping[str, Any], data_digest: str, fork: Mapping[str, Any] | None = None
+) -> str:
+    """sha256 over the canonical JSON of `question` and the data's digest.
+
+    That of a fork names the parent's signature and the step, unless the fork asks what its parent asked.
+    """
+    named = {}
+    if fork is not None:
+        same = signature(config, data_digest, fork.get("fork"))
+        if same == fork["signature"]:
+            return same
+        named = {"fork": f"{fork['signature']}@{fork['step']}"}
+    canonical = {**question(config), "data.digest": data_digest, **named}
+    return sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
+
+
+def modules(config: Mapping[str, Any]) -> list[str]:
+    """The modules of the classes that a run's figures come from."""
+    classes = {key: name for key, name in leaves(config).items() if key.endswith("_target_")}
+    return [
+        name.rpartition(".")[0] for key, name in classes.items() if not key.startswith("tracking")
+    ]
+
+
+def code(modules: Iterable[str]) -> dict[str, Any]:
+    """`source`, the digest of each of its files, and the versions of the packages that they import."""
+    files = source_files(modules)
+    return {
+        "source": _source(files),
+        "source_files": {
+            name: sha256(files[name].read_bytes()).hexdigest() for name in sorted(files)
+        },
+        "packages": packages(files),
+    }
 
 
 def source(modules: Iterable[str]) -> str:
     """sha256 over the bytes of all modules that `modules` reach by static imports in their package."""
-    files = source_files(modules)
+    return _source(source_files(modules))
+
+
+def _source(files: Mapping[str, Path]) -> str:
     digest = sha256()
     for name in sorted(files):
         content = files[name].read_bytes()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def packages(files: Mapping[str, Path]) -> dict[str, str]:
+    """The versions of what others wrote and these modules import: package -> version, sorted."""
+    own = {name.partition(".")[0] for name in files}
+    tops = {
+        name.partition(".")[0]
+        for path in files.values()
+        for name in _imported(path.read_text(encoding="utf-8"))
+    }
+    others = tops - own - sys.stdlib_module_names
+    return {name: found for name in sorted(others) if (found := _version(name))}
+
+
+def _version(name: str) -> str:
+    """The version of the package that brings the module `name`; empty if none is installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:  # its name may be another than the module's
+        bringing = packages_distributions().get(name, [])
+        return " ".join(f"{package} {version(package)}" for package in bringing)
+
+
+def _imported(text: str) -> list[str]:
+    """The modules that a source text imports by their full names."""
+    nodes = list(ast.walk(ast.parse(text)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    absolute = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return names + [node.module for node in absolute if node.module]
 
 
 def source_files(modules: Iterable[str]) -> dict[str, Path]:

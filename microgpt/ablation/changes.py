@@ -1,0 +1,91 @@
+"""What is not as it was when a run was recorded, of all that its figures may depend on."""
+
+import ast
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from microgpt.run.identity import source_files
+
+SHOWN = 6  # files of the source at most
+HERE = ("os", "machine", "libm")  # facts of the fingerprint about the machine
+LIBM = {  # of `math` or of a generator: what the C library answers, and its version decides
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "cbrt", "erf", "erfc"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"),
+}
+DRAWN = {"gauss", "normalvariate", "lognormvariate", "expovariate", "betavariate", "gammavariate"}
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], modules: Iterable[str]) -> list[str]:
+    """A line each for source, packages, Python and machine where they are not those of the record.
+
+    The machine counts where the figures of these modules ask its C library or NumPy.
+    """
+    lines = []
+    source = before["source"]
+    if "fork" in before:  # its parent's steps are not done again
+        source = source.partition(f" to step {before['fork']['step']}, then ")[2] or source
+    if source != now["source"]:
+        lines.append(f"source: {_files(before, now)}")
+    if "packages" in before:
+        lines += _pairs("package ", before["packages"], now["packages"])
+    then, here = dict(before["fingerprint"]), dict(now["fingerprint"])
+    if "numpy" not in now["packages"] and not asks_libm(modules):
+        then, here = ({k: v for k, v in facts.items() if k not in HERE} for facts in (then, here))
+    return lines + _pairs("", then, here)
+
+
+def _pairs(what: str, before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Facts that are others now."""
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    values = {key: [facts.get(key, "nothing") for facts in (before, now)] for key in keys}
+    return [
+        f"{what}{key}: {short(then)} then, {short(here)} now"
+        for key, (then, here) in values.items()
+    ]
+
+
+def short(value: str) -> str:
+    """A digest by its beginning, anything else as it is."""
+    return value[:12] if len(value) == 64 and " " not in value else value
+
+
+def _files(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which files changed, as far as the record tells."""
+    commit = before.get("git", {}).get("commit")
+    place = f" (recorded at commit {commit[:12]})" if commit else ""
+    if "source_files" not in before:
+        return f"changed, in files that the record does not name{place}"
+    then, here = before["source_files"], now["source_files"]
+    names = [name for name in sorted({**then, **here}) if then.get(name) != here.get(name)]
+    words = {True: "gone", False: "changed"}
+    told = [f"{n} {'new' if n not in then else words[n not in here]}" for n in names]
+    if not told:
+        return f"that of {before['source']}{place}"  # a run that more than one source trained
+    more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    return ", ".join(told[:SHOWN]) + more + place
+
+
+def asks_libm(modules: Iterable[str]) -> bool:
+    """Whether any file that these modules reach calls the C library's mathematics, as `math.exp`."""
+    files = source_files(modules).values()
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    return any(_calls_libm(node) for tree in trees for node in ast.walk(tree))
+
+
+def _calls_libm(node: ast.AST) -> bool:
+    match node:
+        case ast.Attribute(value=ast.Name("math"), attr=name):
+            return name in LIBM
+        case ast.Attribute(attr=name):
+            return name in DRAWN
+        case ast.ImportFrom(module="math", names=names):
+            return any(alias.name in LIBM for alias in names)
+        case ast.BinOp(op=ast.Pow(), left=base, right=power):  # not 2**18, nor a root as x**0.5
+            return not (_literal(base) or _literal(power))
+    return False
+
+
+def _literal(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) or (
+        isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant)
+    )

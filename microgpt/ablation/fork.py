@@ -1,0 +1,227 @@
+"""`microgpt fork RUN --at-step N key=value ...`: go on from a run's exact state, with changes."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from omegaconf import OmegaConf
+
+import microgpt
+from microgpt.ablation.record import opened
+from microgpt.ablation.replay import ROWS, Parted, Witnesses, figures_of, witnesses
+from microgpt.build import ConfigError, Parts, build, part
+from microgpt.console import out
+from microgpt.core.check import BadValue
+from microgpt.core.events import Checkpointed, Diverged, Event
+from microgpt.core.trainer import Trainer
+from microgpt.override import overridden
+from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint
+from microgpt.run.folder import NoSuchRun, RunFolder, find_run
+from microgpt.run.identity import git_state
+from microgpt.run.record import FINISHED
+from microgpt.sample import rebuild
+from microgpt.train import alone, identity, key_and_value, run_name
+
+
+def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outputs: Path) -> int:
+    """A new run, which is `reference` to step `step` and goes on with the changes `words`.
+
+    Returns an exit code. Raises ConfigError, BadValue and NoSuchRun before anything is written.
+    """
+    with found(reference, uri, outputs) as parent:
+        config = overridden(parent.config, words)
+        config["resume"] = config["sweep"] = None
+        config["paths"]["outputs"] = str(outputs.absolute())
+        if uri is not None and "uri" in config["tracking"]:
+            config["tracking"]["uri"] = uri
+        check_step(parent, step)
+        before = rebuild(parent)
+        parts = built(config, parent, {key_and_value(word)[0] for word in words})
+        check_fit(parts, before, step)
+        state = state_at(parent, before.trainer, step)
+        parts.trainer.restore(state)
+        tracking = part(parts.config, "tracking")
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}"
+        run = RunFolder(outputs / "runs" / name)
+        with run.locked():
+            create(run, parts, parent, state, words)
+            out.print(f"run {name} branches off {parent.info['id']} after step {step}")
+            return alone(parts, run, tracking)
+
+
+@contextmanager
+def found(reference: str, uri: str | None, outputs: Path) -> Iterator[RunFolder]:
+    """The run's folder, or where there is none, the copy of it that the store has."""
+    try:
+        folder = find_run(outputs, reference)
+    except NoSuchRun:
+        with opened(reference, uri, outputs) as record:
+            folder = record.folder
+            if record.run.info.run_id != folder.mlflow_run_id:
+                folder.mlflow_run_id = record.run.info.run_id
+            yield folder
+    else:
+        yield folder
+
+
+def check_step(parent: RunFolder, step: int) -> None:
+    """Raises BadValue where the parent was never at that step, or was another run's then."""
+    info = parent.info
+    steps = [int(row["step"]) for row in parent.metrics()[-1:]]
+    steps += [_step_of(file) for file in parent.checkpoints()[:1]]
+    steps += [int(info["num_steps"])] if info["status"] == FINISHED else []
+    reached, origin = max(steps, default=0), info.get("fork", {})
+    if not 0 <= step <= reached:
+        raise BadValue("at-step", step, f"must be a step of the run, from 0 to {reached}")
+    if step < origin.get("step", 0):
+        allowed = (
+            f"the run branched off later, at {origin['step']}; fork its parent {origin['run']}"
+        )
+        raise BadValue("at-step", step, allowed)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
+def state_at(parent: RunFolder, trainer: Trainer, step: int) -> Checkpointed:
+    """The parent's state after `step` steps: its checkpoint, or by its trainer from the one before.
+
+    Raises ConfigError where the steps between cannot be trained again.
+    """
+    before = _checkpoint_before(parent, step)
+    if before is not None and before.step == step:
+        return before
+    if before is not None:
+        trainer.restore(before)
+    elif "fork" in parent.info:
+        raise ConfigError(f"at-step={step}: the state that the run began with is gone")
+    if trainer.step < step:
+        out.print(f"the parent's steps {trainer.step + 1} to {step} are trained again")
+    told = witnesses(parent.metrics(), {}).said
+    witness = Witnesses({ROWS: told[ROWS]})  # the folder is the truth about a run
+    try:
+        while trainer.step < step:
+            done = trainer.train_step()
+            if done.metrics:
+                witness.check(done.step, figures_of(done.metrics))
+    except (Parted, Diverged) as error:
+        raise ConfigError(f"at-step={step}: {_lost(parent, error)}") from error
+    kept: list[Event] = []
+    trainer.callbacks.append(kept.append)
+    trainer._keep()
+    (state,) = kept
+    assert isinstance(state, Checkpointed)
+    return state
+
+
+def _checkpoint_before(parent: RunFolder, step: int) -> Checkpointed | None:
+    """The latest state at or before `step` that can be read."""
+    for file in parent.checkpoints():
+        if _step_of(file) <= step:
+            try:
+                return read_checkpoint(file)
+            except (BadCheckpoint, OSError):
+                continue
+    return None
+
+
+def _lost(parent: RunFolder, error: Exception) -> str:
+    """Why a state cannot be had, and which can."""
+    kept = sorted(map(_step_of, parent.checkpoints()))
+    there = f"there are checkpoints at {', '.join(map(str, kept))}" if kept else "it kept none"
+    return f"the run trained again {error}, unlike its record; {there}"
+
+
+def built(config: dict[str, Any], parent: RunFolder, given: set[str]) -> Parts:
+    """What the fork's configuration builds, on the parent's documents unless it names others."""
+    own = OmegaConf.create(config)
+    if given & {"data", "data.path"}:
+        return _absolute(build(own))
+    try:
+        parts = build(own)
+        same = parts.data["digest"] == parent.info["data"]["digest"]
+    except ConfigError as error:
+        if not str(error).startswith("data"):
+            raise
+        same = False
+    documents = parent.path / "documents.txt"
+    if not same:
+        if not documents.exists():
+            raise ConfigError("data: the run's documents are gone; name them with data.path=FILE")
+        own.data.path = str(documents)
+        parts = build(own)
+    parts.data["name"] = parent.info["data"]["name"]
+    return _absolute(parts)
+
+
+def _absolute(parts: Parts) -> Parts:
+    """A resume must find the data wherever it is called."""
+    if path := parts.config["data"].get("path"):
+        parts.config["data"]["path"] = str(Path(path).expanduser().absolute())
+    return parts
+
+
+def check_fit(parts: Parts, before: Parts, step: int) -> None:
+    """Raises ConfigError where the changed configuration has no use for a state of the old."""
+    trainer, old = parts.trainer, before.trainer
+    if trainer.corpus.tokenizer.characters != old.corpus.tokenizer.characters:
+        raise ConfigError("data: has other characters than the run's, which the weights stand for")
+    shapes, kept = trainer.model.shapes(), old.model.shapes()
+    for name in {**kept, **shapes}:
+        if shapes.get(name) != kept.get(name):
+            both = [facts.get(name, "nothing") for facts in (shapes, kept)]
+            raise ConfigError(f"model: {name} would be {both[0]}, but is {both[1]} in the state")
+    slots = [", ".join(each.optimizer.state) or "nothing" for each in (trainer, old)]
+    if slots[0] != slots[1]:
+        raise ConfigError(
+            f"optimizer: keeps {slots[0]} for each weight, but the state has {slots[1]}"
+        )
+    if missing := sorted(trainer.streams.state().keys() - old.streams.state().keys()):
+        raise ConfigError(f"streams: the state has no generator for {', '.join(missing)}")
+    if step > trainer.last_step:
+        key = "stop_after" if trainer.last_step < trainer.num_steps else "num_steps"
+        allowed = f"must be at least {step}, where the fork begins"
+        raise ConfigError(f"trainer.{key}={trainer.last_step}: {allowed}")
+
+
+def create(
+    run: RunFolder, parts: Parts, parent: RunFolder, state: Checkpointed, words: Sequence[str]
+) -> None:
+    """The fork's folder: the parent's records and state, and where they are from."""
+    before = parent.info
+    origin: Mapping[str, Any] = {
+        "run": before["id"],
+        "mlflow": parent.mlflow_run_id,
+        "signature": before["signature"],
+        "step": state.step,
+        "overrides": " ".join(words),
+        "fork": before.get("fork"),  # the parent's own origin, should it have one
+    }
+    facts = identity(parts, origin)
+    if state.step and facts["source"] != before["source"]:
+        facts["source"] = f"{before['source']} to step {state.step}, then {facts['source']}"
+    git = git_state(Path(microgpt.__file__).parent)
+    diff = git.pop("diff", "")
+    (run.path / "checkpoints").mkdir(parents=True)
+    write_checkpoint(run.path / f"checkpoints/step-{state.step}.safetensors", state)
+    ends = [end for row, end in parent.metrics_from(0) if row["step"] <= state.step]
+    content = parent.metrics_path.read_bytes()[: max(ends, default=0)]
+    run.write("metrics.jsonl", content.decode())
+    if parts.config["data"].get("path") == str(parent.path / "documents.txt"):
+        parts.config["data"]["path"] = str(run.path / "documents.txt")
+    changed = f" {run_name(words)}" if words else ""
+    name = f"{before['name']} from step {state.step}{changed}"
+    run.create(
+        parts.config,
+        parts.documents,
+        diff,
+        name=name,
+        begun=time.time(),
+        git=git,
+        fork=origin,
+        **facts,
+    )

@@ -1,0 +1,135 @@
+"""What a store says of a run: its figures, its tags and its files."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microgpt.ablation.store import client_of
+from microgpt.core.check import BadValue
+from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, find_run
+from microgpt.tracking import cut, params_of, told
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+IDENTITY = ("signature", "source", "n_params", "parameters_sha256", "failed_at")
+FILES = ("config.yaml", "run.json", "metrics.jsonl")  # without which a run is no record
+ID = re.compile(r"[\w.-]+")
+Series = dict[str, list[tuple[int, float]]]  # metric -> its (step, value) in the database
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as a store has it."""
+
+    store: "Store"
+    run: "Run"
+    folder: RunFolder  # a copy of its files, in a temporary place
+    series: Series
+
+    @property
+    def name(self) -> str:
+        """How to call the run: its folder's id and its MLflow id."""
+        return f"{self.run.data.tags['microgpt.id']} (MLflow {self.run.info.run_id})"
+
+    def contradictions(self) -> Iterator[str]:
+        """Where the store's params and tags say something else than the run's own files."""
+        tags, info = self.run.data.tags, self.folder.info
+        for key, value in params_of(self.folder.config).items():
+            if self.run.data.params.get(key) != value:
+                there = self.run.data.params.get(key, "nothing")
+                yield f"param {key}: the store says {there}, config.yaml {value}"
+        facts: dict[str, object] = {key: info.get(key) for key in IDENTITY}
+        facts |= {f"data.{key}": fact for key, fact in info["data"].items()}
+        for key, fact in facts.items():
+            tag, here = tags.get(key, "nothing"), "nothing" if fact is None else cut(str(fact))
+            if tag != here:
+                yield f"{key}: the store's tag says {tag}, run.json {here}"
+
+
+class Store:
+    """A store that is only read. What it cannot do is a BadValue that names it."""
+
+    def __init__(self, uri: str | None, outputs: Path) -> None:
+        self.client, self.uri = client_of(uri, outputs)
+
+    def find(self, reference: str) -> "Run":
+        """The run that an MLflow id, a run's id, or the beginning of one names. Raises NoSuchRun."""
+        if not ID.fullmatch(reference):
+            raise NoSuchRun(f"{reference}: no id of a run, and no folder of one")
+        with self._asked():
+            homes = [str(there.experiment_id) for there in self.client.search_experiments()]
+            found = self._search(homes, f"= '{reference}'")
+            if not found and len(reference) >= SHORTEST:
+                found = self._search(homes, f"LIKE '{reference}%'")
+        if len(found) == 1:
+            return found[0]
+        many = ", ".join(run.info.run_id for run in found[:3])
+        problem = f"more than one run is called so ({many}, ...)" if found else "no such run"
+        raise NoSuchRun(f"{reference}: {problem} in {self.uri}")
+
+    def _search(self, homes: list[str], condition: str) -> "list[Run]":
+        """The runs whose MLflow id or own id meets `condition`, each once."""
+        queries = (f"attributes.run_id {condition}", f"tags.`microgpt.id` {condition}")
+        runs = [run for query in queries for run in self.client.search_runs(homes, query)]
+        return list({run.info.run_id: run for run in runs}.values())
+
+    def series(self, run: "Run") -> Series:
+        """metric -> all that the store's database has of it, less what a clock measured."""
+        names = [name for name in run.data.metrics if not name.startswith("cost/")]
+        with self._asked():
+            histories = {n: self.client.get_metric_history(run.info.run_id, n) for n in names}
+        return {n: sorted((m.step, m.value) for m in history) for n, history in histories.items()}
+
+    def fetch(self, run: "Run", folder: Path) -> RunFolder:
+        """The run's files, copied into `folder`. Raises BadValue where the store lacks one."""
+        client, run_id = self.client, run.info.run_id
+        with self._asked():
+            listed = client.list_artifacts(run_id) + client.list_artifacts(run_id, "checkpoints")
+            there = [file.path for file in listed if not file.is_dir]
+            (folder / "checkpoints").mkdir()
+            with tempfile.TemporaryDirectory(dir=folder) as landing:
+                for name in there:  # where in `landing` depends on the kind of store
+                    shutil.move(client.download_artifacts(run_id, name, landing), folder / name)
+        for name in FILES:
+            if name not in there:
+                allowed = f"cannot be read again: {self.uri} has no {name} of it"
+                raise BadValue("run", run_id, allowed)
+        return RunFolder(folder)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever a store may raise
+            raise BadValue("uri", self.uri, told(self.uri, error)) from error
+
+
+@contextmanager
+def opened(reference: str, uri: str | None, outputs: Path) -> Iterator[Record]:
+    """What a store says of the run `reference`. Raises NoSuchRun, BadValue."""
+    own_id, own_uri = pointed(outputs, reference)
+    store = Store(uri or own_uri, outputs)
+    run = store.find(own_id)
+    if "sweep.signature" in run.data.tags and "n_params" not in run.data.tags:
+        raise BadValue("run", reference, "must be a run, but is a sweep; name one of its runs")
+    with tempfile.TemporaryDirectory(prefix="microgpt-") as place:
+        yield Record(store, run, store.fetch(run, Path(place)), store.series(run))
+
+
+def pointed(outputs: Path, reference: str) -> tuple[str, str | None]:
+    """The id to look for, and the store's address if a run folder tells one.
+
+    A folder is a pointer here and nothing more: what it says is not looked at.
+    """
+    try:
+        folder = find_run(outputs, reference)
+    except NoSuchRun:
+        return reference, None
+    tracking: dict[str, Any] = folder.config["tracking"]
+    return folder.mlflow_run_id or folder.path.name, tracking.get("uri")

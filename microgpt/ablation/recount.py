@@ -1,0 +1,115 @@
+"""What a lock and its page say, held against the runs in the lock: no store, and no training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from microgpt.ablation.analysis import analyse
+from microgpt.ablation.lock import config_of
+from microgpt.ablation.rates import Tuning
+from microgpt.ablation.readme import render_readme
+from microgpt.ablation.replay import Difference
+from microgpt.ablation.store import FINISHED, Arm, Run, Sweep
+
+COUNTED = ("baseline", "table", "fit", "rates", "verdict", "because")  # what follows from the runs
+CLOCKED = "What it took"  # the section of a page that is of clocks, and of no lock
+
+
+@dataclass(frozen=True)
+class Recorded(Tuning):
+    """A tuning of which the lock keeps the outcome: which arms may not be ranked, and why."""
+
+    flags: Mapping[str, str | None] = field(default_factory=dict)
+
+    def flag(self, arm: Arm, used: float) -> str | None:
+        return self.flags[arm.name]
+
+
+def miscounted(lock: Mapping[str, Any], documents: Sequence[str]) -> Difference | None:
+    """Where the numbers of a lock are not those that its runs give."""
+    counted = analyse(_sweep(lock, documents), _tuning(lock))
+    for key in COUNTED:
+        if found := _unlike(lock[key], counted[key], key):
+            place, said, given = found
+            says = f"it says {said!r}; its runs give {given!r}"
+            return Difference(f"the lock contradicts itself in {place}", says)
+    return None
+
+
+def misquoted(lock: Mapping[str, Any], readme: Path) -> Difference | None:
+    """Where the page is not the one that the lock gives, but for what clocks measured."""
+    there = _sections(readme.read_text(encoding="utf-8") if readme.exists() else "")
+    given = _sections(render_readme(lock, ()))
+    for title in [*given, *(title for title in there if title not in given)]:
+        old, new = there.get(title, []), given.get(title, [])
+        if title == CLOCKED or old == new:
+            continue
+        pairs = [*zip(old, new), (f"{len(old)} lines", f"{len(new)} lines")]
+        said, wanted = next(pair for pair in pairs if pair[0] != pair[1])
+        says = f"it says {said!r}; the lock gives {wanted!r}"
+        return Difference(f"{readme} is not what the lock gives, under {title!r}", says)
+    return None
+
+
+def _sections(text: str) -> dict[str, list[str]]:
+    """The lines of a page under each of its headings."""
+    found: dict[str, list[str]] = {}
+    title = ""
+    for line in text.split("\n"):
+        if line.startswith("## "):
+            title = line.removeprefix("## ")
+        found.setdefault(title, []).append(line)
+    return found
+
+
+def _sweep(lock: Mapping[str, Any], documents: Sequence[str]) -> Sweep:
+    """The sweep, as far as a lock knows it: last figures, no curves."""
+    arms = []
+    for row in lock["table"]:
+        own = [run for run in lock["runs"] if run["arm"] == row["arm"]]
+        runs = tuple(_run(lock, run, row["differs"]) for run in own)
+        arms.append(Arm(row["arm"], row["differs"], runs))
+    told = {key: lock[key] for key in ("experiment", "description", "ablation", "config")}
+    return Sweep(
+        **told,
+        **lock["sweep"],
+        name=lock["experiment"],
+        arms=tuple(arms),
+        parent="",
+        documents=tuple(documents),
+    )
+
+
+def _run(lock: Mapping[str, Any], run: Mapping[str, Any], differs: Mapping[str, str]) -> Run:
+    known = {key: run[key] for key in ("name", "arm", "seed", "status")} | {"differs": differs}
+    if run["status"] != FINISHED:
+        return Run(**known)
+    tags = {key: str(run[key]) for key in ("signature", "source", "parameters_sha256", "n_params")}
+    return Run(**known, tags=tags, metrics=run["metrics"], config=config_of(lock, run))
+
+
+def _tuning(lock: Mapping[str, Any]) -> Tuning | None:
+    if lock["tuning"] is None:
+        return None
+    flags = {row["arm"]: row["flag"] for row in lock["table"]}
+    return Recorded(lock["tuning"]["experiment"], None, (), (), {}, flags)
+
+
+def _unlike(said: Any, given: Any, place: str) -> tuple[str, Any, Any] | None:
+    """The first leaf of two structures that is not the same, by its place."""
+    if isinstance(said, Mapping) and isinstance(given, Mapping) and said.keys() == given.keys():
+        pairs = [(f"{place}.{key}", said[key], given[key]) for key in said]
+    elif isinstance(said, list) and isinstance(given, list) and len(said) == len(given):
+        pairs = [
+            (_named(place, one, i), one, other) for i, (one, other) in enumerate(zip(said, given))
+        ]
+    else:
+        return None if said == given else (place, said, given)
+    found = (_unlike(one, other, where) for where, one, other in pairs)
+    return next((unlike for unlike in found if unlike), None)
+
+
+def _named(place: str, row: Any, index: int) -> str:
+    """`table[n_head=4]`, where a row is an arm's."""
+    return f"{place}[{row['arm'] if isinstance(row, Mapping) and 'arm' in row else index}]"

@@ -1,0 +1,223 @@
+"""`microgpt verify RUN`: train a run of a store again, and say whether it is what the store says."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microgpt.ablation.changes import changes
+from microgpt.ablation.ending import Ending, ending, unlike
+from microgpt.ablation.record import Record, opened
+from microgpt.ablation.replay import (
+    ROWS,
+    Difference,
+    Parted,
+    Witnesses,
+    again,
+    by_step,
+    check_state,
+    figures_of,
+    same,
+    witnesses,
+)
+from microgpt.build import ConfigError, Parts
+from microgpt.console import complain, out, watcher
+from microgpt.core.check import BadValue
+from microgpt.core.events import Checkpointed, Event, Metrics, Stepped
+from microgpt.core.trainer import Trainer
+from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint
+from microgpt.run.folder import NoSuchRun
+from microgpt.run.identity import modules
+from microgpt.sample import rebuild
+from microgpt.train import identity
+
+EXACT, DIVERGED, CANNOT = 0, 1, 2  # exit codes
+PARENT = "the parent's metrics in the store"
+
+
+class Gone(RuntimeError):
+    """A run that cannot be trained again: what is gone, and how to get it."""
+
+
+@dataclass
+class Verdict:
+    """What came of it."""
+
+    difference: Difference | None
+    changed: list[str]  # since the record
+    found: str = ""  # what is bit-exact
+
+
+def verify_run(reference: str, uri: str | None, outputs: Path, data: Path | None) -> int:
+    """Say the verdict on a run; returns an exit code. Raises NoSuchRun, BadValue."""
+    with opened(reference, uri, outputs) as record:
+        out.print(f"run {record.name}  {record.run.info.run_name}", markup=False)
+        try:
+            verdict = judge(record, data)
+        except Gone as error:
+            complain(f"cannot run again: {error}")
+            return CANNOT
+    return tell(verdict)
+
+
+def tell(verdict: Verdict) -> int:
+    """Print a verdict; returns its exit code."""
+    if verdict.difference is None:
+        out.print(f"bit-exact: {verdict.found}", markup=False)
+        for line in verdict.changed:
+            out.print(f"  although since the record changed {line}", markup=False)
+        return EXACT
+    out.print(verdict.difference.verdict, markup=False)
+    out.print(f"  {verdict.difference.says}", markup=False)
+    for line in verdict.changed:
+        out.print(f"  not as recorded: {line}", markup=False)
+    if not verdict.changed:
+        out.print("  source, packages and Python are those of the record: was it edited?")
+    return DIVERGED
+
+
+def judge(record: Record, data: Path | None) -> Verdict:
+    """Train the run again, to its end or to the first difference. Raises Gone, BadValue."""
+    info = record.folder.info
+    if record.run.info.status == "RUNNING":
+        raise BadValue("run", record.run.info.run_id, "must be over, but is still running")
+    parts = _rebuilt(record, data)
+    now = identity(parts, info.get("fork"))
+    changed = changes(info, now, [*modules(parts.config), Trainer.__module__])
+    try:
+        for text in _contradictions(record, now):
+            raise Parted(Difference("the record contradicts itself", text))
+        found = _compare(record, parts)
+    except Parted as parted:
+        return Verdict(parted.difference, changed)
+    return Verdict(None, changed, found)
+
+
+def _rebuilt(record: Record, data: Path | None) -> Parts:
+    """What the store's configuration and data build. Raises Gone."""
+    info = record.folder.info
+    try:
+        return rebuild(record.folder, data)
+    except ConfigError as error:
+        advice = ""
+        if "_target_" in str(error) and "commit" in info["git"]:
+            diff = ", then apply its git.diff" if info["git"]["dirty"] == "true" else ""
+            advice = f"; the record is of commit {info['git']['commit']}: check it out{diff}"
+        elif str(error).startswith("data"):
+            advice = wanted(info["data"])
+        raise Gone(f"{error}{advice}") from error
+    except BadValue as error:
+        raise Gone(
+            f"data={error.value}: other documents than the run's{wanted(info['data'])}"
+        ) from error
+
+
+def wanted(data: Mapping[str, Any]) -> str:
+    """How to get documents that are gone."""
+    size = f"{data['documents']:,} documents"
+    return f"; give its {size} with --data FILE, one a line, sha256 {data['digest']}"
+
+
+def _contradictions(record: Record, now: dict[str, Any]) -> list[str]:
+    """Where the record says two things, before any training."""
+    told = [*record.contradictions()]
+    recorded = record.folder.info["signature"]
+    if now["signature"] != recorded:
+        told.append(f"config.yaml has signature {now['signature']}, run.json says {recorded}")
+    return told
+
+
+def _compare(record: Record, parts: Parts) -> str:
+    """Train, and hold each figure against the record; returns what was compared. Raises Parted, Gone."""
+    info, trainer = record.folder.info, parts.trainer
+    rows = _rows(record)
+    witness = witnesses(rows, record.series)
+    count = sum(len(figures) for figures in witness.said[ROWS].values())
+    if "fork" in info:
+        _start(record, trainer, rows, witness)
+    end = ending(record.folder, rows)
+    trainer.last_step = min(end.step or trainer.last_step, trainer.last_step)
+    with watcher(True, trainer.step, trainer.last_step) as shown:
+        done = again(trainer, _watch(record, trainer, witness, end, shown))
+    witness.finish()
+    _check_latest(record)
+    end.check(done)
+    found = [f"{trainer.step} steps, {count:,} figures"]
+    found += [f"{len(done.samples or []):,} samples"] if end.samples else []
+    recorded = info.get("parameters_sha256")
+    found += [f"parameters {recorded[:12]}"] if recorded else []
+    found += [f"failed as recorded ({done.reason})"] if done.reason else []
+    return ", ".join(found)
+
+
+def _rows(record: Record) -> list[Metrics]:
+    """The record's metrics.jsonl. Raises Parted where it cannot be read."""
+    try:
+        return [{str(k): row[k] + 0.0 for k in row} for row in record.folder.metrics()]
+    except (ValueError, TypeError) as error:
+        raise Parted(Difference(f"{ROWS} cannot be read", str(error))) from error
+
+
+def _start(record: Record, trainer: Trainer, rows: Sequence[Metrics], witness: Witnesses) -> None:
+    """Bring a fork's trainer to the state where it began, and check the steps before. Raises Gone."""
+    fork = record.folder.info["fork"]
+    step = int(fork["step"])
+    file = record.folder.path / f"checkpoints/step-{step}.safetensors"
+    try:
+        state = read_checkpoint(file)
+    except (BadCheckpoint, OSError) as error:
+        raise Gone(f"the store has no {file.name}, the state that the run began with") from error
+    trainer.restore(state)
+    try:
+        parent = record.store.find(fork["mlflow"] or fork["run"])
+        told = by_step(record.store.series(parent))
+        witness.said[PARENT] = {at: figures for at, figures in told.items() if at <= step}
+    except NoSuchRun:
+        complain(
+            f"the parent {fork['run']} is not in this store: steps to {step} are its word alone"
+        )
+    for row in rows:
+        if row["step"] <= step:
+            witness.check(int(row["step"]), figures_of(row), ROWS)
+    witness.said.pop(PARENT, None)  # it knows nothing of the steps to come
+
+
+def _check_latest(record: Record) -> None:
+    """Raises Parted unless the store's table of last values has the last values."""
+    for name, value in figures_of(record.run.data.metrics).items():
+        there = [last for _, last in record.series[name][-1:]]
+        if not there or not same(value, there[0]):
+            raise Parted(unlike(f"the last {name} of the store", repr(value), f"{there}"))
+
+
+def _watch(
+    record: Record,
+    trainer: Trainer,
+    witness: Witnesses,
+    end: Ending,
+    shown: Callable[[Event], None],
+) -> Callable[[Event], None]:
+    """What looks at each event: shows it, compares it, and ends the run where the record ended."""
+
+    def watch(event: Event) -> None:
+        shown(event)
+        match event:
+            case Stepped(step=step, metrics=metrics):
+                witness.check(step, figures_of(metrics))
+                if step == end.step and end.cut:
+                    trainer.interrupt()
+            case Checkpointed(step=step):
+                _check_checkpoint(record, event)
+
+    return watch
+
+
+def _check_checkpoint(record: Record, state: Checkpointed) -> None:
+    """Raises Parted unless the store's checkpoint of this step, if it has one, is this state."""
+    file = record.folder.path / f"checkpoints/step-{state.step}.safetensors"
+    if not file.exists():
+        return
+    try:
+        check_state(file.name, read_checkpoint(file), state)
+    except (BadCheckpoint, OSError) as error:
+        raise Parted(Difference(f"{file.name} cannot be read", str(error))) from error

@@ -1,0 +1,174 @@
+"""`microgpt verify EXPERIMENT`: check an experiment's lock and page, and train some of its runs again.
+
+Nothing but the lock is needed: no store, and for data of the package no file either.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+import microgpt
+from microgpt.ablation.changes import changes
+from microgpt.ablation.lock import LOCK, config_of, digest, metrics_sha256, read_lock
+from microgpt.ablation.recount import miscounted, misquoted
+from microgpt.ablation.replay import Again, Difference, again, same, ulps
+from microgpt.ablation.store import FINISHED
+from microgpt.ablation.verify import CANNOT, EXACT, Gone, Verdict, tell, wanted
+from microgpt.build import ConfigError, Parts, build
+from microgpt.console import complain, out
+from microgpt.core.check import BadValue
+from microgpt.core.trainer import Trainer
+from microgpt.run.identity import modules
+from microgpt.train import identity
+
+SHARE = 10  # one run of so many, unless asked otherwise
+PROCESSES = 2  # at once, at most
+
+
+def lock_of(name: str) -> Path | None:
+    """The lock of an experiment: by its folder, or by its name here or beside the package."""
+    beside = Path(microgpt.__file__).parent.parent
+    places = [Path(name), Path("experiments") / name, beside / "experiments" / name]
+    return next((place / LOCK for place in places if (place / LOCK).is_file()), None)
+
+
+def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) -> int:
+    """Say the verdict on an experiment; returns an exit code. Raises BadValue.
+
+    `sample` runs are drawn by `seed`; None draws a tenth, and at least one.
+    """
+    if difference := _edited(path):
+        return tell(Verdict(difference, []))
+    lock = read_lock(path)
+    finished = [run for run in lock["runs"] if run["status"] == FINISHED]
+    try:
+        base = _built(lock, finished[0], data)
+    except Gone as error:
+        complain(f"cannot run again: {error}")
+        return CANNOT
+    readme = path.with_name("README.md")
+    if found := miscounted(lock, base.documents) or misquoted(lock, readme):
+        return tell(Verdict(found, []))
+    out.print(f"{path} is whole, its numbers are those of its runs, and {readme} quotes them")
+    chosen = draw(finished, sample, seed)
+    out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again")
+    jobs = [(lock, run, data) for run in chosen]
+    return _all(jobs)
+
+
+def _edited(path: Path) -> Difference | None:
+    """Whether the lock is not the one that was written."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # `read_lock` words it
+        return None
+    if not isinstance(content, dict) or content.get("digest") in (None, digest(content)):
+        return None
+    says = f"its digest is {content['digest']}; that of its content {digest(content)}"
+    return Difference(f"{path} was changed by hand", says)
+
+
+def draw(runs: Sequence[Any], sample: int | None, seed: int) -> list[Any]:
+    """Some of the runs, in their order."""
+    count = -(-len(runs) // SHARE) if sample is None else min(sample, len(runs))
+    return [runs[i] for i in sorted(Random(seed).sample(range(len(runs)), count))]
+
+
+def _all(jobs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Path | None]]) -> int:
+    """Train all again, and say how each came out; ends at the first that did not."""
+    count = min(PROCESSES, len(jobs), os.cpu_count() or 1)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _die_silently)
+    bar = Progress(
+        TextColumn("runs"), MofNCompleteColumn(), BarColumn(), console=out, transient=True
+    )
+    try:
+        with bar:
+            task = bar.add_task("", total=len(jobs))
+            waiting = {pool.submit(run_again, *job): job[1]["name"] for job in jobs}
+            for future in as_completed(waiting):
+                out.print(f"run {waiting[future]}", markup=False)
+                if code := tell(future.result()):
+                    return code
+                bar.advance(task)
+    except (Gone, BrokenProcessPool) as error:
+        complain(f"cannot run again: {error}")
+        return CANNOT
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return EXACT
+
+
+def _die_silently() -> None:
+    """Ctrl-C ends a worker without a word: the parent has one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def run_again(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None) -> Verdict:
+    """Train a run of a lock again. Raises Gone."""
+    parts = _built(lock, run, data)
+    now = identity(parts)
+    before = {"source": run["source"], "fingerprint": run.get("fingerprint", lock["fingerprint"])}
+    changed = changes(before, now, [*modules(parts.config), Trainer.__module__])
+    for key in ("signature", "n_params"):
+        if now[key] != run[key]:
+            says = f"the lock says {run[key]}, its configuration gives {now[key]}"
+            return Verdict(Difference(f"the lock contradicts itself in {key}", says), changed)
+    done = again(parts.trainer)
+    difference = next(_differences(run, done), None)
+    found = f"{parts.trainer.step} steps, parameters {str(done.parameters_sha256)[:12]}"
+    return Verdict(difference, changed, found)
+
+
+def _built(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None) -> Parts:
+    """What a run's configuration builds, on the documents of the lock. Raises Gone."""
+    config = OmegaConf.create(config_of(lock, run))
+    if data is not None:
+        config.data.path = str(data.absolute())
+    try:
+        parts = build(config)
+    except (ConfigError, BadValue) as error:
+        advice = wanted(lock["data"]) if str(error).startswith("data.path") else ""
+        raise Gone(f"{error}{advice}") from error
+    if parts.data["digest"] != lock["data"]["digest"]:
+        raise Gone(
+            f"data={parts.data['name']}: other documents than the lock's{wanted(lock['data'])}"
+        )
+    return parts
+
+
+def _differences(run: Mapping[str, Any], done: Again) -> Iterator[Difference]:
+    """Where the lock says something else than the run trained again."""
+    if done.reason:
+        yield Difference(
+            f"diverged at step {done.failed_at}: {done.reason}", "the lock's run did not"
+        )
+    last = {key: value for row in done.rows for key, value in row.items() if key != "step"}
+    for name in sorted({*last, *run["metrics"]}):
+        said, now = run["metrics"].get(name), last.get(name)
+        if said is None or now is None or not same(said, now):
+            far = ulps(said, now) if said is not None and now is not None else None
+            by = f", by {far:,} ulp" if far else ""
+            says = f"the lock says {said!r}; trained again {now!r}"
+            yield Difference(f"diverged at the last step in {name}{by}", says)
+    samples = "".join(f"{sample}\n" for sample in done.samples or [])
+    facts = {
+        "metrics_sha256": metrics_sha256(done.rows),
+        "samples_sha256": sha256(samples.encode()).hexdigest(),
+        "parameters_sha256": done.parameters_sha256,
+    }
+    names = {"metrics_sha256": "the steps before the last", "samples_sha256": "the samples"}
+    for key, fact in facts.items():
+        if run[key] != fact:
+            says = f"the lock says {run[key]}; trained again {fact}"
+            yield Difference(f"diverged in {names.get(key, 'the parameters')}", says)

@@ -1,0 +1,82 @@
+"""A run's own configuration with changes that are written as on the command line."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from microgpt.app import config_path
+from microgpt.build import ConfigError
+from microgpt.complaints import UNREADABLE, explain
+
+FIXED = (
+    "resume",
+    "experiment",
+    "hydra",
+    "paths",
+    "skip",
+    "sweep",
+)  # what a run that branches off keeps
+
+
+def overridden(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """`config` with `key=value` for keys that it has, and `group=option`. Raises ConfigError.
+
+    A group's option comes with its own defaults; keys are set after it, whatever the order.
+    """
+    overrides = [_parsed(word) for word in words]
+    folder = config_path()
+    groups = [o for o in overrides if (folder / o.key_or_group).is_dir()]
+    changed = copy.deepcopy(config)
+    for group in groups:
+        _set(changed, group, _option(group))
+    for override in overrides:
+        if override not in groups:
+            _set(changed, override, override.value())
+    return changed
+
+
+def _parsed(word: str) -> Override:
+    """One change. Raises ConfigError."""
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise ConfigError(f"{word}: {UNREADABLE}") from error
+    if override.type is not OverrideType.CHANGE or override.is_sweep_override():
+        raise ConfigError(f"{word}: must be key=value or group=option, with one value")
+    top = override.key_or_group.partition(".")[0]
+    if top in FIXED:
+        raise ConfigError(f"{word}: a fork keeps its parent's {top}")
+    return override
+
+
+def _option(group: Override) -> Any:
+    """What the configuration folder says of a group's option. Raises ConfigError."""
+    word = str(group.input_line)
+    try:
+        with initialize_config_dir(str(config_path()), version_base="1.3"):
+            composed = compose("train", [word])
+            return OmegaConf.to_container(
+                OmegaConf.select(composed, group.key_or_group.replace("/", ".")), resolve=True
+            )
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, [word], [config_path()])) from error
+
+
+def _set(config: dict[str, Any], override: Override, value: Any) -> None:
+    """Set the key, which must be there. Raises ConfigError."""
+    *parents, name = override.key_or_group.replace("/", ".").split(".")
+    place: Any = config
+    for parent in parents:
+        place = place.get(parent) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or name not in place:
+        there = ", ".join(place) if isinstance(place, dict) else "no keys"
+        where = ".".join(parents) or "the run"
+        raise ConfigError(f"{override.input_line}: no such key; {where} has {there}")
+    place[name] = value

@@ -1,0 +1,100 @@
+"""A folder that says of itself what it is, held by one process at a time."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from microgpt.run.checkpoint import write_whole
+
+RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
+KILLED = "killed"  # said to run, by a process that is no more
+POLL = 0.2  # seconds between two looks at a lock
+
+
+class Busy(RuntimeError):
+    """A folder that another process holds."""
+
+
+class Record:
+    """A folder, its JSON file of facts, and its lock."""
+
+    FILE: ClassVar[str]  # the name of the JSON file
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._file = self.path / self.FILE
+        self._lock_path = self.path / ".lock"
+        self._mlflow_path = self.path / ".mlflow_run_id"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a record."""
+        return self._file.exists()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The facts."""
+        info: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
+        return info
+
+    def update(self, **facts: Any) -> None:
+        """Change or add facts."""
+        known = self.info if self.exists else {}
+        text = json.dumps(known | facts, indent=1, ensure_ascii=False) + "\n"
+        write_whole(self._file, text.encode())
+
+    @property
+    def status(self) -> str:
+        """How it stands: `running` only while a process holds the folder."""
+        status = str(self.info["status"])
+        return KILLED if status == RUNNING and not self.held else status
+
+    @property
+    def mlflow_run_id(self) -> str:
+        """The id that the last store gave; empty if none did."""
+        return self._mlflow_path.read_text() if self._mlflow_path.exists() else ""
+
+    @mlflow_run_id.setter
+    def mlflow_run_id(self, run_id: str) -> None:
+        # A file of its own: the facts have one writer, the process that holds the folder.
+        write_whole(self._mlflow_path, run_id.encode())
+
+    @contextmanager
+    def locked(self, patience: float = 0.1) -> Iterator[None]:
+        """Hold the folder, free within `patience` seconds. Raises Busy; a dead process holds nothing."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR)
+        try:
+            deadline = time.monotonic() + patience
+            while not _lock(descriptor):
+                if time.monotonic() >= deadline:
+                    raise Busy(f"another process is at work in {self.path}")
+                time.sleep(min(POLL, patience))
+            yield
+        finally:
+            os.close(descriptor)
+
+    @property
+    def held(self) -> bool:
+        """Whether a process holds the folder."""
+        if not self._lock_path.exists():
+            return False
+        with self._lock_path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""The folder of a sweep: which jobs it has, and how it stands. Its runs lie beside all others.
+
+sweep.json    what is swept, the configuration it starts from, its jobs, its status
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import Record
+
+KEY = 12, 8  # letters of signature and source in the name of a folder
+
+
+class SweepFolder(Record):
+    """Writes what a sweep says of itself, and reads it back."""
+
+    FILE = "sweep.json"
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """What is known of each job: `run`, `name`, `arm`, `seed`, `differs`, `overrides`, identity."""
+        jobs: list[dict[str, Any]] = self.info["jobs"]
+        return jobs
+
+    def job(self, run: str) -> dict[str, Any]:
+        """The job whose run folder has the name `run`."""
+        return next(job for job in self.jobs if job["run"] == run)
+
+    def run(self, job: Mapping[str, Any]) -> RunFolder:
+        """The run folder of a job."""
+        return RunFolder(self.path.parent.parent / "runs" / job["run"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration that the jobs start from."""
+        config: dict[str, Any] = self.info["config"]
+        return config
+
+    @property
+    def ended(self) -> float:
+        """When it ended, in seconds since 1970; if it was killed, its last word."""
+        return float(self.info.get("ended") or self._file.stat().st_mtime)
+
+
+def key(signature: str, source: str) -> str:
+    """The name of a folder that holds the answer to one question, given by one code."""
+    return f"{signature[: KEY[0]]}-{source[: KEY[1]]}"
+
+
+def joint(digests: Sequence[str]) -> str:
+    """One digest for many, in whatever order they come."""
+    return sha256("\n".join(sorted(set(digests))).encode()).hexdigest()
+
+
+def sweep_folder(outputs: Path, sweep: str) -> SweepFolder:
+    """The folder of a sweep."""
+    return SweepFolder(outputs / "sweeps" / sweep)

@@ -1,0 +1,118 @@
+"""Tasks on a Dask cluster: one of this machine's own, or any by its address."""
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from uuid import uuid4
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster, wait
+
+from microgpt.build import ConfigError
+from microgpt.sweep.worker import Task, lost, perform, stop
+from microgpt.tracking import flush
+
+POLL = 0.1  # seconds between two looks at the tasks
+PATIENCE = 30.0  # seconds that the end waits for what the workers still send to the store
+CONNECT = 10.0  # seconds for the scheduler to answer
+LIVES = 3  # processes that may die of one job before it counts as failed
+QUIET = {
+    "logging": {"distributed": "critical"},
+    "distributed.scheduler.allowed-failures": LIVES - 1,
+}
+RUN_FAILED = 1
+
+
+def run_all(
+    tasks: Sequence[Task], address: str | None, workers: int | None, memory_limit: str
+) -> list[int | None]:
+    """The exit code of each task; None for those that an interrupt ended or kept from beginning."""
+    launch = uuid4().hex
+    with dask.config.set(QUIET), connected(address, workers, memory_limit) as client:
+        with interruptible() as signals:
+            futures = [
+                client.submit(perform, task, launch, key=f"job-{task.number}-{launch}")
+                for task in tasks
+            ]
+            codes = follow(client, launch, tasks, futures, signals)
+        names = client.scheduler_info(n_workers=-1)["workers"]
+        wait([client.submit(flush, PATIENCE, workers=[name], pure=False) for name in names])
+    return codes
+
+
+@contextmanager
+def connected(address: str | None, workers: int | None, memory_limit: str) -> Iterator[Client]:
+    """A client of the cluster at `address`, or of one for the time of the block. Raises ConfigError."""
+    if address is not None:
+        try:
+            client = Client(address, timeout=CONNECT)
+        except (OSError, ValueError) as error:
+            problem = f"no Dask scheduler answers there ({error})"
+            raise ConfigError(f"hydra.launcher.address={address}: {problem}") from error
+        with client:
+            yield client
+        return
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=memory_limit,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            preload=[perform.__module__],
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def follow(
+    client: Client,
+    launch: str,
+    tasks: Sequence[Task],
+    futures: Sequence[Future],
+    signals: list[int],
+) -> list[int | None]:
+    """Wait for all tasks; an interrupt ends those under way, and the others do not begin."""
+    codes: dict[int, int | None] = {}
+    while len(codes) < len(tasks):
+        time.sleep(POLL)
+        if signals:
+            client.run(stop, launch)  # again and again: a worker may have come in late
+        for i, future in enumerate(futures):
+            if i not in codes and future.done():
+                codes[i] = code_of(tasks[i], future)
+    return [codes[i] for i in range(len(tasks))]
+
+
+def code_of(task: Task, future: Future) -> int | None:
+    """The exit code of a task that is over; one whose processes died is recorded as failed."""
+    error = future.exception()
+    if error is None:
+        code: int | None = future.result()
+        return code
+    died = isinstance(error, KilledWorker)
+    reason = (
+        f"its process was killed, {LIVES} times" if died else f"{type(error).__name__}: {error}"
+    )
+    lost(task, reason)
+    return RUN_FAILED
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """The signals that ask to stop, as they come; a second one raises KeyboardInterrupt."""
+    caught: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

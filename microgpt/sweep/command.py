@@ -1,0 +1,68 @@
+"""`microgpt train -m`, from Hydra's words to a sweep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from microgpt.build import ConfigError
+from microgpt.run.record import Busy
+from microgpt.sweep.conduct import conduct
+from microgpt.sweep.expand import expand, grid_of, key_and_value, short_names
+from microgpt.sweep.plan import Composer, Job, jobs_of
+
+
+def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
+    """Train all jobs of a sweep; returns an exit code. Raises ConfigError, and what Hydra raises."""
+    loader = sweeper.hydra_context.config_loader
+    words = [f"{key}={value}" for key, value in sweeper.params.items()]
+    parser = OverridesParser.create(config_loader=loader)
+    rows = expand(parser.parse_overrides([*words, *arguments]), sweeper.zip, sweeper.arms)
+    grid = grid_of(rows)
+    constant = [word for word in rows[0] if key_and_value(word)[0] not in grid]
+    compose = Composer(loader, sweeper.config)
+    jobs = jobs_of(rows, grid, compose)
+    config = plain(compose(constant))
+    if config["resume"] is not None:
+        raise ConfigError(f"resume={config['resume']}: goes on with one run, without -m")
+    outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
+    facts = {
+        "experiment": config["experiment"],
+        "name": config["experiment"] or " by ".join(short_names(list(grid)).values()) or "default",
+        "description": config["description"],
+        "overrides": list(arguments),
+        "grid": grid,
+        "ablation": sweeper.ablation and plain(sweeper.ablation),
+        "config": config,
+    }
+
+    def launch(sweep_id: str, todo: Sequence[Job]) -> bool:
+        shared = [*constant, f"sweep={quoted(sweep_id)}", f"hydra.sweep.dir={quoted(outputs)}"]
+        rows = [
+            [*shared, *job.overrides, f"hydra.sweep.subdir={quoted(f'runs/{job.run}')}"]
+            for job in todo
+        ]
+        try:
+            done = sweeper.launcher.launch(rows, initial_job_idx=0) if rows else []
+        except KeyboardInterrupt:
+            return False
+        return all(job.return_value is not None for job in done)
+
+    try:
+        return conduct(facts, jobs, config["skip"], launch)
+    except Busy as error:
+        raise ConfigError(f"this sweep is under way: {error}") from error
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as plain values, also where one is still to be given."""
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    return dict(values)
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra reads it on a command line, whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,87 @@
+"""A sweep from its plan to its end: what is done is skipped, what was begun goes on."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from microgpt.build import part
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
+from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
+from microgpt.sweep.job import membership
+from microgpt.sweep.plan import Job
+from microgpt.sweep.table import tell_begin, tell_end, watching
+from microgpt.sweep.watch import Watch
+from microgpt.tracking import STATUS
+
+PATIENCE = 20.0  # seconds that the beginning waits for what the store knows
+OK, RUN_FAILED, INTERRUPTED = 0, 1, 130
+Launch = Callable[[str, Sequence[Job]], bool]
+
+
+def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: Launch) -> int:
+    """Bring all jobs of a sweep to an end; returns an exit code. Raises Busy.
+
+    facts   what else is known of the sweep: the `config` that it starts from, its `name`, ...
+    launch  trains jobs of a sweep, and returns whether nobody interrupted it
+    """
+    config = facts["config"]
+    outputs = Path(config["paths"]["outputs"])
+    if not skip:
+        jobs = [renewed(job, outputs) for job in jobs]
+    identity = {
+        "signature": joint([job.signature for job in jobs]),
+        "source": joint([job.source for job in jobs]),
+    }
+    sweep = sweep_folder(outputs, key(**identity))
+    with sweep.locked():
+        begin(sweep, **identity, **facts, jobs=[asdict(job) for job in jobs])
+        tracking = part(config, "tracking")
+        tracking.start(sweep, outputs)
+        stored = tracking.stored(PATIENCE)
+        watch = Watch(sweep, {run for run in stored if skip and stored[run] == STATUS[FINISHED]})
+        join(sweep, watch.skipped)
+        tell_begin(watch, look := tracking.look())
+        with watching(watch, config["progress"]):
+            whole = launch(sweep.path.name, [job for job in jobs if job.run not in watch.skipped])
+        failed = watch.failed()
+        status = STOPPED if not whole else FAILED if failed else FINISHED
+        sweep.update(status=status, ended=time.time())
+        look = tracking.look() or look
+        catch_up(sweep, tracking, outputs)
+        problem = tracking.finish()
+    tell_end(watch, whole, problem, look)
+    return INTERRUPTED if not whole else RUN_FAILED if failed else OK
+
+
+def begin(sweep: SweepFolder, **facts: Any) -> None:
+    """Write what is known of a sweep; one that goes on began when it first did."""
+    begun = sweep.info["begun"] if sweep.exists else time.time()
+    sweep.update(id=sweep.path.name, begun=begun, status=RUNNING, ended=None, **facts)
+
+
+def renewed(job: Job, outputs: Path) -> Job:
+    """The job with a new folder, where its own holds a finished run."""
+    names = [job.run, *(f"{job.run}-{n}" for n in range(2, 1000))]
+    folders = [RunFolder(outputs / "runs" / name) for name in names]
+    free = next(each for each in folders if not (each.exists and each.status == FINISHED))
+    return replace(job, run=free.path.name)
+
+
+def join(sweep: SweepFolder, skipped: set[str]) -> None:
+    """Runs that are finished here, perhaps for another sweep, belong to this one too."""
+    for job in sweep.jobs:
+        run = sweep.run(job)
+        if job["run"] in skipped and run.exists and sweep.path.name not in run.info["sweeps"]:
+            with run.locked():
+                run.update(**membership(sweep, run))
+
+
+def catch_up(sweep: SweepFolder, tracking: Any, outputs: Path) -> None:
+    """Send the runs that the store has otherwise: a worker may have died before it sent them."""
+    stored = tracking.stored(0)
+    for run in map(sweep.run, sweep.jobs):
+        if run.exists and stored.get(run.path.name) != STATUS[run.status]:
+            tracking.start(run, outputs)

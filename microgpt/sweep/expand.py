@@ -1,0 +1,84 @@
+"""What a sweep varies, as the overrides of each job: grids, keys side by side, explicit arms."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+
+from microgpt.build import ConfigError
+
+
+def expand(
+    overrides: Sequence[Override],
+    zipped: Sequence[Sequence[str]],
+    arms: Sequence[Mapping[str, Any]],
+) -> list[list[str]]:
+    """The overrides of each job, the last key varying fastest. Raises ConfigError.
+
+    overrides  those of the command line; of two with one key the last counts
+    zipped     groups of keys whose values go side by side, the first with the first
+    arms       explicit arms, each some keys and their values; all are crossed with the rest
+    """
+    axes = {override.get_key_element(): values_of(override) for override in overrides}
+    factors: list[list[list[str]]] = []
+    for keys in zipped:
+        factors.append(_side_by_side(keys, axes))
+    if arms:
+        factors.append([[f"{key}={written(arm[key])}" for key in arm] for arm in arms])
+    for key, values in axes.items():
+        factors.append([[f"{key}={value}"] for value in values])
+    return [[word for words in choice for word in words] for choice in product(*factors)]
+
+
+def values_of(override: Override) -> list[str]:
+    """The values of an override, as they are written. Raises ConfigError."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if not override.is_discrete_sweep():
+        problem = "has no end of values; write range(...), choice(...) or a,b,c"
+        raise ConfigError(f"{override.input_line}: {problem}")
+    return [str(value) for value in override.sweep_string_iterator()]
+
+
+def _side_by_side(keys: Sequence[str], axes: dict[str, list[str]]) -> list[list[str]]:
+    """The zipped values of `keys`, which are taken out of `axes`. Raises ConfigError."""
+    for key in keys:
+        if key not in axes:
+            raise ConfigError(f"hydra.sweeper.zip={key}: must be a key of the sweep, as {key}=a,b")
+    columns = {key: axes.pop(key) for key in keys}
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        told = ", ".join(f"{key} has {len(values)}" for key, values in columns.items())
+        raise ConfigError(f"hydra.sweeper.zip: keys side by side need as many values; {told}")
+    return [[f"{key}={value}" for key, value in zip(keys, row)] for row in zip(*columns.values())]
+
+
+def written(value: Any) -> str:
+    """A value of a YAML file as it is written on the command line."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value).replace('"', "'") if value is not None else "null"
+
+
+def key_and_value(word: str) -> tuple[str, str]:
+    """`+a.b=c` -> `("a.b", "c")`."""
+    key, _, value = word.lstrip("+~").partition("=")
+    return key, value
+
+
+def grid_of(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Every key that differs between jobs, with its values in the order in which they come."""
+    rows = [dict(map(key_and_value, job)) for job in jobs]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    grid = {key: list(dict.fromkeys(row[key] for row in rows if key in row)) for key in keys}
+    everywhere = {key for key in keys if all(key in row for row in rows)}
+    return {key: values for key, values in grid.items() if len(values) > 1 or key not in everywhere}
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """`model.n_head` -> `n_head`, where that says which."""
+    last = {key: key.replace("/", ".").rpartition(".")[2] for key in keys}
+    names = list(last.values())
+    return {key: name if names.count(name) == 1 else key for key, name in last.items()}

@@ -1,0 +1,1 @@
+"""Plugins that Hydra finds: it takes none from elsewhere."""

@@ -1,0 +1,42 @@
+"""The launcher of sweeps: the jobs in worker processes, by Dask."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class DaskLauncher(Launcher):
+    """Trains the jobs of a sweep in processes that may die without harm to the others."""
+
+    def __init__(self, address: str | None, workers: int | None, memory_limit: str) -> None:
+        self.address, self.workers, self.memory_limit = address, workers, memory_limit
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra before `launch`."""
+        self.hydra_context, self.config = hydra_context, config
+        self.task_function = task_function
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Train; the return value of a job is its exit code, None if it was interrupted."""
+        from microgpt.sweep.cluster import run_all  # late: Dask takes its time
+        from microgpt.sweep.worker import Task
+
+        state: Any = Singleton.get_state()
+        tasks = [
+            Task(self.hydra_context, self.config, self.task_function, state, list(words), number)
+            for number, words in enumerate(job_overrides, initial_job_idx)
+        ]
+        codes = run_all(tasks, self.address, self.workers, self.memory_limit)
+        return [
+            JobReturn(overrides=task.words, status=JobStatus.COMPLETED, _return_value=code)
+            for task, code in zip(tasks, codes)
+        ]

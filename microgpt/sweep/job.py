@@ -1,0 +1,93 @@
+"""One job of a sweep: brings its run folder to an end, from wherever it stands."""
+
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from microgpt.build import ConfigError, Parts, build, part, resolve
+from microgpt.core.trainer import Trainer
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import FAILED, FINISHED
+from microgpt.run.sweep import SweepFolder, sweep_folder
+from microgpt.train import create, go, interruptible, restart
+
+OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
+FOREVER = float("inf")
+under_way: list[Trainer] = []  # in this process
+
+
+def work(cfg: DictConfig, folder: Path) -> int | None:
+    """Do the job whose run belongs into `folder`; returns an exit code, None if it was interrupted.
+
+    Another process that is at the same job is waited for: then there is nothing left to do.
+    """
+    run = RunFolder(folder)
+    sweep = sweep_folder(Path(cfg.paths.outputs), cfg.sweep)
+    with run.locked(FOREVER):
+        if run.exists and run.info["status"] == FINISHED:
+            return OK
+        config = resolve(cfg)
+        try:
+            return _train(build(cfg), run, sweep)
+        except ConfigError as error:
+            record_failure(run, sweep, config, str(error))
+            return WRONG_INPUT
+        except Exception as error:
+            (run.path / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            if not run.exists:  # it failed before its first step
+                record_failure(run, sweep, config, f"{type(error).__name__}: {error}")
+            return RUN_FAILED
+
+
+def interrupt() -> None:
+    """Stop the runs that are under way in this process, and keep their state."""
+    for trainer in list(under_way):
+        trainer.interrupt()
+
+
+def _train(parts: Parts, run: RunFolder, sweep: SweepFolder) -> int | None:
+    tracking = part(parts.config, "tracking")
+    if run.exists and "n_params" in run.info:
+        restart(run, parts)
+    else:
+        create(run, parts, **membership(sweep, run))
+    caught: list[int] = []
+    under_way.append(parts.trainer)
+    try:
+        with interruptible(parts.trainer, caught):
+            go(parts, run, tracking)
+    finally:
+        under_way.remove(parts.trainer)
+    if caught:  # in a process of its own, where no launcher waits for an answer
+        raise KeyboardInterrupt
+    return {FAILED: RUN_FAILED, FINISHED: OK}.get(run.info["status"])
+
+
+def membership(sweep: SweepFolder, run: RunFolder) -> dict[str, Any]:
+    """What a run knows of the sweeps that it belongs to; the first one named it."""
+    job = sweep.job(run.path.name)
+    before = run.info if run.exists else {}
+    tags = {tag: str(value) for tag, value in job["tags"].items()}
+    return {
+        "name": before.get("name", job["name"]),
+        "swept": tags | before.get("swept", {}),
+        "sweeps": before.get("sweeps", {}) | {sweep.path.name: job["arm"]},
+    }
+
+
+def record_failure(run: RunFolder, sweep: SweepFolder, config: dict[str, Any], reason: str) -> None:
+    """A run that could not begin, or whose process died: failed, with the reason."""
+    if not run.exists:
+        job = sweep.job(run.path.name)
+        facts = {key: job[key] for key in ("signature", "source")}
+        facts |= {"begun": time.time(), "git": {}, "fingerprint": {}, "data": {}}
+        facts |= {"num_steps": config["trainer"]["num_steps"], "failed_at": 0}
+        run.create(config, [], "", **facts, **membership(sweep, run))
+    rows = run.metrics()
+    failed_at = int(rows[-1]["step"]) if rows else 0
+    run.update(status=FAILED, reason=reason, failed_at=failed_at, ended=time.time())
+    tracking = part(config, "tracking")
+    tracking.start(run, Path(config["paths"]["outputs"]))

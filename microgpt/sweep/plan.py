@@ -1,0 +1,110 @@
+"""A sweep before it begins: its jobs, who they are, and what there is to do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from microgpt.build import ConfigError, call, part, resolve
+from microgpt.core.data import digest
+from microgpt.run.identity import signature
+from microgpt.run.sweep import key
+from microgpt.sweep.expand import key_and_value, short_names
+from microgpt.train import code_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    overrides: list[str]  # of the command line, less those that all jobs share
+    differs: dict[str, str]  # the keys that differ between jobs, with this job's values
+    tags: dict[str, str]  # the same by short names
+    arm: str  # what differs but for the seed
+    name: str
+    seed: int
+    signature: str
+    source: str
+    run: str  # name of the run's folder
+
+
+class Composer:
+    """Composes the configurations of jobs.
+
+    Hydra takes a tenth of a second for one. So it composes once for each choice of options, and
+    plain values are set on copies, as Hydra sets them.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._load = cache(self._composed)
+        self._options = cache(loader.get_group_options)
+        self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
+
+    def __call__(self, words: Sequence[str]) -> DictConfig:
+        """The configuration of one job, without Hydra's part. Raises what Hydra raises."""
+        overrides = [self._parse(word) for word in words]
+        values = [override for override in overrides if self._is_value(override)]
+        options = [str(each.input_line) for each in overrides if each not in values]
+        config = self._load(*options).copy()
+        for override in values:
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        return config
+
+    def _composed(self, *options: str) -> DictConfig:
+        config = self._loader.load_sweep_config(self._master, list(options))
+        with open_dict(config):
+            del config["hydra"]
+        return config
+
+    def _is_value(self, override: Override) -> bool:
+        return override.type == OverrideType.CHANGE and not self._options(override.key_or_group)
+
+
+def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Composer) -> list[Job]:
+    """The jobs of a sweep; of several with one signature and source, the first. Raises ConfigError."""
+    digests: dict[str, str] = {}
+    names = short_names(list(grid))
+    jobs: dict[str, Job] = {}
+    for row in rows:
+        config = resolve(compose(row))
+        data = str({**config["data"], "val_fraction": None, "split_seed": None})
+        if data not in digests:
+            digests[data] = _digest(config)
+        job = _job(row, config, digests[data], names)
+        jobs.setdefault(job.run, job)
+    return list(jobs.values())
+
+
+def _job(
+    row: Sequence[str], config: Mapping[str, Any], data_digest: str, names: Mapping[str, str]
+) -> Job:
+    ours, code = signature(config, data_digest), code_of(config)["source"]
+    given = dict(map(key_and_value, row))
+    differs = {key: given[key] for key in names if key in given}
+    tags = {names[key]: value.rpartition("/")[2] for key, value in differs.items()}
+    words = {key: f"{names[key]}={tags[names[key]]}" for key in differs}
+    return Job(
+        overrides=[word for word in row if key_and_value(word)[0] in differs],
+        differs=differs,
+        tags=tags,
+        arm=" ".join(word for key, word in words.items() if key != "seed") or "default",
+        name=" ".join(words.values()) or "default",
+        seed=config["seed"],
+        signature=ours,
+        source=code,
+        run=key(ours, code),
+    )
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    """The digest of a job's data; empty if it cannot be read, which the job itself will tell."""
+    try:
+        return digest(call("data", part(config, "data").documents))
+    except ConfigError:
+        return ""

@@ -1,0 +1,150 @@
+"""What a sweep shows: a live table on a terminal, a line for each end elsewhere."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Event as Flag
+from threading import Thread
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from microgpt.console import complain, out
+from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
+from microgpt.sweep.watch import SKIPPED, WAITING, Watch
+
+PAUSE = 0.5  # seconds between two looks
+ROWS = 12  # running jobs shown at most
+ENDS = 5  # jobs that ended, shown below them
+
+
+def tell_begin(watch: Watch, look: str | None) -> None:
+    """What there is to do, what there is not, and where to look meanwhile."""
+    states = [now.status for name, now in watch.now.items()]
+    new, skipped = states.count(WAITING), states.count(SKIPPED)
+    failed = states.count(FAILED)
+    on = len(states) - new - skipped - failed
+    told = [(new, "new"), (skipped, "finished before, skipped")]
+    told += [(on, "begun before, going on"), (failed, "failed before, done again")]
+    parts = ", ".join(f"{number} {what}" for number, what in told if number)
+    out.print(f"sweep  {watch.sweep.path.name}  {len(states)} jobs: {parts}", markup=False)
+    tell_look(look)
+
+
+def tell_look(look: str | None) -> None:
+    """Where to look at the sweep: an address, or a command that starts a server and prints one."""
+    if look:
+        out.print(f"look   {look}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def watching(watch: Watch, progress: bool) -> Iterator[None]:
+    """Show how the sweep is doing, for the time of the block."""
+    over = Flag()
+    show = _live if progress and out.is_terminal else _lines if progress else _silent
+    thread = Thread(target=show, args=(watch, over), name="table", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _silent(watch: Watch, over: Flag) -> None:
+    """Nothing to show."""
+
+
+def _lines(watch: Watch, over: Flag) -> None:
+    last = False
+    while not last:
+        last = over.wait(PAUSE)
+        for name in watch.look():
+            done = watch.count(FINISHED, FAILED, SKIPPED)
+            count = f"{done:>{len(str(len(watch.jobs)))}} / {len(watch.jobs)}"
+            out.print(f"{count}  {_told(watch, name)}", markup=False)
+
+
+def _live(watch: Watch, over: Flag) -> None:
+    ended: list[str] = []
+    with Live(_table(watch, ended), console=out, refresh_per_second=4, transient=True) as live:
+        last = False
+        while not last:
+            last = over.wait(PAUSE)
+            for name in watch.look():
+                ended.append(name)
+                if watch.now[name].status == FAILED:
+                    live.console.print(_told(watch, name), markup=False)
+            live.update(_table(watch, ended))
+
+
+def _table(watch: Watch, ended: list[str]) -> Group:
+    """How all is going; the jobs that run; those that ended last."""
+    jobs = len(watch.jobs)
+    done = watch.count(FINISHED, FAILED, SKIPPED)
+    left = watch.seconds_left()
+    words = [f"{watch.count(FINISHED)} finished", f"{watch.count(RUNNING)} running"]
+    words += [f"{watch.count(FAILED)} failed"] * (watch.count(FAILED) > 0)
+    words += [f"{watch.count(SKIPPED)} skipped"] * (watch.count(SKIPPED) > 0)
+    words += [f"{jobs - done - watch.count(RUNNING)} waiting"]
+    if left is not None:
+        words.append(f"{timedelta(seconds=round(left))} left")
+    head = Table.grid(padding=(0, 1))
+    head.add_row(
+        ProgressBar(total=jobs, completed=done, width=30), f"{done} / {jobs}", ", ".join(words)
+    )
+    rows = Table(box=None)
+    for heading in ("job", "step", "loss", "held-out"):
+        rows.add_column(heading, no_wrap=True, justify="left" if heading == "job" else "right")
+    running = [name for name, now in watch.now.items() if now.status == RUNNING]
+    for name in running[:ROWS]:
+        rows.add_row(*_row(watch, name))
+    for name in ended[-ENDS:]:
+        rows.add_row(*_row(watch, name), style="red" if watch.now[name].status == FAILED else "dim")
+    return Group(head, rows)
+
+
+def _row(watch: Watch, name: str) -> list[str]:
+    now = watch.now[name]
+    figures = [f"{value:.4f}" if value is not None else "" for value in (now.loss, now.held_out)]
+    return [watch.jobs[name]["name"], f"{now.step} / {watch.steps}", *figures]
+
+
+def _told(watch: Watch, name: str) -> str:
+    """A job that has ended, in a line."""
+    now = watch.now[name]
+    held_out = f"  held-out {now.held_out:.4f}" if now.held_out is not None else ""
+    end = f"failed: {now.reason}" if now.status == FAILED else f"finished{held_out}"
+    return f"{watch.jobs[name]['name']}  {end}"
+
+
+def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -> None:
+    """How the sweep ended; what failed, how to do just that again; where to look."""
+    failed = watch.failed()
+    out.print(f"{_counts(watch)}", markup=False)
+    for name, reason in failed.items():
+        complain(f"{watch.jobs[name]['name']} failed: {reason}")
+    again = f"microgpt train {shlex.join(sys.argv[1:])}"
+    if not whole:
+        out.print(f"stopped; go on with the same command: {again}", markup=False)
+    elif failed:
+        out.print(f"do again what failed, and nothing else: {again}", markup=False)
+    tell_look(look)
+    if problem:
+        complain(f"not all is in MLflow yet ({problem}); later: microgpt sync")
+
+
+def _counts(watch: Watch) -> str:
+    told = [
+        (watch.count(FINISHED), "finished"),
+        (watch.count(SKIPPED), "skipped, finished before"),
+        (watch.count(FAILED, KILLED), "failed"),
+    ]
+    rest = len(watch.jobs) - sum(number for number, _ in told)
+    told.append((rest, "not finished"))
+    words = ", ".join(f"{number} {what}" for number, what in told if number)
+    return f"{len(watch.jobs)} jobs: {words}"

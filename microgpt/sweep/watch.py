@@ -1,0 +1,103 @@
+"""How a sweep is doing, read from the folders of its runs: whoever trains them, wherever."""
+
+import json
+import os
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import FAILED, FINISHED, KILLED
+from microgpt.run.sweep import SweepFolder
+
+WAITING, SKIPPED = "waiting", "skipped"
+TAIL = 4096  # bytes that hold the last record of a run
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one job is doing."""
+
+    status: str
+    step: int = 0
+    loss: float | None = None  # nats per token, of the last record
+    held_out: float | None = None  # nats per token, of the last record that has it
+    reason: str = ""
+    ended: float | None = None  # seconds since 1970
+
+
+class Watch:
+    """How the jobs of a sweep are doing."""
+
+    def __init__(self, sweep: SweepFolder, stored: set[str]) -> None:
+        self.sweep = sweep
+        self.jobs: dict[str, dict[str, Any]] = {job["run"]: job for job in sweep.jobs}
+        self.steps = int(sweep.info["config"]["trainer"]["num_steps"])  # of a job, more or less
+        self._runs = {name: sweep.run(job) for name, job in self.jobs.items()}
+        self.before = {name: standing(run) for name, run in self._runs.items()}
+        self.skipped = {
+            name
+            for name, before in self.before.items()
+            if before.status == FINISHED or (before.status == WAITING and name in stored)
+        }
+        self.now = {
+            name: Standing(SKIPPED) if name in self.skipped else before
+            for name, before in self.before.items()
+        }
+        self._begun = monotonic()
+
+    def look(self) -> list[str]:
+        """Look again at the jobs that are not over; returns those that have come to an end."""
+        ended = []
+        for name, last in self.now.items():
+            if last.status in (SKIPPED, FINISHED):
+                continue
+            now = standing(self._runs[name])
+            if now.status in (FINISHED, FAILED) and now != last and now != self.before[name]:
+                ended.append(name)
+            self.now[name] = now
+        return ended
+
+    def count(self, *statuses: str) -> int:
+        """How many jobs stand so."""
+        return sum(now.status in statuses for now in self.now.values())
+
+    def failed(self) -> dict[str, str]:
+        """The jobs that failed, and why."""
+        self.look()
+        return {
+            name: now.reason for name, now in self.now.items() if now.status in (FAILED, KILLED)
+        }
+
+    def seconds_left(self) -> float | None:
+        """How long it takes, at the pace so far; None before there is one."""
+        done = left = 0
+        for name, now in self.now.items():
+            if now.status == SKIPPED:
+                continue
+            over = now.status in (FINISHED, FAILED)
+            done += now.step - self.before[name].step
+            left += 0 if over else max(0, self.steps - now.step)
+        return (monotonic() - self._begun) * left / done if done > 0 else None
+
+
+def standing(run: RunFolder) -> Standing:
+    """How a run is doing."""
+    if not run.exists:
+        return Standing(WAITING)
+    info, status = run.info, run.status
+    row, held_out = last_rows(run)
+    loss = row.get("train/loss")
+    step, why = int(row.get("step", 0)), info.get("reason") or ""
+    return Standing(status, step, loss, held_out, why, info.get("ended"))
+
+
+def last_rows(run: RunFolder) -> tuple[dict[str, float], float | None]:
+    """The last record of a run, and the last held-out loss of the latest records."""
+    with run.metrics_path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL))
+        lines = file.read().split(b"\n")[:-1]
+    rows = [json.loads(line) for line in lines[1 if size > TAIL else 0 :]]
+    held_out = [row["val/loss"] for row in rows if "val/loss" in row]
+    return rows[-1] if rows else {}, held_out[-1] if held_out else None

@@ -1,0 +1,81 @@
+"""A worker process of a sweep: one job after the other, with everything imported once."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distributed import Worker
+from hydra.core.singleton import Singleton
+from hydra.core.utils import run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from microgpt.build import resolve
+from microgpt.run.folder import RunFolder
+from microgpt.run.sweep import sweep_folder
+from microgpt.sweep.job import interrupt, record_failure
+
+stopped: set[str] = set()  # the launches that were interrupted
+
+
+def dask_setup(worker: Worker) -> None:
+    """Called by Dask in each worker of our own clusters: Ctrl-C is for the launcher, which asks us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def dask_teardown(worker: Worker) -> None:
+    """Called by Dask at the end: all is sent, and Python would take seconds to put MLflow away."""
+    os._exit(0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job, as a worker gets it."""
+
+    context: HydraContext
+    config: DictConfig  # of the whole sweep
+    function: TaskFunction
+    state: Any  # Hydra's singletons
+    words: list[str]  # the overrides of this job
+    number: int
+
+    def compose(self) -> DictConfig:
+        """The job's configuration."""
+        Singleton.set_state(self.state)
+        setup_globals()
+        config = self.context.config_loader.load_sweep_config(self.config, self.words)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = self.number
+        return config
+
+
+def perform(task: Task, launch: str) -> int | None:
+    """Do a job; returns its exit code, or None if the sweep was interrupted."""
+    if launch in stopped:
+        return None
+    done = run_job(
+        hydra_context=task.context,
+        task_function=task.function,
+        config=task.compose(),
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    code: int | None = done.return_value
+    return code
+
+
+def stop(launch: str) -> None:
+    """Begin no job of a launch any more, and end those under way."""
+    stopped.add(launch)
+    interrupt()
+
+
+def lost(task: Task, reason: str) -> None:
+    """A job whose process died: its run has failed."""
+    cfg = task.compose()
+    run = RunFolder(Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir)
+    with run.locked(1.0):
+        sweep = sweep_folder(Path(cfg.paths.outputs).absolute(), cfg.sweep)
+        record_failure(run, sweep, resolve(cfg), reason)

@@ -1,0 +1,20 @@
+"""MLflow: a copy of what the folders say. The one place that writes to a store."""
+
+from microgpt.tracking.projection import STATUS, params_of
+from microgpt.tracking.store import StoreError, cut, open_store, store_uri, told
+from microgpt.tracking.tracker import MLflow, NoTracking, flush, is_tracked, sync
+
+__all__ = [
+    "STATUS",
+    "MLflow",
+    "NoTracking",
+    "StoreError",
+    "cut",
+    "flush",
+    "is_tracked",
+    "open_store",
+    "params_of",
+    "store_uri",
+    "sync",
+    "told",
+]

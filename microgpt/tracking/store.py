@@ -1,0 +1,116 @@
+"""MLflow stores: which one, how it is opened, set up once, and what it complains of."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microgpt.core.check import BadValue
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"}
+LONGEST = 6000  # characters of a param or tag: the store's limit
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a later update tries again
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class StoreError(RuntimeError):
+    """What a store answered instead of doing what it was asked for: one line."""
+
+
+def store_uri(uri: str | None, outputs: Path) -> str:
+    """The store: the one asked for, MLFLOW_TRACKING_URI, or a database in `outputs`."""
+    default = f"sqlite:///{outputs.absolute() / 'mlflow.db'}"
+    return check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None) or default
+
+
+def check_uri(uri: str | None) -> str | None:
+    """`uri`, if it may be that of a server or a database. Raises BadValue."""
+    known = isinstance(uri, str) and uri.partition(":")[0].partition("+")[0] in SCHEMES
+    if uri is not None and not ((known and "/" in uri) or uri == "databricks"):
+        allowed = "must be http://SERVER, sqlite:////FILE or another database (or null)"
+        raise BadValue("uri", uri, allowed)
+    return uri
+
+
+def open_store(uri: str, outputs: Path) -> "MlflowClient":
+    """A client of the store, which is set up first where it is new."""
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    import mlflow  # late: it takes longer than a small run's first hundred steps
+
+    for noisy in ("alembic", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    with _alone(uri, outputs):
+        _set_up(uri)
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)  # now it has been opened
+    return client
+
+
+def _set_up(uri: str) -> None:
+    """A new SQLite database, made beside and renamed: half of one could never be opened again."""
+    from mlflow import MlflowClient
+
+    _, local, path = uri.partition("sqlite:///")
+    file = Path(path.partition("?")[0])
+    if local and not file.exists():
+        beside = file.with_name(f".{file.name}.new")
+        beside.unlink(missing_ok=True)
+        MlflowClient(f"{local}{beside}").search_experiments(max_results=1)
+        beside.replace(file)
+
+
+def experiment_id(client: "MlflowClient", name: str, uri: str, outputs: Path) -> str:
+    """The experiment `name`, made if need be; a database's artifacts lie in `outputs`."""
+    with _alone(uri, outputs):
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        place = None if _is_server(uri) else (outputs.absolute() / "artifacts" / name).as_uri()
+        return str(client.create_experiment(name, artifact_location=place))
+
+
+@contextmanager
+def _alone(uri: str, outputs: Path) -> Iterator[None]:
+    """Hold a lock beside a database: processes that set one up together leave it broken."""
+    if _is_server(uri):
+        yield
+        return
+    _, local, file = uri.partition("sqlite:///")
+    lock = Path(f"{file}.lock") if local else outputs / ".store.lock"
+    with locked(lock):
+        yield
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, which stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http:", "https:", "databricks"))
+
+
+def told(uri: str, error: Exception) -> str:
+    """What went wrong with a store, in a line."""
+    if "Connection refused" in str(error):
+        return f"{uri}: nothing answers there"
+    return f"{uri}: {' '.join(str(error).split())[:200] or type(error).__name__}"
+
+
+def cut(text: str) -> str:
+    """`text`, or as much of it as a store takes."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -1,0 +1,47 @@
+"""Runs side by side: what differs, and from which step on."""
+
+from pathlib import Path
+
+import pytest
+
+from microgpt.ablation.compare import different, partings
+from microgpt.ablation.fork import fork
+from microgpt.run.folder import all_runs
+from tests.command import Within
+from tests.running import train_here
+
+STEPS = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
+
+
+def test_runs_of_the_store(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, run = train_here(outputs, *STEPS)
+    assert fork("here", 7, ["schedule=constant"], None, outputs) == 0
+    (new,) = [other for other in all_runs(outputs) if other.path != run.path]
+    monkeypatch.setenv("MICROGPT_OUTPUTS", str(outputs))
+    monkeypatch.setenv("COLUMNS", "200")
+    command = Within(monkeypatch, capfd)
+    ended = command("compare", "here", new.mlflow_run_id)
+    assert ended.code == 0, ended.err
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert ["schedule", "Linear", "Constant"] in rows
+    assert "optimizer.lr" not in ended.out
+    loss = [f"{each.metrics()[-1]['val/loss']:.6g}" for each in (run, new)]
+    assert ["val/loss", *loss] in rows
+    assert ["lr", "8"] in rows
+    assert ["train/loss", "9"] in rows  # of the weights that step 8 made
+    assert ["val/loss", "10"] in rows
+    assert "cost/" not in ended.out
+    ended = command("compare", "here", "here")
+    assert "differs: nothing" in ended.out
+    assert ["val/loss", "never"] in [line.split() for line in ended.out.splitlines()]
+    for words in (["here"], ["here", "nothing"]):
+        ended = command("compare", *words)
+        assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended.err
+
+
+def test_what_a_run_has_not_is_a_difference() -> None:
+    assert different([{"a": "1", "b": "2"}, {"a": "1"}]) == {"b": ["2", "·"]}
+    assert partings([{1: {"x": [1.0]}, 2: {"x": [2.0]}}, {1: {"x": [1.0]}}]) == {"x": 2}
+    assert partings([{1: {"x": [1.0]}}] * 2) == {"x": None}

@@ -1,0 +1,84 @@
+"""Every command of the README, as it stands there, on runs that are cut short."""
+
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from microgpt.run.folder import all_runs
+from tests.command import PROGRAM, command, environment
+from tests.running import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+SHORT = ["trainer.num_steps=20", "trainer.eval_every=10", "trainer.eval_documents=5"]
+SHORT += ["trainer.checkpoint_every=10", "sampling.num_samples=2", "hydra.launcher.workers=1"]
+FEW = ["model.n_head=1,4,16", "seed=range(2)"]  # of the experiment heads
+STAND_FOR = {"500": "10", "names.txt": "poems.txt"}  # what a command names -> what the test has
+
+
+def commands() -> list[str]:
+    """The README's `microgpt` commands in the order in which they stand there."""
+    lines = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    code = [line.strip() for line in lines if line.startswith("    microgpt ")]
+    return [line.partition("  #")[0].strip() for line in code]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of lines, a finished run and a stopped one."""
+    place = tmp_path_factory.mktemp("readme")
+    (place / "poems.txt").write_text("roses are red\nviolets are blue\n" * 20)
+    words = ["train", *SHORT, "seed=1"]
+    assert command(words, place).code == 0
+    assert command([*words, "seed=2", "trainer.stop_after=15"], place).code == 0
+    return place
+
+
+def words_of(line: str, place: Path) -> Iterator[str]:
+    """The words of a command as the test runs it."""
+    wanted = "stopped" if "resume=" in line else "finished"
+    runs = (run for run in all_runs(place / "outputs") if run.status == wanted)
+    for word in shlex.split(line)[1:]:
+        word = re.sub(r"\bRUN\b", lambda _: next(runs).path.name, word)
+        yield STAND_FOR.get(word, word.replace("=names.txt", "=poems.txt"))
+    if line.startswith("microgpt train") and not re.search(r"--|resume=", line):
+        yield from SHORT
+        yield from FEW if "experiment=heads" in line else []
+    if line.startswith("microgpt verify heads"):
+        yield "--sample=1"
+
+
+def test_every_command_of_the_readme(place: Path) -> None:
+    lines = commands()
+    assert len(lines) > 15
+    for line in lines:
+        if line != "microgpt ui":
+            ended = command(list(words_of(line, place)), place)
+            assert ended.code == 0, (line, ended)
+            assert "Traceback" not in ended.err, (line, ended)
+
+
+def test_the_ui_answers_where_it_says(place: Path) -> None:
+    assert "microgpt ui" in commands()
+    process = subprocess.Popen(
+        [PROGRAM, "ui", "--port", "0"],
+        cwd=place,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        address = next(line.split()[1] for line in process.stdout if line.startswith("open"))
+        with urlopen(address, timeout=30) as answer:
+            assert answer.status == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 0

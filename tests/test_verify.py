@@ -1,0 +1,452 @@
+"""A run trained again is what the store says, or the first thing that is not is named."""
+
+import json
+import math
+import shutil
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from importlib import invalidate_caches
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microgpt import cli
+from microgpt.ablation.changes import asks_libm
+from microgpt.ablation.replay import ulps
+from microgpt.core.optim.adam import Adam
+from microgpt.run import folder as run_folder
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import KILLED, STOPPED
+from microgpt.tracking import sync
+from tests.running import (
+    NAMES,
+    TINY,
+    has_reached,
+    kill,
+    only_run,
+    resume_here,
+    start,
+    train_here,
+    wait_until,
+)
+
+SHORT = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
+Verify = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def tracked(
+    store_template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunFolder]:
+    """The outputs with one finished run, which a test may change with `edited` alone."""
+    outputs = tmp_path_factory.mktemp("tracked")
+    shutil.copy(store_template, outputs / "mlflow.db")
+    code, run = train_here(outputs, *SHORT)
+    assert code == 0
+    return outputs, run
+
+
+@pytest.fixture
+def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verify:
+    """`microgpt verify words` with the store in `outputs`: its exit code, and what it says."""
+
+    def call(outputs: Path, *words: object) -> tuple[int, str]:
+        monkeypatch.setenv("MICROGPT_OUTPUTS", str(outputs))
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(sys, "argv", ["microgpt", "verify", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, said.out + said.err
+
+    return call
+
+
+@pytest.fixture
+def edited(tracked: tuple[Path, RunFolder]) -> Iterator[tuple[Path, RunFolder, Path]]:
+    """The outputs, the run, and its artifacts, which are put back after the test."""
+    outputs, run = tracked
+    kept = outputs.with_name(f"{outputs.name}-kept")
+    shutil.copytree(outputs, kept)
+    yield outputs, run, outputs / "artifacts/microgpt" / run.mlflow_run_id / "artifacts"
+    for name in ("artifacts", "runs"):
+        shutil.rmtree(outputs / name, ignore_errors=True)
+        shutil.copytree(kept / name, outputs / name)
+    # Not as a file, which MLflow holds open: it would go on with pages that it has read.
+    with sqlite3.connect(kept / "mlflow.db") as old, sqlite3.connect(outputs / "mlflow.db") as new:
+        old.backup(new)
+    old.close()
+    new.close()
+    shutil.rmtree(kept)
+
+
+def execute(outputs: Path, statement: str, *values: object) -> None:
+    """Change the store's database by hand."""
+    with sqlite3.connect(outputs / "mlflow.db") as database:
+        assert database.execute(statement, values).rowcount > 0
+    database.close()
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    """Change a text by hand."""
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def stored_value(outputs: Path, name: str, step: int) -> float:
+    with sqlite3.connect(outputs / "mlflow.db") as database:
+        query = "select value from metrics where key = ? and step = ?"
+        (value,) = database.execute(query, (name, step)).fetchone()
+    database.close()
+    return float(value)
+
+
+def test_a_run_is_bit_exact_by_each_of_its_names(
+    tracked: tuple[Path, RunFolder], verify: Verify
+) -> None:
+    outputs, run = tracked
+    for name in (run.mlflow_run_id, run.mlflow_run_id[:6], "here", run.path):
+        code, said = verify(outputs, name)
+        assert code == 0, said
+        digest = run.info["parameters_sha256"][:12]
+        assert f"bit-exact: 12 steps, 40 figures, 3 samples, parameters {digest}\n" in said
+        assert "changed" not in said
+
+
+def test_the_store_alone_is_enough(
+    edited: tuple[Path, RunFolder, Path], verify: Verify, tmp_path: Path
+) -> None:
+    outputs, run, _ = edited
+    name = run.mlflow_run_id
+    shutil.rmtree(outputs / "runs")
+    code, said = verify(tmp_path / "elsewhere", name, f"--uri=sqlite:///{outputs}/mlflow.db")
+    assert (code, "bit-exact" in said) == (0, True), said
+
+
+def test_nothing_stays_of_a_verification(tracked: tuple[Path, RunFolder], verify: Verify) -> None:
+    outputs, run = tracked
+    before = {file: file.stat().st_mtime_ns for file in outputs.rglob("*") if file.is_file()}
+    before = {file: time for file, time in before.items() if not file.name.endswith(".lock")}
+    verify(outputs, run.mlflow_run_id)
+    assert {file for file in outputs.rglob("*") if file.is_file()} >= before.keys()
+    assert all(file.stat().st_mtime_ns == time for file, time in before.items())
+
+
+def test_a_figure_changed_in_the_database(
+    edited: tuple[Path, RunFolder, Path], verify: Verify
+) -> None:
+    outputs, run, _ = edited
+    right = stored_value(outputs, "train/loss", 7)
+    wrong = math.nextafter(right, math.inf)
+    execute(outputs, "update metrics set value = ? where key = 'train/loss' and step = 7", wrong)
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert code == 1
+    assert "diverged at step 7 in train/loss, by 1 ulp\n" in said
+    told = f"metrics.jsonl {right!r}; the store's metrics {wrong!r}; trained again {right!r}"
+    assert told in said
+    assert "source, packages and Python are those of the record" in said
+
+
+def test_a_last_figure_changed_in_both_tables(
+    edited: tuple[Path, RunFolder, Path], verify: Verify
+) -> None:
+    outputs, run, _ = edited
+    for table in ("metrics", "latest_metrics"):
+        execute(outputs, f"update {table} set value = 2.0 where key = 'val/loss' and step = 12")
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "diverged at step 12 in val/loss, by " in said) == (1, True), said
+
+
+def test_a_last_figure_changed_in_the_table_that_the_ui_shows(
+    edited: tuple[Path, RunFolder, Path], verify: Verify
+) -> None:
+    outputs, run, _ = edited
+    execute(outputs, "update latest_metrics set value = 2.0 where key = 'val/loss'")
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "diverged in the last val/loss of the store\n" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "delete from metrics where key = 'lr' and step = 4",
+        "delete from latest_metrics where key = 'grad_norm'",
+        "update metrics set step = 13 where key = 'lr' and step = 12",
+        "insert into metrics select key, 0.5, 1, run_uuid, step, is_nan from metrics "
+        "where key = 'lr' and step = 3",
+        "update metrics set key = 'train/lost' where key = 'train/loss' and step = 2",
+    ],
+)
+def test_figures_that_come_and_go(
+    edited: tuple[Path, RunFolder, Path], verify: Verify, statement: str
+) -> None:
+    outputs, run, _ = edited
+    execute(outputs, statement)
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "diverged " in said) == (1, True), said
+
+
+def test_a_figure_changed_in_the_file(edited: tuple[Path, RunFolder, Path], verify: Verify) -> None:
+    outputs, run, artifacts = edited
+    rows = [json.loads(line) for line in (artifacts / "metrics.jsonl").read_text().splitlines()]
+    rows[4]["grad_norm"] = math.nextafter(rows[4]["grad_norm"], 0)
+    (artifacts / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "diverged at step 5 in grad_norm, by 1 ulp\n" in said) == (1, True), said
+
+
+def test_a_sample_changed(edited: tuple[Path, RunFolder, Path], verify: Verify) -> None:
+    outputs, run, artifacts = edited
+    first, second, third = (artifacts / "samples.txt").read_text().splitlines()
+    (artifacts / "samples.txt").write_text(f"{first}\n{second}x\n{third}\n")
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "diverged in sample 2\n" in said) == (1, True), said
+    assert f"the record says {second + 'x'!r}; trained again {second!r}" in said
+    (artifacts / "samples.txt").write_text(f"{first}\n{second}\n")
+    assert "diverged in the samples\n" in verify(outputs, run.mlflow_run_id)[1]
+
+
+def test_a_checkpoint_changed(edited: tuple[Path, RunFolder, Path], verify: Verify) -> None:
+    outputs, run, artifacts = edited
+    file = artifacts / "checkpoints/step-5.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-30_000] ^= 1
+    file.write_bytes(content)
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "diverged at step 5 in step-5.safetensors\n" in said) == (1, True), said
+
+
+def test_the_parameters_digest_changed(
+    edited: tuple[Path, RunFolder, Path], verify: Verify
+) -> None:
+    outputs, run, artifacts = edited
+    right, wrong = run.info["parameters_sha256"], "0" * 64
+    execute(outputs, "update tags set value = ? where key = 'parameters_sha256'", wrong)
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert code == 1
+    assert f"parameters_sha256: the store's tag says {wrong}, run.json {right}" in said
+    replace(artifacts / "run.json", right, wrong)
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "diverged in the parameters\n" in said) == (1, True), said
+
+
+def test_a_record_that_contradicts_itself(
+    edited: tuple[Path, RunFolder, Path], verify: Verify
+) -> None:
+    outputs, run, artifacts = edited
+    execute(outputs, "update params set value = '4' where key = 'model.n_head'")
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert code == 1
+    assert "param model.n_head: the store says 4, config.yaml 2" in said
+    execute(outputs, "update params set value = '2' where key = 'model.n_head'")
+    replace(artifacts / "config.yaml", "temperature: 0.5", "temperature: 0.25")
+    execute(outputs, "update params set value = '0.25' where key = 'sampling.temperature'")
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "config.yaml has signature " in said) == (1, True), said
+
+
+def finished_by_hand(outputs: Path, *overrides: str, **facts: Any) -> RunFolder:
+    """A run whose record says other facts than were true."""
+    _, run = train_here(outputs, "tracking=none", *SHORT, *overrides)
+    run.update(**facts)
+    config = run.config
+    config["tracking"] = {"_target_": "microgpt.tracking.MLflow", "uri": None, "experiment": "x"}
+    run.set_config(config)
+    list(sync([run], None, outputs))
+    return run
+
+
+def test_what_has_changed_is_said_of_an_exact_run_too(outputs: Path, verify: Verify) -> None:
+    _, fresh = train_here(outputs, "tracking=none", *SHORT, name="fresh")
+    info = fresh.info
+    changed = {**info["source_files"], "microgpt.core.optim.adam": "0" * 64, "microgpt.gone": "1"}
+    facts = {"source": "2" * 64, "source_files": changed, "packages": {"pooch": "0.1"}}
+    facts["fingerprint"] = {**info["fingerprint"], "python": "CPython 3.9.1", "machine": "abacus"}
+    run = finished_by_hand(outputs, **facts)
+    code, said = verify(outputs, run.path)
+    assert code == 0
+    assert "bit-exact" in said
+    files = "source: microgpt.core.optim.adam changed, microgpt.gone gone"
+    assert f"although since the record changed {files}" in said
+    assert "changed package pooch: 0.1 then, " in said
+    assert "changed python: CPython 3.9.1 then, " in said
+    assert "abacus" not in said  # the vector engine has the same bits everywhere
+
+
+def test_other_code_and_what_it_changed(
+    outputs: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fresh = train_here(outputs, "tracking=none", *SHORT, name="fresh")
+    changed = {**fresh.info["source_files"], "microgpt.core.optim.adam": "0" * 64}
+    run = finished_by_hand(outputs, source="2" * 64, source_files=changed)
+    update = Adam.update
+
+    def other(self: Adam, name: str, values: Any, grads: Any, lr: float) -> list[float]:
+        return update(self, name, values, grads, lr * (1 + 2**-30) if self.steps == 8 else lr)
+
+    monkeypatch.setattr(Adam, "update", other)
+    code, said = verify(outputs, run.path)
+    assert code == 1
+    assert "diverged at step 9 in train/loss, by " in said
+    assert "not as recorded: source: microgpt.core.optim.adam changed (recorded at commit " in said
+
+
+@pytest.mark.parametrize(
+    ("module", "asks"),
+    [
+        ("microgpt.vector.engine", False),
+        ("microgpt.core.engine.scalar", True),
+        ("microgpt.core.optim.adamw", False),
+        ("microgpt.core.optim.adam_original", True),
+        ("microgpt.core.layers.init.gauss", True),
+        ("microgpt.core.layers.activation.gelu", False),
+        ("microgpt.core.schedule.cosine", False),
+        ("microgpt.core.trainer", False),
+    ],
+)
+def test_whose_figures_hang_on_the_c_library(module: str, asks: bool) -> None:
+    assert asks_libm([module]) is asks
+
+
+def test_the_machine_counts_where_figures_hang_on_it(outputs: Path, verify: Verify) -> None:
+    for engine in ("numpy", "scalar"):
+        words = [f"engine={engine}", "trainer.num_steps=3"]
+        _, run = train_here(outputs, *words, "tracking=none", name=f"{engine}-once")
+        facts = {"fingerprint": {**run.info["fingerprint"], "machine": "abacus"}}
+        _, again = train_here(outputs, *words, "tracking=none", name=engine)
+        again.update(**facts)
+        list(sync([again], None, outputs))
+        code, said = verify(outputs, engine)
+        assert code == 0
+        assert "although since the record changed machine: abacus then, " in said
+
+
+def test_a_run_that_was_stopped_and_resumed(outputs: Path, verify: Verify) -> None:
+    _, run = train_here(outputs, *SHORT, "trainer.stop_after=7")
+    code, said = verify(outputs, "here")
+    assert code == 0, said
+    assert "bit-exact: 7 steps, 21 figures, 3 samples, parameters " in said
+    resume_here(outputs, run.path, "trainer.stop_after=null")
+    code, said = verify(outputs, "here")
+    assert code == 0, said
+    assert "bit-exact: 12 steps, 40 figures, 3 samples, parameters " in said
+
+
+def test_a_run_that_diverged(outputs: Path, verify: Verify) -> None:
+    words = ["optimizer=sgd", "optimizer.lr=1e200", "trainer.num_steps=30"]
+    code, run = train_here(outputs, *words)
+    assert code == 1
+    code, said = verify(outputs, "here")
+    assert code == 0, said
+    assert f"failed as recorded ({run.info['reason']})" in said
+    artifacts = outputs / "artifacts/microgpt" / run.mlflow_run_id / "artifacts"
+    replace(artifacts / "run.json", run.info["reason"], "grad_norm is inf")
+    code, said = verify(outputs, "here")
+    assert (code, "diverged in the end\n" in said) == (1, True), said
+
+
+def test_runs_that_were_interrupted_and_killed(outputs: Path, verify: Verify) -> None:
+    words = ["train", *TINY, "trainer.num_steps=100000", "trainer.checkpoint_every=50"]
+    process = start(outputs, *words)
+    wait_until(lambda: has_reached(outputs, 60))
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    run = only_run(outputs)
+    assert run.status == STOPPED
+    code, said = verify(outputs, run.path.name)
+    assert code == 0, said
+    step = run.info["stopped_at"].split()[1]
+    assert f"bit-exact: {step} steps, " in said
+    assert " samples, " not in said
+    assert run.info["parameters_sha256"][:12] in said
+    process = start(outputs, "train", f"resume={run.path.name}")
+    wait_until(lambda: has_reached(outputs, int(step) + 60))
+    kill(process)
+    assert run.status == KILLED
+    list(sync([run], None, outputs))
+    code, said = verify(outputs, run.path.name)
+    assert code == 0, said
+    assert f"bit-exact: {int(run.metrics()[-1]['step'])} steps, " in said
+    assert ", parameters " not in said
+
+
+def test_data_that_are_gone(
+    outputs: Path, tmp_path: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "DOCUMENTS_LIMIT", 10)
+    data = tmp_path / "mine.txt"
+    shutil.copy(NAMES, data)
+    _, run = train_here(outputs, *SHORT, f"data.path={data}")
+    data.rename(tmp_path / "moved.txt")
+    code, said = verify(outputs, "here")
+    assert code == 2
+    last = said.splitlines()[-1]
+    assert last.startswith(f"microgpt: cannot run again: data.path='{data}': ")
+    assert last.endswith(
+        f"give its 64 documents with --data FILE, one a line, sha256 {run.info['data']['digest']}"
+    )
+    assert verify(outputs, "here", "--data", tmp_path / "moved.txt")[0] == 0
+    data.write_text("anna\nbert\n")
+    code, said = verify(outputs, "here")
+    assert (code, f"data={data}: other documents than the run's; give its" in said) == (2, True)
+
+
+def test_a_class_that_is_gone(
+    outputs: Path, tmp_path: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    module = tmp_path / "mine/slow_adam.py"
+    module.write_text(
+        "from microgpt.core.optim.adam import Adam\nclass SlowAdam(Adam):\n    '''Adam.'''\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    invalidate_caches()
+    _, run = train_here(outputs, *SHORT, "optimizer._target_=slow_adam.SlowAdam")
+    assert verify(outputs, "here")[0] == 0
+    module.unlink()
+    del sys.modules["slow_adam"]
+    invalidate_caches()
+    shutil.rmtree(tmp_path / "mine/__pycache__", ignore_errors=True)
+    code, said = verify(outputs, "here")
+    assert code == 2
+    assert "microgpt: cannot run again: optimizer._target_='slow_adam.SlowAdam': cannot be" in said
+    assert f"the record is of commit {run.info['git']['commit']}: check it out" in said
+
+
+def test_a_file_that_is_gone(edited: tuple[Path, RunFolder, Path], verify: Verify) -> None:
+    outputs, run, artifacts = edited
+    (artifacts / "config.yaml").unlink()
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "has no config.yaml of it" in said
+
+
+def test_what_cannot_be_verified_is_one_line(
+    edited: tuple[Path, RunFolder, Path], verify: Verify, tmp_path: Path
+) -> None:
+    outputs, run, _ = edited
+    for words, problem in [
+        (("nothing",), "nothing: no such run in sqlite:///"),
+        (("it's",), "it's: no id of a run"),
+        (("here", "--uri=sqlite:////nowhere/mlflow.db"), "no store there"),
+        (("here", "--uri=nowhere"), "must be http://SERVER"),
+    ]:
+        code, said = verify(outputs, *words)
+        assert (code, len(said.splitlines()), problem in said) == (2, 1, True), said
+    assert not list(tmp_path.iterdir())
+    execute(outputs, "update runs set status = 'RUNNING'")
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "is still running" in said) == (2, True)
+
+
+def test_how_far_two_figures_are_apart() -> None:
+    assert ulps(1.0, math.nextafter(1.0, 2)) == 1
+    assert ulps(-5e-324, 5e-324) == 2
+    assert ulps(0.0, -0.0) == 0
+    assert ulps(math.nan, 1.0) is None
