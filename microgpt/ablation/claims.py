@@ -202,7 +202,8 @@ class PowerLaw(Claim):
     kind = "power_law"
 
     def __init__(self, *, exponent: Sequence[float], bend: str | None = None) -> None:
-        numbers = [v for v in exponent if isinstance(v, int | float)]
+        given = exponent if isinstance(exponent, list) else []
+        numbers = [v for v in given if isinstance(v, int | float)]
         if len(numbers) != 2 or numbers[0] >= numbers[1]:
             raise BadValue("ablation.claim.exponent", exponent, "must be [low, high]")
         if bend not in (None, "flattens", "steepens"):

@@ -78,7 +78,7 @@ class Tuning:
         if self.shared_seeds:
             return f"tuned on seeds that it is judged by: {', '.join(map(str, self.shared_seeds))}"
         if not math.isclose(own[0].best or 0.0, used):
-            return f"run at learning rate {used:g}, but the best tuned is {own[0].best:g}"
+            return f"run at learning rate {used:g}, but {own[0].best:g} is the best"
         return None
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from tempfile import mkdtemp
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 OURS = ("README.md", "report.html", LOCK, "*.png", "*.svg")
+WIDE = 300  # columns: a terminal may break a line, but no figure is cut off
 FOLDER = "report"  # of the parent run's artifacts
 
 
@@ -43,8 +45,7 @@ def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path
     Raises BadValue, before anything is written.
     """
     client, store = client_of(uri, outputs)
-    sweep = read_sweep(client, find_parent(client, name, store))
-    lock = analyse(sweep, _tuning(client, sweep, store))
+    sweep, lock = examine(client, name, store)
     folder = experiments / folder_name(str(lock["experiment"]))
     experiments.mkdir(parents=True, exist_ok=True)
     beside = Path(mkdtemp(prefix=f".{folder.name}.", dir=experiments))
@@ -61,16 +62,14 @@ def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path
     return folder
 
 
-def _tuning(client: "MlflowClient", sweep: Sweep, store: str) -> Any:
-    """How the sweep's rates were chosen, as far as the store knows."""
-    asked = asked_by(sweep)
-    if asked.tuning is None:
-        return None
-    try:
-        found = read_sweep(client, find_parent(client, asked.tuning, store))
-    except BadValue:
-        found = None
-    return tuning(sweep, asked, found)
+def examine(client: "MlflowClient", name: str, store: str) -> tuple[Sweep, dict[str, Any]]:
+    """A sweep and what its lock says. Raises BadValue."""
+    sweep = read_sweep(client, find_parent(client, name, store))
+    asked, found = asked_by(sweep), None
+    if asked.tuning:
+        with suppress(BadValue):  # the report says that there is none
+            found = read_sweep(client, find_parent(client, asked.tuning, store))
+    return sweep, analyse(sweep, tuning(sweep, asked, found))
 
 
 def folder_name(name: str) -> str:
@@ -137,7 +136,7 @@ def show(lock: Mapping[str, Any]) -> None:
             escape(interval(difference, signed)),
             escape(verdict_of(row)),
         )
-    out.print(grid)
+    out.print(grid, width=WIDE, crop=False)
     for run in lock["runs"]:
         if run["status"] != "finished":
             out.print(f"no result: {run['name']}: {run['reason']}", markup=False)

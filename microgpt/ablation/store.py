@@ -134,14 +134,15 @@ def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
     """The sweep of a parent run, with all that its runs left. Raises BadValue."""
     run_id = str(parent.info.run_id)
     with TemporaryDirectory() as place:
-        said = _text(client, run_id, SWEEP, place)
+        said = _text(client, parent, SWEEP, place)
         if said is None:
             raise BadValue(
                 "sweep", run_id, f"its run has no {SWEEP}: it was not written to its end"
             )
         spec = json.loads(said)
         members = _members(client, str(parent.info.experiment_id), spec["id"])
-        runs = [_run(client, job, members.get(job["run"], []), place) for job in spec["jobs"]]
+        jobs = [job | {"seed": _seed(job, spec["config"])} for job in spec["jobs"]]
+        runs = [_run(client, job, members.get(job["run"], []), place) for job in jobs]
         documents = _documents(client, members, place)
     arms: dict[str, list[Run]] = {}
     for run in runs:
@@ -153,6 +154,11 @@ def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
         parent=run_id,
         documents=documents,
     )
+
+
+def _seed(job: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+    """A job's seed; that of the base configuration where the sweep leaves it alone."""
+    return int(config["seed"] if job.get("seed") is None else job["seed"])
 
 
 def _members(client: "MlflowClient", home: str, sweep: str) -> "dict[str, list[Stored]]":
@@ -188,8 +194,7 @@ def _finished(
     client: "MlflowClient", stored: "Stored", known: Mapping[str, Any], place: str
 ) -> Run:
     """A finished run with its files; its last figures must be those of the store."""
-    run_id = str(stored.info.run_id)
-    files = {name: _text(client, run_id, name, place) for name in ("metrics.jsonl", "config.yaml")}
+    files = {name: _text(client, stored, name, place) for name in ("metrics.jsonl", "config.yaml")}
     for name, text in files.items():
         if text is None:
             raise BadValue("run", known["name"], f"its artifact {name} is not in the store")
@@ -201,7 +206,7 @@ def _finished(
             other = stored.data.metrics.get(key)
             problem = f"{key} is {other} in the store and {value} in its metrics.jsonl"
             raise BadValue("run", known["name"], problem)
-    samples = _text(client, run_id, "samples.txt", place)
+    samples = _text(client, stored, "samples.txt", place)
     return Run(
         status=FINISHED,
         tags=stored.data.tags,
@@ -221,16 +226,23 @@ def _documents(
     if len({run.data.tags.get("data.digest") for run in runs}) != 1:
         return None
     finished = [run for run in runs if run.info.status == "FINISHED"]
-    text = _text(client, str(finished[0].info.run_id), "documents.txt", place) if finished else None
+    text = _text(client, finished[0], "documents.txt", place) if finished else None
     return None if text is None else tuple(text.split("\n")[:-1])
 
 
-def _text(client: "MlflowClient", run_id: str, name: str, place: str) -> str | None:
+def _text(client: "MlflowClient", run: "Stored", name: str, place: str) -> str | None:
     """An artifact at the root of a run; None if it is not there."""
+    from mlflow.artifacts import download_artifacts
+
+    run_id = str(run.info.run_id)
     folder = Path(place) / run_id
     folder.mkdir(exist_ok=True)
+    # By its address: by the run's id, the client would ask the store for the run twice each time.
+    address = f"{run.info.artifact_uri}/{name}"
     try:
-        path = client.download_artifacts(run_id, name, str(folder))
+        path = download_artifacts(
+            artifact_uri=address, dst_path=str(folder), tracking_uri=client.tracking_uri
+        )
     except Exception:  # each kind of artifact store has exceptions of its own
         if any(file.path == name for file in client.list_artifacts(run_id)):
             raise

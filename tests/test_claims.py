@@ -1,0 +1,223 @@
+"""Claims and their verdicts, on losses whose truth is known."""
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import pytest
+import yaml
+
+from microgpt.ablation.claims import CONFIRMED, REFUTED, UNCLEAR, Evidence, Evident, claim
+from microgpt.ablation.fit import power_law
+from microgpt.ablation.question import fits, question
+from microgpt.app import config_path
+from microgpt.core.check import BadValue
+from tests.sweeps import asked
+
+KEY = "model.n_head"
+MATTERS = 0.01
+
+
+def evidence(
+    means: Mapping[int, float],
+    sd: float = 0.002,
+    unranked: int | None = None,
+    rng: Random | None = None,
+) -> Evidence:
+    """Arms with a mean each, over five seeds; the baseline is the third."""
+    rng = rng or Random(0)
+    common = [rng.gauss(0, 0.05) for _ in range(5)]
+    arms = [
+        Evident(
+            f"n_head={n}",
+            {KEY: str(n)},
+            {seed: mean + shared + rng.gauss(0, sd) for seed, shared in enumerate(common)},
+            "no reason" if n == unranked else None,
+        )
+        for n, mean in means.items()
+    ]
+    return Evidence(arms, arms[2], MATTERS, KEY, None)
+
+
+VALLEY = {1: 2.30, 2: 2.24, 4: 2.20, 8: 2.21, 16: 2.35}
+FLAT = dict.fromkeys(VALLEY, 2.2)
+SLOPE = {1: 2.40, 2: 2.35, 4: 2.30, 8: 2.25, 16: 2.20}
+
+
+@pytest.mark.parametrize(
+    ("stated", "means", "verdict"),
+    [
+        ({"kind": "optimum"}, VALLEY, CONFIRMED),
+        ({"kind": "optimum"}, FLAT, REFUTED),
+        ({"kind": "optimum"}, SLOPE, REFUTED),
+        ({"kind": "optimum"}, {**FLAT, 4: 2.18, 16: 2.25}, CONFIRMED),
+        ({"kind": "optimum"}, {**FLAT, 4: 2.191}, UNCLEAR),
+        ({"kind": "worse", "arms": [{KEY: 1}, {KEY: 16}]}, VALLEY, CONFIRMED),
+        ({"kind": "worse", "arms": [{KEY: 1}, {KEY: 8}]}, FLAT, REFUTED),
+        ({"kind": "worse", "arms": [{KEY: 16}], "than": {KEY: 1}}, VALLEY, CONFIRMED),
+        ({"kind": "worse", "arms": [{KEY: 1}], "than": {KEY: 16}}, VALLEY, REFUTED),
+        ({"kind": "better", "arms": [{KEY: 16}]}, SLOPE, CONFIRMED),
+        ({"kind": "better", "arms": [{KEY: 1}]}, SLOPE, REFUTED),
+        ({"kind": "equal", "arms": [{KEY: 1}, {KEY: 16}]}, FLAT, CONFIRMED),
+        ({"kind": "equal", "arms": [{KEY: 1}, {KEY: 16}]}, VALLEY, REFUTED),
+        (
+            {"kind": "all", "claims": [{"kind": "optimum"}, {"kind": "worse", "arms": [{KEY: 1}]}]},
+            VALLEY,
+            CONFIRMED,
+        ),
+        (
+            {
+                "kind": "all",
+                "claims": [{"kind": "optimum"}, {"kind": "better", "arms": [{KEY: 1}]}],
+            },
+            VALLEY,
+            REFUTED,
+        ),
+    ],
+)
+def test_verdicts(stated: dict[str, Any], means: dict[int, float], verdict: str) -> None:
+    judged = claim(stated).judge(evidence(means))
+    assert judged.verdict == verdict
+    assert "95 % [" in judged.because
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"kind": "optimum"},
+        {"kind": "worse", "arms": [{KEY: 1}]},
+        {"kind": "equal", "arms": [{KEY: 1}]},
+    ],
+)
+def test_noise_hides_everything(stated: dict[str, Any]) -> None:
+    assert claim(stated).judge(evidence(VALLEY, sd=0.3)).verdict == UNCLEAR
+
+
+def test_a_significant_difference_that_does_not_matter_confirms_nothing() -> None:
+    small = {**FLAT, 1: 2.205}
+    stated = {"kind": "worse", "arms": [{KEY: 1}]}
+    assert claim(stated).judge(evidence(small, sd=0.0005)).verdict == REFUTED
+
+
+def test_an_optimum_is_rarely_confirmed_where_there_is_none() -> None:
+    rng = Random(7)
+    no_threshold = [evidence(FLAT, 0.02, rng=rng) for _ in range(500)]
+    found = [claim({"kind": "optimum"}).judge(e).verdict for e in no_threshold]
+    assert found.count(CONFIRMED) <= 0.05 * 500
+
+
+def test_an_arm_that_is_not_ranked_decides_nothing() -> None:
+    for stated in ({"kind": "optimum"}, {"kind": "worse", "arms": [{KEY: 1}]}):
+        judged = claim(stated).judge(evidence(VALLEY, unranked=1))
+        assert judged.verdict == UNCLEAR
+        assert judged.because == "n_head=1 is not ranked: no reason"
+
+
+def law(exponent: float, bend: float, sd: float = 0.0005) -> Evidence:
+    rng, sizes = Random(0), [1000, 2000, 4000, 8000, 16000]
+    losses = [
+        [
+            3 * (n / 4000) ** -exponent * (1 + bend * (i - 2) ** 2 + rng.gauss(0, sd))
+            for i, n in enumerate(sizes)
+        ]
+        for _ in range(5)
+    ]
+    found = evidence(VALLEY)
+    return Evidence(found.arms, found.baseline, MATTERS, KEY, power_law(sizes, losses))
+
+
+@pytest.mark.parametrize(
+    ("given", "claimed", "verdict"),
+    [
+        ((0.08, 0.01), {"exponent": [0.05, 0.1], "bend": "flattens"}, CONFIRMED),
+        ((0.08, 0.01), {"exponent": [0.05, 0.1]}, CONFIRMED),
+        ((0.08, -0.01), {"exponent": [0.05, 0.1], "bend": "flattens"}, REFUTED),
+        ((0.08, 0.0), {"exponent": [0.05, 0.1], "bend": "flattens"}, UNCLEAR),
+        ((0.02, 0.01), {"exponent": [0.05, 0.1], "bend": "flattens"}, REFUTED),
+        ((0.08, 0.0), {"exponent": [0.0801, 0.1]}, UNCLEAR),
+    ],
+)
+def test_power_laws(given: tuple[float, float], claimed: dict[str, Any], verdict: str) -> None:
+    assert claim({"kind": "power_law", **claimed}).judge(law(*given)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("stated", "line"),
+    [
+        ({"kind": "great"}, "ablation.claim.kind='great': must be one of optimum, worse"),
+        ({}, "ablation.claim.kind=None: must be one of"),
+        ({"kind": "worse"}, "missing 1 required keyword-only argument: 'arms'"),
+        ({"kind": "worse", "arms": 3}, "ablation.claim.arms=3: must be a list"),
+        ({"kind": "optimum", "arms": []}, "ablation.claim (optimum)"),
+        ({"kind": "power_law", "exponent": [2, 1]}, "must be [low, high]"),
+        ({"kind": "power_law", "exponent": 2}, "must be [low, high]"),
+        ({"kind": "power_law", "exponent": [1, 2], "bend": "up"}, "must be flattens, steepens"),
+        ({"kind": "all", "claims": []}, "must be a list of claims"),
+        ({"kind": "all", "claims": [{"kind": "no"}]}, "must be one of"),
+    ],
+)
+def test_claims_that_are_none(stated: dict[str, Any], line: str) -> None:
+    with pytest.raises(BadValue) as error:
+        claim(stated)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_claims_about_arms_that_are_not_there() -> None:
+    with pytest.raises(BadValue, match=r"must fit one arm, not 0; there are n_head=1, n_head=2"):
+        claim({"kind": "worse", "arms": [{KEY: 3}]}).judge(evidence(VALLEY))
+    two = evidence({1: 2.0, 2: 2.1, 4: 2.2})
+    with pytest.raises(BadValue, match="needs three arms"):
+        claim({"kind": "optimum"}).judge(Evidence(two.arms[:2], two.arms[0], 0.01, KEY, None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"question": None}, "ablation.question=None: must be there"),
+        ({"colour": 3}, "ablation.colour=3: no such key"),
+        ({"matters": -1}, "ablation.matters=-1: must be a number >= 0"),
+        ({"matters": "much"}, "ablation.matters='much': must be a number"),
+        ({"baseline": 4}, "ablation.baseline=4: must hold keys"),
+        ({"fit": "tokens"}, "ablation.fit='tokens': must be n_params"),
+    ],
+)
+def test_sections_that_are_none(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(BadValue) as error:
+        question(asked(**changes))
+    assert line in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held"),
+    [
+        ({KEY: 4}, True),
+        ({KEY: "4"}, True),
+        ({KEY: 4.0}, True),
+        ({KEY: 8}, False),
+        ({"lr": 0.01}, True),
+    ],
+)
+def test_values_of_arms_are_compared_as_numbers(wanted: dict[str, Any], held: bool) -> None:
+    assert fits({KEY: "4", "lr": "1e-2"}, wanted) is held
+
+
+ASKED = [
+    file
+    for file in sorted((config_path() / "experiment").glob("*.yaml"))
+    if "ablation:" in file.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("file", ASKED, ids=lambda file: file.stem)
+def test_every_experiment_asks_a_question_that_can_be_judged(file: Any) -> None:
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    section = config["hydra"]["sweeper"]["ablation"]
+    found = question(section)
+    assert config["experiment"] == file.stem
+    if found.claim is not None:
+        claim(found.claim)
+
+
+def test_the_three_questions_are_asked() -> None:
+    assert {"heads", "width", "learning_rate"} <= {file.stem for file in ASKED}

@@ -1,0 +1,574 @@
+"""`microgpt report`: from a store to a page, its figures and its lock."""
+
+import json
+import math
+import re
+import shutil
+import statistics
+from base64 import b64decode
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from microgpt.ablation import report as reporting
+from microgpt.ablation.lock import LOCK, config_of, digest, read_lock
+from microgpt.ablation.readme import render_readme
+from microgpt.ablation.render import render_table
+from microgpt.ablation.report import examine, folder_name, report
+from microgpt.ablation.store import client_of, find_parent
+from microgpt.ablation.tokens import tokens_trained
+from microgpt.core.check import BadValue
+from microgpt.core.data import make_corpus
+from microgpt.core.streams.independent import Independent
+from tests.command import Within
+from tests.sweeps import CONFIG, DOCUMENTS, Made, asked, config_for, heads, log_sweep, noisy
+
+HEADS, RATE, WIDTH = "model.n_head", "optimizer.lr", "model.n_embd"
+FILES = {"README.md", "report.html", LOCK, "arms.png", "arms.svg", "curves.png", "curves.svg"}
+_names = count()
+RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
+VALLEY = {0.001: 2.4, 0.002: 2.31, 0.005: 2.235, 0.01: 2.22, 0.02: 2.23, 0.05: 2.3, 0.1: 2.45}
+
+
+@pytest.fixture(scope="module")
+def bench(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs with a store that all tests here share: opening one takes longer than a test."""
+    outputs = tmp_path_factory.mktemp("bench")
+    shutil.copy(store_template, outputs / "mlflow.db")
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def told(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Made]:
+    """The folder of a report, its sweep's run, the sweep."""
+    made = heads()
+    parent = log_sweep(bench, made)
+    return report(made.id, address(bench), bench, tmp_path_factory.mktemp("told")), parent, made
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Within:
+    """`microgpt ...` in this process."""
+    monkeypatch.setenv("COLUMNS", "40")
+    return Within(monkeypatch, capfd)
+
+
+def address(bench: Path) -> str:
+    return f"sqlite:///{bench}/mlflow.db"
+
+
+def page_of(lock: dict[str, Any]) -> str:
+    return render_readme(lock, [])
+
+
+def lock_of(bench: Path, made: Made) -> dict[str, Any]:
+    """The lock of a sweep that is logged first."""
+    log_sweep(bench, made)
+    client, store = client_of(address(bench), bench)
+    return examine(client, made.id, store)[1]
+
+
+def rows(lock: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["arm"]: row for row in lock["table"]}
+
+
+def test_the_files(told: tuple[Path, str, Made]) -> None:
+    assert {file.name for file in told[0].iterdir()} == FILES
+    assert all(file.stat().st_size > 500 for file in told[0].iterdir())
+
+
+def test_the_table_has_the_stores_figures(told: tuple[Path, str, Made]) -> None:
+    folder, _, made = told
+    lock = read_lock(folder / LOCK)
+    ours = [made.loss({HEADS: 16}, seed) for seed in range(5)]
+    base = [made.loss({HEADS: 4}, seed) for seed in range(5)]
+    row = rows(lock)["n_head=16"]
+    assert row["loss"]["mean"] == pytest.approx(statistics.fmean(ours), abs=1e-6)
+    assert row["loss"]["sd"] == pytest.approx(statistics.stdev(ours), abs=1e-6)
+    gaps = [a - b for a, b in zip(ours, base)]
+    assert row["difference"]["mean"] == pytest.approx(statistics.fmean(gaps), abs=1e-6)
+    half = 2.776445 * statistics.stdev(gaps) / math.sqrt(5)  # Student's t for 4 degrees of freedom
+    low = statistics.fmean(gaps) - half
+    assert row["difference"]["low"] == pytest.approx(low, abs=2e-6)
+    bits = row["loss"]["mean"] * 1.7 / math.log(2)
+    assert row["bpc"]["mean"] == pytest.approx(bits, abs=1e-5)
+    words = {name: row["word"] for name, row in rows(lock).items()}
+    assert words["n_head=1"] == words["n_head=2"] == words["n_head=16"] == "worse"
+    assert words["n_head=4"] == "baseline"
+    assert words["n_head=8"] == "not distinguishable"
+    assert lock["verdict"] == "confirmed"
+
+
+def test_the_page_says_it_all(told: tuple[Path, str, Made]) -> None:
+    page = (told[0] / "README.md").read_text()
+    lock = read_lock(told[0] / LOCK)
+    assert render_table(lock) in page
+    row = rows(lock)["n_head=16"]
+    assert f"| n_head=16 | 5 | {row['loss']['mean']:.4f} |" in page
+    for said in ("How many heads?", "arXiv 2000.00000", "An optimum between", "{kind: optimum}"):
+        assert said in page
+    assert "**Verdict: confirmed.**" in page
+    assert "flattened" in page
+    for command in ("train -m experiment=heads", "report heads", "verify heads"):
+        assert f"microgpt {command}" in page
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", page)
+    assert set(pictures) == {"arms.png", "curves.png"}
+
+
+def test_the_html_page_needs_no_other_file(told: tuple[Path, str, Made]) -> None:
+    html = (told[0] / "report.html").read_text()
+    images = re.findall(r'<img src="(.*?)"', html)
+    assert len(images) == 2
+    for image in images:
+        head, _, content = image.partition(",")
+        assert head == "data:image/svg+xml;base64"
+        assert b"</svg>" in b64decode(content)
+    assert "<table>" in html
+    assert not re.findall(r'(?:src|href)="(?!data:)', html)
+
+
+def test_the_sweeps_run_has_the_report(bench: Path, told: tuple[Path, str, Made]) -> None:
+    folder, parent, _ = told
+    client = MlflowClient(address(bench))
+    there = {
+        Path(file.path).name: file.file_size for file in client.list_artifacts(parent, "report")
+    }
+    assert there == {file.name: file.stat().st_size for file in folder.iterdir()}
+    note = client.get_run(parent).data.tags["mlflow.note.content"]
+    assert render_table(read_lock(folder / LOCK)).strip() in note
+    assert "Verdict: confirmed" in note
+
+
+def test_the_same_store_gives_the_same_bytes_elsewhere(
+    bench: Path,
+    told: tuple[Path, str, Made],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Within,
+) -> None:
+    folder, parent, _ = told
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address(bench))
+    monkeypatch.setenv("MICROGPT_OUTPUTS", str(tmp_path / "nothing"))
+    assert run("report", parent).code == 0
+    for file in folder.iterdir():
+        assert (tmp_path / "experiments/heads" / file.name).read_bytes() == file.read_bytes(), file
+    index = (tmp_path / "experiments/README.md").read_text()
+    assert "| [heads](heads/README.md) | How many heads? |" in index
+    assert index.rstrip().endswith("| confirmed |")
+
+
+def test_the_terminal(
+    bench: Path, told: tuple[Path, str, Made], tmp_path: Path, run: Within
+) -> None:
+    words = ["--uri", address(bench), "--out", str(tmp_path)]
+    ended = run("report", told[2].id, *words)
+    assert (ended.code, ended.err) == (0, "")
+    row = rows(read_lock(told[0] / LOCK))["n_head=16"]
+    (line,) = [line for line in ended.out.splitlines() if line.split()[:1] == ["n_head=16"]]
+    assert f"{row['loss']['mean']:.4f}" in line
+    assert f"{row['difference']['mean']:+.4f}" in line
+    assert line.split()[-1] == "worse"
+    assert "confirmed: n_head=1 less n_head=4" in ended.out
+    assert (tmp_path / "heads/README.md").is_file()
+
+
+def test_the_lock(told: tuple[Path, str, Made]) -> None:
+    folder, _, made = told
+    lock = read_lock(folder / LOCK)
+    assert lock["sweep"]["id"] == made.id
+    assert lock["ablation"] == made.ablation
+    assert lock["data"]["documents"] == 10
+    assert lock["fingerprint"] == {"python": "CPython 3.11.7"}
+    assert len(lock["runs"]) == 25
+    one = next(r for r in lock["runs"] if (r["arm"], r["seed"]) == ("n_head=8", 3))
+    assert one["overrides"] == {HEADS: 8, "seed": 3}
+    assert one["metrics"]["val/loss"] == made.loss({HEADS: 8}, 3)
+    assert not [key for key in one["metrics"] if key.startswith("cost/")]
+    assert {"signature", "source", "parameters_sha256", "samples_sha256"} <= one.keys()
+    text = (folder / LOCK).read_text()
+    assert "/somewhere" not in text
+    assert "cost/" not in text
+    job = {"differs": {HEADS: "8", "seed": "3"}}
+    own = config_of(lock, one)
+    aside = ("paths", "tracking", "progress")
+    expected = config_for(made, job)
+    assert {k: v for k, v in own.items() if k not in aside} == {
+        k: v for k, v in expected.items() if k not in aside
+    }
+
+
+def test_a_changed_lock_is_caught(told: tuple[Path, str, Made], tmp_path: Path) -> None:
+    text = (told[0] / LOCK).read_text()
+    file = tmp_path / LOCK
+    for before, after in [('"confirmed"', '"refuted"'), ('"mean": 2.', '"mean": 1.')]:
+        assert before in text
+        file.write_text(text.replace(before, after, 1))
+        with pytest.raises(BadValue, match="was changed by hand"):
+            read_lock(file)
+    file.write_text("{")
+    with pytest.raises(BadValue, match="no JSON"):
+        read_lock(file)
+    file.write_text("[]")
+    with pytest.raises(BadValue, match="has no digest"):
+        read_lock(file)
+    with pytest.raises(BadValue, match="not there; `microgpt report` writes it"):
+        read_lock(tmp_path / "none.json")
+
+
+def test_a_lock_says_what_a_class_leaves_out() -> None:
+    from microgpt.ablation.lock import differences
+
+    own = json.loads(json.dumps(CONFIG))
+    own["model"]["norm"] = {"_target_": "microgpt.core.layers.norm.none.NoNorm"}
+    own["optimizer"]["lr"] = 1
+    told = differences({**CONFIG, "optimizer": {**CONFIG["optimizer"], "lr": 1.0}}, own)
+    assert told["removed"] == ["model.norm.eps"]
+    assert told["overrides"] == {
+        "model.norm._target_": "microgpt.core.layers.norm.none.NoNorm",
+        "optimizer.lr": 1,  # not 1.0: it is what the run's own configuration has
+    }
+    lock = {"config": CONFIG}
+    assert config_of(lock, told)["model"] == own["model"]
+
+
+def test_the_digest_is_of_everything_else() -> None:
+    one = {"a": 1, "b": [1.5, None]}
+    assert digest(one) == digest({"digest": "x", "b": [1.5, None], "a": 1})
+    assert digest(one) != digest({"a": 2, "b": [1.5, None]})
+
+
+def test_what_has_no_result_is_named_and_in_no_mean(bench: Path) -> None:
+    means = noisy({1: 2.32, 2: 2.26, 4: 2.23, 8: 2.235, 16: 2.35})
+    left = {(1, 0): "failed", (2, 1): "running", (4, 2): "killed", (8, 3): "missing"}
+
+    def loss(arm: Any, seed: int) -> float | str:
+        if arm[HEADS] == 16:
+            return "failed"
+        return left.get((arm[HEADS], seed)) or means(arm, seed)
+
+    lock = lock_of(bench, heads(loss=loss))
+    reasons = {run["name"]: run["reason"] for run in lock["runs"] if run["status"] != "finished"}
+    assert reasons["n_head=1 seed=0"] == "failed at step 7: train/loss is nan"
+    assert reasons["n_head=2 seed=1"] == "running"
+    assert reasons["n_head=4 seed=2"] == "stopped"
+    assert reasons["n_head=8 seed=3"] == "missing"
+    assert len(reasons) == 9
+    row = rows(lock)["n_head=1"]
+    assert (row["finished"], row["unfinished"]) == (4, 1)
+    kept = [means({HEADS: 1}, seed) for seed in (1, 2, 3, 4)]
+    assert row["loss"]["mean"] == pytest.approx(statistics.fmean(kept), abs=1e-6)
+    assert row["difference"]["n"] == 3  # the seeds that the baseline finished, too
+    last = rows(lock)["n_head=16"]
+    assert (last["loss"], last["word"], last["flag"]) == (None, "not ranked", "no run finished")
+    assert lock["verdict"] == "not distinguishable"
+    page = page_of(lock)
+    assert "9 of 25 runs have no result and are in no mean" in page
+    assert "- n_head=1 seed=0: failed at step 7: train/loss is nan" in page
+
+
+def test_one_seed_can_show_nothing(bench: Path) -> None:
+    lock = lock_of(bench, heads(seeds=[3]))
+    assert {row["word"] for row in lock["table"]} == {"baseline", "not distinguishable"}
+    assert {row["loss"]["low"] for row in lock["table"]} == {None}
+    assert lock["verdict"] == "not distinguishable"
+    assert "have 1 seeds in common; two are needed" in lock["because"]
+
+
+def rates(best: float | None = None, **changes: Any) -> Made:
+    """A grid of learning rates with its valley at 0.01, or one that falls to an end."""
+    means = (
+        VALLEY if best is None else {rate: 2.2 + abs(math.log(rate / best)) / 9 for rate in RATES}
+    )
+    known: dict[str, Any] = {
+        "arms": [{RATE: rate} for rate in RATES],
+        "loss": noisy(means, key=RATE),
+        "name": "learning_rate",
+        "experiment": "learning_rate",
+        "ablation": asked(baseline={RATE: 0.01}, axis=RATE),
+    }
+    return Made(**known | changes)
+
+
+def test_a_grid_of_learning_rates(bench: Path) -> None:
+    lock = lock_of(bench, rates())
+    (grid,) = lock["rates"]
+    assert (grid["best"], grid["flag"]) == (0.01, None)
+    assert lock["verdict"] == "confirmed"
+    assert "(rates.png)" in page_of(lock)
+
+
+@pytest.mark.parametrize(("best", "end"), [(0.001, "lowest"), (0.1, "highest")])
+def test_a_best_rate_at_the_grids_edge_is_not_ranked(bench: Path, best: float, end: str) -> None:
+    lock = lock_of(bench, rates(best))
+    assert {row["word"] for row in lock["table"]} == {"not ranked"}
+    assert {row["flag"] for row in lock["table"]} == {
+        f"best learning rate {best:g} is its grid's {end}"
+    }
+    assert lock["verdict"] == "not distinguishable"
+    assert "not ranked" in lock["because"]
+
+
+def test_a_rate_that_diverged_is_never_the_best_but_bounds_the_grid(bench: Path) -> None:
+    falling = noisy({rate: 2.2 + abs(math.log(rate / 0.1)) / 9 for rate in RATES}, key=RATE)
+
+    def loss(arm: Any, seed: int) -> float | str:
+        return "failed" if arm[RATE] == 0.1 and seed == 0 else falling(arm, seed)
+
+    (grid,) = lock_of(bench, rates(loss=loss))["rates"]
+    assert (grid["best"], grid["flag"]) == (0.05, None)
+    assert grid["points"][-1] == {"rate": 0.1, "loss": None}
+
+
+WIDTHS = {8: 2.30, 16: 2.22, 32: 2.16}
+SIZES = {8: 1500, 16: 4700, 32: 16200}
+BEST = {8: 0.02, 16: 0.01, 32: 0.01}
+
+
+def tuning(best: dict[int, float] | None = None, **changes: Any) -> Made:
+    """The sweep that finds each width's rate."""
+    wanted = BEST | (best or {})
+    section = asked(baseline={WIDTH: 16, RATE: 0.01}, axis=RATE)
+    del section["claim"]
+    known: dict[str, Any] = {
+        "arms": [{WIDTH: w, RATE: r} for w in WIDTHS for r in (0.005, 0.01, 0.02, 0.04)],
+        "loss": lambda arm, seed: (
+            WIDTHS[arm[WIDTH]] + abs(math.log(arm[RATE] / wanted[arm[WIDTH]])) / 9 + seed * 1e-5
+        ),
+        "name": "width_tuning",
+        "experiment": "width_tuning",
+        "seeds": (100, 101),
+        "ablation": section,
+    }
+    return Made(**known | changes)
+
+
+def width(**changes: Any) -> Made:
+    """The sweep over widths, each at its rate."""
+    stated = {"kind": "power_law", "exponent": [0.02, 0.05]}
+    known: dict[str, Any] = {
+        "arms": [{WIDTH: w, RATE: BEST[w]} for w in WIDTHS],
+        "loss": noisy(WIDTHS, sd=0.002, key=WIDTH),
+        "name": "width",
+        "experiment": "width",
+        "n_params": lambda arm: SIZES[arm[WIDTH]],
+        "ablation": asked(
+            baseline={WIDTH: 16}, axis=WIDTH, tuning="width_tuning", fit="n_params", claim=stated
+        ),
+    }
+    return Made(**known | changes)
+
+
+def tuned_lock(bench: Path, tuned: Made | None) -> dict[str, Any]:
+    """The lock of `width`, whose rates `tuned` chose, under a name of its own in the shared store."""
+    name = f"tuning_{next(_names)}"
+    if tuned:
+        log_sweep(bench, replace(tuned, experiment=name))
+    return lock_of(bench, width(ablation=dict(width().ablation or {}) | {"tuning": name}))
+
+
+def test_a_power_law_over_arms_at_their_tuned_rates(bench: Path) -> None:
+    lock = tuned_lock(bench, tuning())
+    assert {row["flag"] for row in lock["table"]} == {None}
+    assert [grid["best"] for grid in lock["tuning"]["grids"]] == list(BEST.values())
+    assert lock["tuning"]["seeds"] == [100, 101]
+    found = lock["fit"]["exponent"]
+    x = [math.log(size) for size in SIZES.values()]
+    y = [math.log(loss) for loss in WIDTHS.values()]
+    expected = -statistics.linear_regression(x, y).slope
+    assert found["low"] < expected < found["high"]
+    assert lock["fit"]["bend"]["word"] == "flattens"
+    assert len(lock["fit"]["local"]) == 2
+    assert lock["verdict"] == "confirmed"
+    page = page_of(lock)
+    assert "(fit.png)" in page
+    assert "(rates.png)" in page
+    assert f"parameters^-{found['mean']:.4f}" in page
+    assert "How the learning rates were chosen" in page
+
+
+@pytest.mark.parametrize(
+    ("tuned", "arm", "flag"),
+    [
+        (None, "n_embd=8 lr=0.02", "not tuned: no sweep of TUNING in the store"),
+        ({"best": {16: 0.02}}, "n_embd=16 lr=0.01", "run at learning rate 0.01, but 0.02 is the best"),
+        ({"best": {32: 0.005}}, "n_embd=32 lr=0.01", "best learning rate 0.005 is its grid's lowest"),
+        ({"seeds": (4, 100)}, "n_embd=8 lr=0.02", "tuned on seeds that it is judged by: 4"),
+        (
+            {"arms": [{WIDTH: w, RATE: r} for w in (8, 16) for r in (0.005, 0.01, 0.02)],
+             "ablation": asked(baseline={WIDTH: 8, RATE: 0.01}, axis=RATE, claim=None)},
+            "n_embd=32 lr=0.01",
+            "not tuned: TUNING has no such arm",
+        ),
+    ],
+)  # fmt: skip
+def test_an_arm_that_is_not_at_its_own_rate_is_not_ranked(
+    bench: Path, tuned: dict[str, Any] | None, arm: str, flag: str
+) -> None:
+    row = rows(tuned_lock(bench, None if tuned is None else tuning(**tuned)))[arm]
+    assert (row["word"], row["difference"]) == ("not ranked", None)
+    assert re.sub(r"tuning_\d+", "TUNING", row["flag"]) == flag
+
+
+def test_what_else_differs_from_the_tuning_is_said(bench: Path) -> None:
+    config = json.loads(json.dumps(CONFIG))
+    config["trainer"]["num_steps"] = 150
+    page = page_of(tuned_lock(bench, tuning(config=config)))
+    assert "departs from this sweep in: `trainer.num_steps` 150 there, 200 here" in page
+
+
+def test_the_tuning_alone_has_a_report_and_no_verdict(bench: Path) -> None:
+    lock = lock_of(bench, tuning())
+    assert lock["verdict"] is None
+    assert "**Verdict: none, since nothing was claimed.**" in page_of(lock)
+
+
+@pytest.mark.parametrize(
+    ("fall", "said"),
+    [(0.005, "The fall is below 0.01, what matters: the curves have flattened"),
+     (0.03, "the comparison has settled")],
+)  # fmt: skip
+def test_whether_the_curves_have_flattened(bench: Path, fall: float, said: str) -> None:
+    lock = lock_of(bench, heads(fall=fall, seeds=[0, 1]))
+    assert lock["settled"]["mean"] == pytest.approx(fall, abs=1e-6)
+    assert said in page_of(lock)
+
+
+def test_a_sweep_without_a_question(bench: Path) -> None:
+    made = heads(ablation=None, experiment=None, name="n_head seed", seeds=[0, 1])
+    lock = lock_of(bench, made)
+    assert (lock["verdict"], lock["baseline"]) == (None, "n_head=1")
+    assert folder_name(lock["experiment"]) == "n_head-seed"
+    assert "No question was written down" in page_of(lock)
+
+
+def test_the_latest_sweep_is_the_experiments(bench: Path) -> None:
+    for name in ("old", "new"):
+        parent = log_sweep(bench, heads(id=name, experiment="twice", seeds=[0]))
+    client, store = client_of(address(bench), bench)
+    for reference in ("twice", "new", parent):
+        assert find_parent(client, reference, store).info.run_id == parent
+
+
+def test_tokens_are_those_of_the_documents_in_their_order() -> None:
+    documents = [*DOCUMENTS.split(), "x" * 30]
+    config = json.loads(json.dumps(CONFIG))
+    corpus = make_corpus(
+        documents, val_fraction=0.1, split_seed=0, rng=Independent(seed=42)("data")
+    )
+    for steps in (1, 3, 40):
+        config["trainer"]["num_steps"] = steps
+        expected = sum(len(corpus.batch(step, 2, 16).tokens) for step in range(steps))
+        assert tokens_trained(config, documents) == expected
+    assert tokens_trained(config, None) is None
+    gone = {**config, "streams": {"_target_": "nowhere.Streams"}}
+    assert tokens_trained(gone, documents) is None
+
+
+def test_a_report_is_written_whole_or_not_at_all(
+    bench: Path, told: tuple[Path, str, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = told[2].id, address(bench), bench, tmp_path
+    folder = tmp_path / "heads"
+    shutil.copytree(told[0], folder)
+    (folder / "mine.txt").write_text("a note")
+    (folder / "fit.png").write_text("of an older report")
+    (folder / "README.md").write_text("as it was")
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting, "html_page", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            report(*again)
+    assert (folder / "README.md").read_text() == "as it was"
+    assert [file.name for file in tmp_path.iterdir()] == ["heads"]
+    report(*again)
+    assert {file.name for file in folder.iterdir()} == FILES | {"mine.txt"}
+    assert (folder / "README.md").read_text() == (told[0] / "README.md").read_text()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "heads"]
+
+
+def test_every_figure_that_applies(bench: Path, tmp_path: Path) -> None:
+    name = "width_tuning_drawn"
+    log_sweep(bench, tuning(experiment=name))
+    made = width(ablation=dict(width().ablation or {}) | {"tuning": name})
+    log_sweep(bench, made)
+    folder = report(made.id, address(bench), bench, tmp_path)
+    drawn = {f"{name}.{kind}" for name in ("fit", "rates") for kind in ("png", "svg")}
+    assert {file.name for file in folder.iterdir()} == FILES | drawn
+
+
+def small(**changes: Any) -> Made:
+    """`heads` with two seeds."""
+    return heads(**{"seeds": [0, 1]} | changes)
+
+
+@pytest.mark.parametrize(
+    ("made", "line"),
+    [
+        (heads(id="unheard", seeds=[0]), "experiment='never': no sweep of it in sqlite:"),
+        (small(loss=lambda *_: "failed"), "sweep='heads': none of its 10 runs has finished"),
+        (small(ablation=asked(baseline={HEADS: 3})), "must fit one arm of the sweep, not 0; there"),
+        (small(ablation=asked(matters=None)), "ablation.matters=None: must be there"),
+        (small(ablation=asked(claim={"kind": "best"})), "ablation.claim.kind='best': must be one of"),
+        (small(metrics=("val/loss",)), "10 of 10 finished runs have no val/bpc"),
+        (small(metrics=()), "10 of 10 finished runs have no val/loss"),
+    ],
+)  # fmt: skip
+def test_wrong_inputs_are_one_line(
+    bench: Path, tmp_path: Path, run: Within, made: Made, line: str
+) -> None:
+    log_sweep(bench, made)
+    name = "never" if made.id == "unheard" else made.id
+    out = tmp_path / "experiments"
+    ended = run("report", name, "--uri", address(bench), "--out", str(out))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("microgpt: ")
+    assert line in ended.err
+    assert ended.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_store_that_is_not_there(tmp_path: Path, run: Within) -> None:
+    ended = run("report", "heads", "--uri", f"sqlite:///{tmp_path}/none.db")
+    assert ended.code == 2
+    assert "none.db': no store there" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_store(outputs: Path, run: Within) -> None:
+    ended = run("report", "heads", "--uri", f"sqlite:///{outputs}/mlflow.db")
+    assert ended.code == 2
+    assert "experiment='heads': no sweep of it" in ended.err
+    assert "there are no sweeps of experiments" in ended.err
+
+
+def test_a_figure_changed_in_the_store_is_caught(bench: Path) -> None:
+    made = heads(seeds=[0, 1])
+    parent = log_sweep(bench, made)
+    client = MlflowClient(address(bench))
+    home = client.get_experiment_by_name("microgpt")
+    assert home
+    query = f"tags.`mlflow.parentRunId` = '{parent}' AND attributes.run_name = 'n_head=2 seed=1'"
+    (one,) = client.search_runs([home.experiment_id], query)
+    client.log_metric(one.info.run_id, "val/loss", 1.0, step=200, timestamp=2_000_000_000_000)
+    problem = r"'n_head=2 seed=1': val/loss is 1.0 in the store and 2.* in its metrics.jsonl"
+    with pytest.raises(BadValue, match=problem):
+        examine(client, made.id, "")
+
+
+def test_artifacts_that_are_gone_are_named(bench: Path) -> None:
+    made = heads(seeds=[0])
+    parent = log_sweep(bench, made)
+    client = MlflowClient(address(bench))
+    home = client.get_experiment_by_name("microgpt")
+    assert home
+    members = client.search_runs([home.experiment_id], f"tags.`sweep.{made.id}` != ''")
+    (bench / f"artifacts/microgpt/{members[0].info.run_id}/artifacts/config.yaml").unlink()
+    with pytest.raises(BadValue, match=r"its artifact config\.yaml is not in the store"):
+        examine(client, made.id, "")
+    (bench / f"artifacts/microgpt/{parent}/artifacts/sweep.json").unlink()
+    with pytest.raises(BadValue, match=r"its run has no sweep\.json"):
+        examine(client, made.id, "")
