@@ -11,7 +11,7 @@ USAGE = """usage: microgpt COMMAND ...
   train [key=value ...]   train a model and track it     (microgpt train --help)
   sample RUN              draw documents from a run      (microgpt sample --help)
   runs                    list the runs
-  ui                      open the MLflow UI on the store
+  ui [EXPERIMENT]         open the MLflow UI on the latest runs, or on a sweep
   sync [RUN ...]          send to MLflow what it has not got yet
   compare RUN RUN ...     what differs between runs, and where their curves part
   verify RUN              train a run again: is it what the store says, to the last bit?
@@ -149,6 +149,9 @@ def _runs(words: Sequence[str]) -> None:
 
 def _ui(words: Sequence[str]) -> None:
     parser = _Parser("microgpt ui", description="Start the MLflow UI on the store.")
+    parser.add_argument(
+        "sweep", metavar="EXPERIMENT", nargs="?", help="its latest sweep; or a sweep's id"
+    )
     parser.add_argument("--port", type=int, default=5000, help="of the web server on this machine")
     parser.add_argument(
         "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
@@ -156,7 +159,7 @@ def _ui(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     from microgpt.ui import serve
 
-    serve(options.uri, _outputs(), options.port)
+    serve(options.uri, _outputs(), options.port, options.sweep)
 
 
 def _sync(words: Sequence[str]) -> None:

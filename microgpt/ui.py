@@ -25,19 +25,21 @@ LIGHT = {  # two processes instead of ten, and nothing sent anywhere
 }
 
 
-def serve(uri: str | None, outputs: Path, port: int) -> None:
+def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -> None:
     """Print the address of the runs; run MLflow's server there until it is interrupted.
+
+    sweep  whose runs to show: an experiment's name or an id; else those of the latest
 
     A store that is a server has a UI already: then the address is all. Raises BadValue where there
     is nothing to show.
     """
     store = store_uri(uri, outputs)
     if store.startswith(("http:", "https:")):
-        print(f"open  {runs_address(store, outputs, store.rstrip('/'))}")
+        print(f"open  {runs_address(store, outputs, store.rstrip('/'), sweep)}")
         return
     _refuse_missing_file(store)
     free = free_port(port)
-    address = runs_address(store, outputs, f"http://{HOST}:{free}")
+    address = runs_address(store, outputs, f"http://{HOST}:{free}", sweep)
     if port not in (free, 0):
         print(f"port {port} is in use: this is {free}")
     print("MLflow's server starts, in some seconds", flush=True)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.tracking import open_store
+from microgpt.tracking import MLflow, open_store
+
+MLflow.PATIENCE = 300.0  # a machine that is busy with tests may need minutes for what takes seconds
 
 
 @pytest.fixture(scope="session")

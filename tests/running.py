@@ -1,12 +1,14 @@
 """Tiny runs for the tests, in this process and in others, and what they left."""
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,24 @@ TINY = [
     "trainer.eval_every=10",
     "sampling.num_samples=3",
 ]
-COMMAND = [sys.executable, "-c", "from microgpt.cli import main; main()"]
+# As in conftest.py: patience with a store on a busy machine.
+COMMAND = "from microgpt.tracking import MLflow; MLflow.PATIENCE = 300; "
+COMMAND += "from microgpt.cli import main; main()"
 
 
-def start(outputs: Path, *words: str, cwd: Path | None = None) -> "subprocess.Popen[str]":
-    """`microgpt <words>` in a process of its own."""
+def start(
+    outputs: Path, *words: str, cwd: Path | None = None, first: str = ""
+) -> "subprocess.Popen[str]":
+    """`microgpt <words>` in a process of its own, which runs the program `first` before."""
     env = os.environ | {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": str(REPOSITORY)}
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [*COMMAND, *words], cwd=cwd, env=env, stdout=pipe, stderr=pipe, text=True
+        [sys.executable, "-c", first + COMMAND, *words],
+        cwd=cwd,
+        env=env,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
     )
 
 
@@ -72,7 +83,7 @@ def wait_until(holds: Callable[[], Any]) -> None:
     limit = time.monotonic() + 100
     while not holds():
         assert time.monotonic() < limit, "it never came about"
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def only_run(outputs: Path) -> RunFolder:
@@ -83,8 +94,10 @@ def only_run(outputs: Path) -> RunFolder:
 
 def has_reached(outputs: Path, step: int) -> bool:
     """Whether the one run has recorded `step`."""
-    runs = all_runs(outputs)
-    return any(row["step"] >= step for run in runs for row in run.metrics())
+    for file in outputs.glob("runs/*/metrics.jsonl"):
+        rows = file.read_text().split("\n")[:-1]  # what follows the last is being written
+        return bool(rows) and json.loads(rows[-1])["step"] >= step
+    return False
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
@@ -121,6 +134,13 @@ def history(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, floa
         name: sorted((m.step, m.value) for m in client.get_metric_history(run_id, name))
         for name in names
     }
+
+
+def has_stored(outputs: Path, step: int) -> bool:
+    """Whether the default store has a figure of `step`; asked of the database, which is quicker."""
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
+        ((last,),) = database.execute("select max(step) from metrics").fetchall()
+    return last is not None and last >= step
 
 
 def recorded(run: RunFolder, names: Sequence[str] = ()) -> dict[str, list[tuple[int, float]]]:

@@ -216,6 +216,17 @@ def test_values_and_gradients_are_those_of_the_derived_form(
     assert measured(factory(), inputs, run) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32))
+def test_values_without_a_tape_have_the_same_bits(name: str, seed: int) -> None:
+    inputs, run = CASES[name](Draw(seed))
+    ops = VectorEngine()
+    bare = run(ops, *map(ops.constant, inputs))
+    assert not bare.traced
+    assert ops.values(bare) == ops.values(run(ops, *map(ops.parameter, inputs)))
+
+
 @engines
 @pytest.mark.parametrize("name", CASES)
 @settings(max_examples=3, deadline=None, derandomize=True)

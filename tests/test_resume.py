@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from microgpt.core.events import Event, Sampled, Stepped
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FINISHED, KILLED, STOPPED
+from tests.command import Within
 from tests.running import (
     NAMES,
     TINY,
     figures,
     has_reached,
+    has_stored,
     history,
     kill,
     microgpt,
@@ -78,17 +81,13 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: RunFolder) -> None:
 
 
 def test_killed_again_and_again_in_a_store(outputs: Path) -> None:
-    def has_stored(step: int) -> bool:
-        lists = [history(store(outputs), run.info.run_id).get("lr", []) for run in stored(outputs)]
-        return any(at >= step for steps in lists for at, _ in steps)
-
     # Longer, so that something is in the store long before the end.
     words = ["trainer.num_steps=2500", "trainer.log_every=10", "trainer.checkpoint_every=200"]
     _, whole = train_here(outputs.parent / "whole", *words, "tracking=none")
     kill_at(outputs, 10, "train", *TINY, *words)  # before the store is open
     run = only_run(outputs)
     process = start(outputs, "train", f"resume={run.path}")
-    wait_until(lambda: has_stored(10))
+    wait_until(lambda: has_stored(outputs, 10))
     kill(process)
     (there,) = stored(outputs)
     assert there.info.status == "RUNNING"
@@ -111,14 +110,21 @@ def test_killed_before_the_first_checkpoint(
     assert figures(run) == figures(undisturbed)
 
 
+KILLED_SAMPLING = """
+import os, signal
+from microgpt.core.sampling import Sampler
+Sampler.samples = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_killed_between_the_last_checkpoint_and_the_end(tmp_path: Path) -> None:
-    words = ["engine=scalar", "trainer.num_steps=20", "tracking=none"]
-    words += ["sampling.num_samples=40"]  # a second or two
+    words = ["trainer.num_steps=20", "tracking=none"]
     _, whole = train_here(tmp_path / "whole", *words)
-    process = start(tmp_path / "killed", "train", *TINY, *words)
-    wait_until(lambda: [*tmp_path.glob("killed/runs/*/checkpoints/step-20.safetensors")])
-    kill(process)
+    process = start(tmp_path / "killed", "train", *TINY, *words, first=KILLED_SAMPLING)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     run = only_run(tmp_path / "killed")
+    assert run.checkpoints()[0].name == "step-20.safetensors"
     assert not (run.path / "samples.txt").exists()
     resume_here(tmp_path / "killed", run.path)
     assert figures(run) == figures(whole)
@@ -136,13 +142,13 @@ def test_a_torn_checkpoint_costs_a_few_steps_only(tmp_path: Path, undisturbed: R
 
 
 def test_the_original_is_resumed_with_its_single_stream(tmp_path: Path) -> None:
-    words = ["train", f"data.path={NAMES}", "experiment=original", "trainer.num_steps=60"]
-    words += ["model.n_embd=8", "tracking=none", "trainer.checkpoint_every=20"]
-    microgpt(tmp_path / "whole", *words)
-    kill_at(tmp_path / "killed", 30, *words)
+    words = ["experiment=original", "trainer.num_steps=60", "trainer.checkpoint_every=20"]
+    words += [*TINY[:-1], "sampling.num_samples=5", "tracking=none"]
+    _, whole = train_here(tmp_path / "whole", *words)
+    kill_at(tmp_path / "killed", 30, "train", *words)
     run = only_run(tmp_path / "killed")
     resume_here(tmp_path / "killed", run.path.name)
-    assert figures(run) == figures(only_run(tmp_path / "whole"))
+    assert figures(run) == figures(whole)
 
 
 def test_stopped_on_purpose_and_resumed(outputs: Path, undisturbed: RunFolder) -> None:
@@ -240,12 +246,21 @@ def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["20261124"]
 
 
-def refused(outputs: Path, *words: str) -> str:
-    """The one line that a resume is refused with."""
-    said, complained = microgpt(outputs, "train", *words, code=2)
-    assert said == ""
-    (line,) = complained.splitlines()
-    return line.removeprefix("microgpt: ")
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Gives the one line that a resume is refused with."""
+    monkeypatch.setenv("MICROGPT_OUTPUTS", str(tmp_path))
+    within = Within(monkeypatch, capfd)
+
+    def refused(*words: str) -> str:
+        ended = within("train", *words)
+        assert (ended.code, ended.out) == (2, "")
+        (line,) = ended.err.splitlines()
+        return line.removeprefix("microgpt: ")
+
+    return refused
 
 
 def test_a_finished_run_whose_store_lags_behind(outputs: Path) -> None:
@@ -256,27 +271,25 @@ def test_a_finished_run_whose_store_lags_behind(outputs: Path) -> None:
     check_store(outputs, run)
 
 
-def test_what_a_resume_refuses(tmp_path: Path) -> None:
+def test_what_a_resume_refuses(tmp_path: Path, refused: Callable[..., str]) -> None:
     words = ["tracking=none", "trainer.num_steps=9", "trainer.stop_after=3"]
     data = tmp_path / "names.txt"
     shutil.copy(NAMES, data)
     _, run = train_here(tmp_path, *words, f"data.path={data}", name="20261124-1")
     before = run.metrics_path.read_bytes()
-    line = refused(tmp_path, f"resume={run.path}", "optimizer.lr=0.1")
+    line = refused(f"resume={run.path}", "optimizer.lr=0.1")
     assert line == (
         "optimizer.lr=0.1: a resumed run keeps its own; "
         "only progress, trainer.stop_after, tracking may change"
     )
-    assert "seed=1: a resumed run keeps its own" in refused(
-        tmp_path, f"resume={run.path}", "seed=1"
-    )
-    assert "nobody: no such run" in refused(tmp_path, "resume=nobody")
+    assert "seed=1: a resumed run keeps its own" in refused(f"resume={run.path}", "seed=1")
+    assert "nobody: no such run" in refused("resume=nobody")
     with run.locked():
-        assert "another process is training" in refused(tmp_path, f"resume={run.path}")
+        assert "another process is training" in refused(f"resume={run.path}")
     data.write_text(data.read_text() + "zoe\n")
-    assert "trained on other documents" in refused(tmp_path, f"resume={run.path}")
+    assert "trained on other documents" in refused(f"resume={run.path}")
     data.unlink()
-    assert "data.path" in refused(tmp_path, f"resume={run.path}")
+    assert "data.path" in refused(f"resume={run.path}")
     assert run.metrics_path.read_bytes() == before
     assert run.status == STOPPED
     assert len([*(tmp_path / "runs").iterdir()]) == 1

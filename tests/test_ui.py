@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,17 @@ from typing import Any
 import pytest
 
 from microgpt.core.check import BadValue
-from microgpt.tracking.view import PARAMS, _view_state, columns
+from microgpt.tracking import open_store
+from microgpt.tracking.state import colour
+from microgpt.tracking.sweep import description
+from microgpt.tracking.view import (
+    PARAMS,
+    all_runs_state,
+    columns,
+    runs_address,
+    set_sweep_view,
+    sweep_state,
+)
 from microgpt.ui import HOST, free_port
 
 
@@ -40,15 +51,104 @@ def test_params_that_some_runs_lack_come_last_and_there_is_an_end() -> None:
 
 
 def test_the_best_held_out_loss_comes_first_else_the_latest_run() -> None:
-    best = _view_state(["metrics.`val/loss`"])
+    best = all_runs_state([run({}, ["val/loss"])])
     assert (best["orderByKey"], best["orderByAsc"]) == ("metrics.`val/loss`", True)
-    latest = _view_state([])
+    latest = all_runs_state([run({})])
     assert (latest["orderByKey"], latest["orderByAsc"]) == ("attributes.start_time", False)
 
 
-def test_the_view_fits_into_a_tag() -> None:
-    selected = [f"params.`{'x' * 40}{i}`" for i in range(PARAMS)] + ["metrics.`val/loss`"]
-    assert len(json.dumps(_view_state(selected))) < 5000
+def sweep(grid: dict[str, list[str]], **facts: Any) -> dict[str, Any]:
+    """What is known of a sweep over a grid; nothing of its jobs but what a view asks for."""
+    jobs = []
+    for values in product(*grid.values()):
+        differs = dict(zip(grid, values))
+        words = [f"{key.rpartition('.')[2]}={differs[key]}" for key in grid if key != "seed"]
+        jobs.append({"arm": " ".join(words) or "default", "differs": differs})
+    known = {"id": "0123456789ab-01234567", "grid": grid, "jobs": jobs, "description": None}
+    return known | {"ablation": None, "config": {"model": {"n_embd": 16}}} | facts
+
+
+def test_a_sweep_shows_its_runs_alone_by_arm_and_averaged_over_seeds() -> None:
+    state = sweep_state(sweep({"model.n_head": ["1", "2", "4"], "seed": ["0", "1"]}))
+    assert state["searchFilter"] == "tags.`sweep.0123456789ab-01234567` != ''"
+    assert state["groupBy"] == {
+        "aggregateFunction": "average",
+        "groupByKeys": [{"mode": "tag", "groupByData": "sweep.0123456789ab-01234567"}],
+    }
+    assert state["selectedColumns"] == [
+        "params.`model.n_head`",
+        "tags.`seed`",
+        "metrics.`val/loss`",
+        "metrics.`val/bpc`",
+        "metrics.`cost/seconds`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grid", "order", "chart"),
+    [
+        ({"model.n_head": ["1", "16", "2"]}, "params.`model.n_head`", "SCATTER"),
+        ({"model/norm": ["rmsnorm", "none"]}, "metrics.`val/loss`", "BAR"),
+        ({"model.n_head": ["1"], "optimizer.lr": ["1e-3"]}, "metrics.`val/loss`", "PARALLEL"),
+    ],
+)
+def test_arms_of_one_number_come_in_its_order_others_the_best_first(
+    grid: dict[str, list[str]], order: str, chart: str
+) -> None:
+    state = sweep_state(sweep(grid))
+    assert (state["orderByKey"], state["orderByAsc"]) == (order, True)
+    assert "groupBy" not in state  # without seeds there is nothing to average
+    assert [each["type"] for each in state["compareRunCharts"][:2]] == ["LINE", chart]
+
+
+def test_seeds_alone_are_one_group() -> None:
+    state = sweep_state(sweep({"seed": ["0", "1"]}))
+    assert state["groupBy"]["groupByKeys"][0]["mode"] == "tag"
+    assert {each["type"] for each in state["compareRunCharts"]} == {"LINE"}
+
+
+def test_arms_whose_names_get_one_colour_are_grouped_by_their_params() -> None:
+    names = [f"n_head={i}" for i in range(1, 40)]
+    tag, param = [("tag", "sweep.0123456789ab-01234567")], [("param", "model.n_head")]
+    one = names[0]
+    same = next(name for name in names[1:] if colour(tag, [name]) == colour(tag, [one]))
+    values = [one.partition("=")[2], same.partition("=")[2]]
+    assert colour(param, values[:1]) != colour(param, values[1:])
+    state = sweep_state(sweep({"model.n_head": values, "seed": ["0", "1"]}))
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "param", "groupByData": "model.n_head"}]
+
+
+def test_the_views_fit_into_a_tag() -> None:
+    long = [f"{'x' * 40}{i}" for i in range(PARAMS + 1)]
+    one, two = (run(dict.fromkeys(long, value), ["val/loss"]) for value in "12")
+    assert len(json.dumps(all_runs_state([one, two]))) < 5000
+    grid = {key: ["1", "2"] if key == long[0] else ["1"] for key in [*long, "seed"]}
+    assert len(json.dumps(sweep_state(sweep(grid)))) < 5000
+
+
+def test_a_sweep_describes_itself() -> None:
+    info = sweep({"model.n_head": ["1", "2"], "seed": ["0"]}, description="Heads")
+    lines = description(info, "7").splitlines()
+    assert lines[0].startswith("Heads: [2 runs, by arm](/#/experiments/7/runs?")
+    assert lines[0].endswith("viewStateShareKey=0123456789ab-01234567)")
+    assert lines[2:4] == ["- `model.n_head` 1, 2", "- `seed` 0"]
+    assert lines[-2:] == ["model.n_embd  16", "```"]
+
+
+def test_a_sweep_is_found_by_its_experiment_and_its_id(outputs: Path) -> None:
+    store = f"sqlite:///{outputs}/mlflow.db"
+    client = open_store(store, outputs)
+    home = client.create_experiment("microgpt")
+    tags = {"sweep.id": "0123456789ab-01234567", "sweep.experiment": "heads"}
+    client.create_run(home, start_time=1000, tags=tags)
+    client.create_run(home, start_time=2000)
+    set_sweep_view(client, home, sweep({"seed": ["0", "1"]}))
+    for wanted in ("heads", "0123456789ab-01234567"):
+        address = runs_address(store, outputs, "http://here", wanted)
+        assert address.endswith("viewStateShareKey=0123456789ab-01234567")
+    assert runs_address(store, outputs, "http://here").endswith("viewStateShareKey=microgpt")
+    with pytest.raises(BadValue, match="there are heads"):
+        runs_address(store, outputs, "http://here", "tails")
 
 
 def test_a_port_in_use_is_passed_over() -> None:

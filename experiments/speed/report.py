@@ -1,14 +1,20 @@
 """From the bench's results to README.md and speed.png. Every number there is written here."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 RIVALS = ["original", "scalar", "vector", "numpy float64", "numpy float32", "torch float32"]
 SAME_BITS = """
-The same bits on every machine cost the vector engine {ratio:.2f} of what it would take with the C library's
+The same bits on every machine: the vector engine takes {ratios} of what it would with the C library's
 exp, log and tanh, at the default size.
+"""
+
+SAMPLING = """
+A token from the default model, drawn, over a position of a training forward of the same engine: at most
+1.3 is asked of the vector engine.
 """
 
 FLOORS = """
@@ -17,8 +23,11 @@ FLOORS = """
 - scalar / vector 30: two float operations a term are 17 to 19 ns in CPython, in every shape of kernel that
   was tried (several rows in one expression, the longer matrix outside, two floats in a complex number).
   What did pay: no products with the zeros behind ReLU, attention over all heads in one loop, Adam in place.
-- a sampled token for 1.3 of a position of the vector training forward: one row pays for what several
-  share. Of about 125 microseconds, 15 are the model's own code and 13 softmax and the draw.
+- a sampled token for much less than 1.3 of a position of the vector training forward: one row pays for
+  what several share. Of about 110 microseconds 6 are the model's own code, 10 softmax and the draw, and
+  each of 20 operations costs one more than its share in a batch. What paid: no closure and no tape where no
+  weight asks for gradients, attention of one query without the bookkeeping of spans, dot products without
+  a list each, nodes made by position. What did not: copies of the weights that lie side by side in memory.
 """
 
 RATIOS = [  # slower over quicker, at n_embd, batch: what it should be at least, and at best
@@ -37,6 +46,10 @@ a whole step of training, medians over turns in one process, one thread each, wi
 the turns behind them. Documents are the default names; at block 64 three to seven of them make a line.
 
 """
+PYTHONS = """
+A column for each Python that the bench has run on: `run.py --ratios` there. A ratio is the median of the
+ratios of turns that stood beside each other in one run. Blank: no PyTorch in that environment.
+"""
 
 
 def line(times: dict[str, list[float]]) -> str:
@@ -46,16 +59,13 @@ def line(times: dict[str, list[float]]) -> str:
 
 def write(results: dict[str, Any], folder: Path) -> None:
     """README.md and speed.png in `folder`."""
-    parts = [HEAD.format(**results), steps_table(results["steps"]), "\n## Ratios\n\n"]
+    whole = results["whole"]
+    parts = [HEAD.format(**whole), steps_table(whole["steps"])]
     parts += [
-        ratios_table(results["steps"]),
-        "\n## Sampling\n\n",
-        sampling_table(results["sampling"]),
+        f"\n## {title}\n\n{text}" for title, section in SECTIONS if (text := section(results))
     ]
-    parts += ["\n## Commands\n\n", commands_table(results["commands"]), "\n## Growth\n\n"]
-    parts += [growth_table(results["steps"]), "\n![Time a step](speed.png)\n", FLOORS]
-    (folder / "README.md").write_text("".join(parts))
-    figure(results["steps"], folder / "speed.png")
+    (folder / "README.md").write_text("".join(parts) + FLOORS)
+    figure(whole["steps"], folder / "speed.png")
 
 
 def steps_table(steps: list[dict[str, Any]]) -> str:
@@ -79,38 +89,44 @@ def digits(seconds: float) -> str:
     return f"{seconds * 1000:.3g}"
 
 
-def ratios_table(steps: list[dict[str, Any]]) -> str:
-    """What was to be reached, and what was measured; what the same bits cost."""
-    rows = [["", "n_embd", "batch", "measured", "at least", "stretch"]]
-    for slow, quick, (n_embd, batch), least, stretch in RATIOS:
-        times = next(
-            entry["seconds"]
-            for entry in steps
-            if (entry["size"]["n_embd"], entry["size"]["batch_size"]) == (n_embd, batch)
-            and (entry["size"]["n_layer"], entry["size"]["block_size"]) == (1, 16)
-        )
-        if slow in times and quick in times:
-            value = f"{median(a / b for a, b in zip(times[slow], times[quick])):.2f}"
-            rows.append([f"{slow} / {quick}", str(n_embd), str(batch), value, least, stretch])
-    times = steps[0]["seconds"]
-    pairs = zip(times["vector"], times["vector on libm"])
-    return table(rows) + SAME_BITS.format(ratio=median(a / b for a, b in pairs))
+def ratios_table(results: dict[str, Any]) -> str:
+    """What was to be reached, and what was measured on each Python; what the same bits cost."""
+    pythons = dict(sorted(results["pythons"].items()))
+    rows = [["", "n_embd", "batch", *pythons, "at least", "stretch"]]
+    for slow, quick, size, least, stretch in RATIOS:
+        measured = [ratio(run["steps"], slow, quick, size) for run in pythons.values()]
+        rows.append([f"{slow} / {quick}", *map(str, size), *measured, least, stretch])
+    cost = [ratio(run["steps"], "vector", "vector on libm", (16, 1)) for run in pythons.values()]
+    return table(rows) + PYTHONS + SAME_BITS.format(ratios=", ".join(cost))
 
 
-def sampling_table(results: dict[str, dict[str, float]]) -> str:
-    """Tokens a second from the default model."""
-    rows = [["engine", "tokens / s", "a token over a position of a training forward"]]
-    for engine, figures in results.items():
-        rate, ratio = figures["tokens_per_second"], figures["over_forward"]
-        rows.append([engine, f"{rate:,.0f}", f"{ratio:.2f}"])
-    return table(rows)
+def ratio(steps: list[dict[str, Any]], slow: str, quick: str, size: tuple[int, int]) -> str:
+    """Of one run, at n_embd and batch; blank where a rival was not there."""
+    for entry in steps:
+        if (entry["size"]["n_embd"], entry["size"]["batch_size"]) == size:
+            times = entry["seconds"]
+            if slow in times and quick in times:
+                return f"{median(a / b for a, b in zip(times[slow], times[quick])):.2f}"
+    return ""
 
 
-def commands_table(results: dict[str, dict[str, float]]) -> str:
+def sampling_table(results: dict[str, Any]) -> str:
+    """Tokens a second from the default model; what a token costs, on each Python."""
+    pythons = dict(sorted(results["pythons"].items()))
+    rows = [["engine", "tokens / s", *(f"token / position, {python}" for python in pythons)]]
+    for engine, figures in results["whole"]["sampling"].items():
+        of_each = [run["sampling"].get(engine) for run in pythons.values()]
+        ratios = [f"{there['over_forward']:.2f}" if there else "" for there in of_each]
+        rows.append([engine, f"{figures['tokens_per_second']:,.0f}", *ratios])
+    return table(rows) + SAMPLING
+
+
+def commands_table(results: dict[str, Any]) -> str:
     """Wall time and memory of whole commands, and what tracking adds."""
+    commands = results["whole"]["commands"]
     rows = [["command", "seconds", "peak memory, MB"]]
-    rows += [[n, f"{r['seconds']:.2f}", f"{r['megabytes']:.0f}"] for n, r in results.items()]
-    seconds = {name: figures["seconds"] for name, figures in results.items()}
+    rows += [[n, f"{r['seconds']:.2f}", f"{r['megabytes']:.0f}"] for n, r in commands.items()]
+    seconds = {name: figures["seconds"] for name, figures in commands.items()}
     untracked = seconds["default run, untracked"] - seconds["one step, untracked"]
     tracked = seconds["default run, tracked"] - seconds["one step, tracked"]
     ratio = tracked / untracked
@@ -120,8 +136,9 @@ def commands_table(results: dict[str, dict[str, float]]) -> str:
     )
 
 
-def growth_table(steps: list[dict[str, Any]]) -> str:
+def growth_table(results: dict[str, Any]) -> str:
     """Exponents of a least-squares line through the logarithms, over n_embd and over the batch."""
+    steps = results["whole"]["steps"]
     rows = [["exponent of a step's time in", *RIVALS[1:]]]
     for key, other in (("n_embd", "batch_size"), ("batch_size", "n_embd")):
         row = [f"{key} ({other} at its smallest)"]
@@ -136,7 +153,7 @@ def growth_table(steps: list[dict[str, Any]]) -> str:
             ]
             row.append(f"{slope(points):.2f}" if len(points) > 1 else "")
         rows.append(row)
-    return table(rows)
+    return table(rows) + "\n![Time a step](speed.png)\n"
 
 
 def slope(points: list[tuple[float, float]]) -> float:
@@ -177,3 +194,12 @@ def figure(steps: list[dict[str, Any]], path: Path) -> None:
     axes[0].set_ylabel("milliseconds a step")
     panels.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     panels.savefig(path, dpi=130)
+
+
+# What a section needs stands under a key of the results; without it, it returns nothing and is left out.
+SECTIONS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+    ("Ratios", ratios_table),
+    ("Sampling", sampling_table),
+    ("Commands", commands_table),
+    ("Growth", growth_table),
+]

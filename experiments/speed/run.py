@@ -1,6 +1,7 @@
 """Time the engines and their rivals, and write README.md, results.json and speed.png.
 
     pip install -e '.[bench]' && python experiments/speed/run.py
+    python experiments/speed/run.py --ratios         # on another Python: what the ratios need
 
 Rivals take turns in one process, one thread each; a figure is the median of the CPU time of a step,
 and a ratio the median of the ratios of turns that stood beside each other.
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
+from typing import Any
 
 import report
 from rivals import Size, rivals, trainer
@@ -33,6 +35,7 @@ SIZES = [
     Size(n_embd=64, n_layer=4),
     Size(n_embd=64, block_size=64),
 ]
+RATIOS = [Size(n_embd=n, batch_size=b) for n in (16, 64) for b in (1, 32)]
 SLICE = 0.2  # seconds that a rival runs before it is the next one's turn
 
 
@@ -139,29 +142,43 @@ def commands(turns: int, folder: Path) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--turns", type=int, default=9, help="turns of each rival at each size")
-    parser.add_argument(
-        "--quick", action="store_true", help="the default size alone, write nothing"
-    )
+    less = parser.add_mutually_exclusive_group()
+    less.add_argument("--quick", action="store_true", help="the default size alone, write nothing")
+    less.add_argument("--ratios", action="store_true", help="what the ratios need, of this Python")
     options = parser.parse_args()
+    sizes = SIZES[:1] if options.quick else RATIOS if options.ratios else SIZES
     begun = perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         steps = []
-        for size in SIZES[:1] if options.quick else SIZES:
+        for size in sizes:
             times = compare(size, options.turns, folder)
             steps.append({"size": vars(size), "seconds": times})
             print(f"{size}: {report.line(times)}", flush=True)
         if options.quick:
             return
-        engines = ("scalar", "vector", "numpy float64")
-        results = {
+        engines = ["vector"] if options.ratios else ["scalar", "vector", "numpy float64"]
+        run = {
             "machine": f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}",
             "steps": steps,
             "sampling": {engine: sampling(engine, folder) for engine in engines},
-            "commands": commands(max(3, options.turns // 2), folder),
         }
-    results["minutes"] = (perf_counter() - begun) / 60
-    (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        if not options.ratios:
+            run["commands"] = commands(max(3, options.turns // 2), folder)
+    run["minutes"] = (perf_counter() - begun) / 60
+    keep(run, whole=not options.ratios)
+
+
+def keep(run: dict[str, Any], whole: bool) -> None:
+    """Merge a run with those on other Pythons, and write all there is to read."""
+    file = HERE / "results.json"
+    results = json.loads(file.read_text()) if file.exists() else {"pythons": {}}
+    few = [entry for entry in run["steps"] if Size(**entry["size"]) in RATIOS]
+    python = ".".join(platform.python_version_tuple()[:2])
+    results["pythons"][python] = run | {"steps": few}
+    if whole:
+        results["whole"] = run
+    file.write_text(json.dumps(results, indent=1) + "\n")
     report.write(results, HERE)
 
 

@@ -26,10 +26,11 @@ from microgpt.ablation.render import (
     signed,
     verdict_of,
 )
-from microgpt.ablation.store import Sweep, client_of, find_parent, read_sweep
+from microgpt.ablation.store import Sweep, client_of, read_sweep
 from microgpt.console import complain, out
 from microgpt.core.check import BadValue
 from microgpt.tracking import cut, told
+from microgpt.tracking.view import find_parent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

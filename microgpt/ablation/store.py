@@ -115,21 +115,6 @@ def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
         raise BadValue("uri", store, " ".join(str(error).split())[:160]) from error
 
 
-def find_parent(client: "MlflowClient", name: str, store: str) -> "Stored":
-    """The latest sweep of an experiment, or the one with this id or MLflow run id. Raises BadValue."""
-    homes = [str(found.experiment_id) for found in client.search_experiments()]
-    order = ["attributes.start_time DESC"]
-    safe = name.replace("'", "")
-    for key in ("tags.`sweep.experiment`", "tags.`sweep.id`", "attributes.run_id"):
-        query = f"{key} = '{safe}' AND tags.`sweep.id` != ''"
-        if found := client.search_runs(homes, query, max_results=1, order_by=order):
-            return found[0]
-    parents = client.search_runs(homes, "tags.`sweep.experiment` != ''", max_results=PAGE)
-    names = sorted({run.data.tags["sweep.experiment"] for run in parents})
-    there = f"there are {', '.join(names)}" if names else "there are no sweeps of experiments"
-    raise BadValue("experiment", name, f"no sweep of it in {store}; {there}")
-
-
 def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
     """The sweep of a parent run, with all that its runs left. Raises BadValue."""
     run_id = str(parent.info.run_id)

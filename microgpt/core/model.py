@@ -61,7 +61,8 @@ class GPT(base.Dims):
         x = self.position.embed(ops, w, x, context)
         x = self.norm(ops, w, x, "norm_embd")
         for i, cache in enumerate(caches or [None] * self.n_layer):
-            block = {n.removeprefix(p): w[n] for p in [f"layer{i}."] for n in w if n.startswith(p)}
+            at = f"layer{i}."
+            block = {name.removeprefix(at): m for name, m in w.items() if name.startswith(at)}
             normed = self.norm(ops, block, x, "norm_attn")
             x = ops.add(self.attention(ops, block, normed, context, self.position, cache), x)
             normed = self.norm(ops, block, x, "norm_mlp")

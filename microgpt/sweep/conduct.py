@@ -43,15 +43,16 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
         stored = tracking.stored(PATIENCE)
         watch = Watch(sweep, {run for run in stored if skip and stored[run] == STATUS[FINISHED]})
         join(sweep, watch.skipped)
-        tell_begin(watch)
+        tell_begin(watch, look := tracking.look())
         with watching(watch, config["progress"]):
             whole = launch(sweep.path.name, [job for job in jobs if job.run not in watch.skipped])
         failed = watch.failed()
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
+        look = tracking.look() or look
         catch_up(sweep, tracking, outputs)
         problem = tracking.finish()
-    tell_end(watch, whole, problem)
+    tell_end(watch, whole, problem, look)
     return INTERRUPTED if not whole else RUN_FAILED if failed else OK
 
 

@@ -22,8 +22,8 @@ ROWS = 12  # running jobs shown at most
 ENDS = 5  # jobs that ended, shown below them
 
 
-def tell_begin(watch: Watch) -> None:
-    """What there is to do, and what there is not."""
+def tell_begin(watch: Watch, look: str | None) -> None:
+    """What there is to do, what there is not, and where to look meanwhile."""
     states = [now.status for name, now in watch.now.items()]
     new, skipped = states.count(WAITING), states.count(SKIPPED)
     failed = states.count(FAILED)
@@ -32,6 +32,13 @@ def tell_begin(watch: Watch) -> None:
     told += [(on, "begun before, going on"), (failed, "failed before, done again")]
     parts = ", ".join(f"{number} {what}" for number, what in told if number)
     out.print(f"sweep  {watch.sweep.path.name}  {len(states)} jobs: {parts}", markup=False)
+    tell_look(look)
+
+
+def tell_look(look: str | None) -> None:
+    """Where to look at the sweep: an address, or a command that starts a server and prints one."""
+    if look:
+        out.print(f"look   {look}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -115,8 +122,8 @@ def _told(watch: Watch, name: str) -> str:
     return f"{watch.jobs[name]['name']}  {end}"
 
 
-def tell_end(watch: Watch, whole: bool, problem: str | None) -> None:
-    """How the sweep ended; what failed, and how to do just that again."""
+def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -> None:
+    """How the sweep ended; what failed, how to do just that again; where to look."""
     failed = watch.failed()
     out.print(f"{_counts(watch)}", markup=False)
     for name, reason in failed.items():
@@ -126,6 +133,7 @@ def tell_end(watch: Watch, whole: bool, problem: str | None) -> None:
         out.print(f"stopped; go on with the same command: {again}", markup=False)
     elif failed:
         out.print(f"do again what failed, and nothing else: {again}", markup=False)
+    tell_look(look)
     if problem:
         complain(f"not all is in MLflow yet ({problem}); later: microgpt sync")
 

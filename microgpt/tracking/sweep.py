@@ -1,13 +1,12 @@
 """A sweep projected into MLflow: a run that its jobs' runs stand below, and a view of them."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from microgpt.run.record import RUNNING
 from microgpt.run.sweep import SweepFolder
-from microgpt.tracking.projection import STATUS, sweep_run
+from microgpt.tracking.projection import STATUS, params_of, sweep_run
 from microgpt.tracking.store import cut
-from microgpt.tracking.view import set_sweep_view
+from microgpt.tracking.view import set_sweep_view, view_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,7 +49,9 @@ class SweepProjection:
         self.client.log_dict(self.run_id, info, "sweep.json")
         tags = self.client.get_run(self.run_id).data.tags
         if "mlflow.note.content" not in tags:  # a report may stand there
-            self.client.set_tag(self.run_id, "mlflow.note.content", cut(description(info)))
+            self.client.set_tag(
+                self.run_id, "mlflow.note.content", cut(description(info, self.experiment))
+            )
         set_sweep_view(self.client, self.experiment, info)
 
 
@@ -68,10 +69,19 @@ def members(client: "MlflowClient", experiment: str, sweep: str) -> "list[Run]":
             return found
 
 
-def description(info: dict[str, Any]) -> str:
-    """A sweep in Markdown: what it is for, what it varies, what it starts from."""
-    lines = [info["description"] or "", "", "| varies | values |", "|---|---|"]
-    lines += [f"| `{key}` | {', '.join(values)} |" for key, values in info["grid"].items()]
-    base = json.dumps(info["config"], indent=1)
-    lines += ["", f"{len(info['jobs'])} runs. The rest of the configuration:"]
-    return "\n".join([*lines, "", "```json", base, "```"]).strip()
+def description(info: dict[str, Any], experiment: str) -> str:
+    """A sweep in Markdown: what it is for, its runs, what it varies; then what its jobs share.
+
+    The UI shows some five lines, and the others when it is asked.
+    """
+    runs = f"[{len(info['jobs'])} runs, by arm]({view_address('', experiment, info['id'])})"
+    about = f"{info['description']}: {runs}" if info["description"] else runs
+    varied = [f"- `{key}` {', '.join(values)}" for key, values in info["grid"].items()]
+    keys = {key.replace("/", ".") for key in info["grid"]}
+    shared = {key: value for key, value in params_of(info["config"]).items() if key not in keys}
+    width = max(map(len, shared))
+    block = [f"{key:<{width}}  {value}" for key, value in shared.items()]
+    asked = (info["ablation"] or {}).get("question")
+    question = [f"Question: {asked}", ""] if asked else []
+    lines = [about, "", *varied, "", *question, "The same for all:", "", "```", *block, "```"]
+    return "\n".join(lines)

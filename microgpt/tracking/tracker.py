@@ -21,6 +21,7 @@ from microgpt.tracking.store import (
     told,
 )
 from microgpt.tracking.sweep import SweepProjection
+from microgpt.tracking.view import view_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -162,6 +163,17 @@ class MLflow:
         except Exception:  # whatever a store may raise: `finish` says that it did
             return {}
 
+    def look(self) -> str | None:
+        """What shows the sweep: the address on a server, or the command that starts one."""
+        uri, projection = self._sender.store.uri, self._sending.projection
+        if not isinstance(projection, SweepProjection):
+            return None
+        sweep = projection.folder.path.name
+        if uri.startswith(("http:", "https:")):
+            return view_address(uri.rstrip("/"), projection.experiment, sweep)
+        usual = uri == store_uri(None, self._sender.store.outputs)
+        return f"microgpt ui {sweep}" if usual else f"microgpt ui {sweep} --uri {uri}"
+
     def finish(self) -> str | None:
         """Send the rest. Returns what went wrong, if anything did."""
         return self._sender.flush(self.PATIENCE)
@@ -176,6 +188,10 @@ class NoTracking:
     def stored(self, patience: float) -> dict[str, str]:
         """No store knows of any run."""
         return {}
+
+    def look(self) -> str | None:
+        """Nowhere."""
+        return None
 
     def finish(self) -> str | None:
         """Nothing to send."""

@@ -1,8 +1,7 @@
 """Where to look in MLflow's UI: the address of the runs table, set up for comparing runs.
 
 The UI opens an experiment on a view for other purposes, without params and metrics. Its address can
-name a *shared view state*, a tag of the experiment: an internal format of the pinned MLflow, made in
-`_view_state` alone and guarded by tests/browser.
+name a *shared view state*, a tag of the experiment, whose format `state` knows.
 """
 
 import json
@@ -12,39 +11,65 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
+from microgpt.tracking.state import (
+    FIGURES,
+    LOSS,
+    Group,
+    by_arm,
+    colour,
+    column,
+    grouped,
+    numeric,
+    view_state,
+)
 from microgpt.tracking.store import open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-KEY = "microgpt"  # of the view state
+KEY = "microgpt"  # of the view of all runs
 LOOKED_AT = 200  # the latest runs decide the columns
 PARAMS = 8  # columns at most
-FIGURES = ("val/loss", "val/bpc", "cost/seconds")
-SECTIONS = ("val", "train", "Model metrics", "cost")  # of the charts; the third has lr, grad_norm
-WIDTH = 110  # of a column, in pixels
+BEST = column("metrics", LOSS), True  # the order of rows: lowest first
 
 
-def runs_address(store: str, outputs: Path, server: str) -> str:
-    """The latest sweep's runs if the latest run is one of them, else all runs of its experiment.
+def runs_address(store: str, outputs: Path, server: str, wanted: str | None = None) -> str:
+    """Where the wanted sweep's runs are shown: it is named as `find_parent` takes it.
 
-    Raises BadValue if the store shows none.
+    Without a wish it is the latest sweep if the latest run is one of its, else all runs of the
+    latest run's experiment. Raises BadValue if the store has no such runs.
     """
     try:
         client = open_store(store, outputs)
-        runs = latest_runs(client)
-        if runs:
-            experiment = str(runs[0].info.experiment_id)
-            view = sweep_of(runs[0])
-            if not view:
-                view = KEY
-                set_view(client, experiment, view, _view_state(columns(runs)))
+        runs = [] if wanted else latest_runs(client)
     except Exception as error:  # whatever a store may raise
         raise BadValue("uri", store, shorten(str(error), 160, placeholder=" ...")) from error
+    if wanted:
+        runs = [find_parent(client, wanted, store)]
     if not runs:
         raise BadValue("uri", store, "no runs yet; `microgpt train` makes the first")
+    experiment = str(runs[0].info.experiment_id)
+    view = sweep_of(runs[0])
+    if not view:
+        view = KEY
+        set_view(client, experiment, view, all_runs_state(runs))
     return view_address(server, experiment, view)
+
+
+def find_parent(client: "MlflowClient", name: str, store: str) -> "Run":
+    """The latest sweep of an experiment, or the one with this id or MLflow run id. Raises BadValue."""
+    homes = [str(found.experiment_id) for found in client.search_experiments()]
+    order = ["attributes.start_time DESC"]
+    safe = name.replace("'", "")
+    for key in ("tags.`sweep.experiment`", "tags.`sweep.id`", "attributes.run_id"):
+        query = f"{key} = '{safe}' AND tags.`sweep.id` != ''"
+        if found := client.search_runs(homes, query, max_results=1, order_by=order):
+            return found[0]
+    parents = client.search_runs(homes, "tags.`sweep.experiment` != ''")
+    names = sorted({run.data.tags["sweep.experiment"] for run in parents})
+    there = f"there are {', '.join(names)}" if names else "there are no sweeps of experiments"
+    raise BadValue("experiment", name, f"no sweep of it in {store}; {there}")
 
 
 def view_address(server: str, experiment: str, view: str) -> str:
@@ -60,14 +85,38 @@ def set_view(client: "MlflowClient", experiment: str, key: str, state: Mapping[s
 
 def set_sweep_view(client: "MlflowClient", experiment: str, sweep: Mapping[str, Any]) -> None:
     """Keep the view of a sweep under its id: its runs alone, by arm, averaged over seeds."""
-    params = [key.replace("/", ".") for key in sweep["grid"]]
-    selected = [f"params.`{key}`" for key in params[:PARAMS]]
-    selected += [f"metrics.`{key}`" for key in FIGURES]
-    arms = [{"mode": "param", "groupByData": key} for key in params if key != "seed"]
-    state = _view_state(selected) | {"searchFilter": f"tags.`sweep.{sweep['id']}` != ''"}
-    if arms and "seed" in params:
-        state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": arms}
-    set_view(client, experiment, sweep["id"], state)
+    set_view(client, experiment, sweep["id"], sweep_state(sweep))
+
+
+def sweep_state(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """The view of a sweep, whose runs may be still to come.
+
+    Arms of one number come in its order, others the best first. The seed is a tag's column: a group
+    would show the mean of a param.
+    """
+    arms = {key.replace("/", "."): values for key, values in sweep["grid"].items() if key != "seed"}
+    params = list(arms)[:PARAMS]
+    selected = [column("params", key) for key in params]
+    selected += [column("tags", "seed")] if "seed" in sweep["grid"] else []
+    selected += [column("metrics", key) for key in FIGURES]
+    order = BEST
+    if len(arms) == 1 and numeric(arms[params[0]]):
+        order = column("params", params[0]), True
+    state = view_state(selected, order) | {"searchFilter": f"tags.`sweep.{sweep['id']}` != ''"}
+    if params:
+        state["compareRunCharts"].insert(1, by_arm({key: arms[key] for key in params}))
+    return state | (grouped(_group(sweep)) if "seed" in sweep["grid"] else {})
+
+
+def _group(sweep: Mapping[str, Any]) -> Group:
+    """What tells a sweep's arms apart: the tag that names them, but if their colours be the same."""
+    keys = [key for key in sweep["grid"] if key != "seed"]
+    jobs = [(job["arm"], [job["differs"].get(key, "") for key in keys]) for job in sweep["jobs"]]
+    arm: Group = [("tag", f"sweep.{sweep['id']}")]
+    params: Group = [("param", key.replace("/", ".")) for key in keys]
+    named = {colour(arm, [name]) for name, _ in jobs}
+    told = {colour(params, values) for _, values in jobs}
+    return params if len(told) > len(named) else arm
 
 
 def sweep_of(run: "Run") -> str:
@@ -95,27 +144,11 @@ def columns(runs: "Sequence[Run]") -> list[str]:
     differ = [key for key, found in values.items() if len(found) > 1]
     differ.sort(key=lambda key: None in values[key])  # stable: else by name
     figures = [key for key in FIGURES if any(key in run.data.metrics for run in runs)]
-    return [f"params.`{key}`" for key in differ[:PARAMS]] + [f"metrics.`{key}`" for key in figures]
+    shown = [column("params", key) for key in differ[:PARAMS]]
+    return shown + [column("metrics", key) for key in figures]
 
 
-def _view_state(selected: Sequence[str]) -> dict[str, Any]:
-    """MLflow's internal description of a runs table: the best held-out loss first, else the latest."""
-    best = "metrics.`val/loss`"
-    by = (best, True) if best in selected else ("attributes.start_time", False)
-    fixed = {"attributes.`Run Name`": 260, "runDateAndNestInfo": 150}
-    order = [*fixed, *selected, "duration"]
-    return {
-        "orderByKey": by[0],
-        "orderByAsc": by[1],
-        "selectedColumns": list(selected),
-        "columnOrder": order,
-        "columnWidths": dict.fromkeys(order, WIDTH) | fixed,
-        "isAccordionReordered": True,  # keeps the order of the sections, which the UI fills
-        "compareRunSections": [_section(name) for name in SECTIONS],
-        "compareRunCharts": [],
-    }
-
-
-def _section(name: str) -> dict[str, Any]:
-    shown = {"display": True, "isReordered": False, "deleted": False, "isGenerated": True}
-    return {"uuid": f"microgpt-{name}", "name": name, **shown}
+def all_runs_state(runs: "Sequence[Run]") -> dict[str, Any]:
+    """The view of runs that are no sweep: the best held-out loss first, else the latest."""
+    selected = columns(runs)
+    return view_state(selected, BEST if BEST[0] in selected else ("attributes.start_time", False))

@@ -30,13 +30,20 @@ class Node:
     __slots__ = ("back", "gated", "grad", "inputs", "number", "rows", "traced", "turned")
 
     def __init__(
-        self, rows: Rows, *inputs: "Node", back: Back | None = None, leaf: bool = False
+        self,
+        rows: Rows,
+        inputs: Sequence["Node"] = (),
+        back: Back | None = None,
+        leaf: bool = False,
     ) -> None:
         self.rows, self.gated = rows, False
         self.grad: Rows | None = None
         self.turned: Rows | None = None  # the rows transposed, once someone asked
-        self.traced: bool = leaf or True in [node.traced for node in inputs]
-        if self.traced:
+        for node in inputs:  # a sampled token makes 20 nodes: quicker than `any`
+            if node.traced:
+                leaf = True
+        self.traced: bool = leaf
+        if leaf:
             self.number, self.inputs, self.back = next(_numbers), inputs, back
 
     def columns(self) -> Rows:
@@ -97,14 +104,14 @@ class VectorEngine(Engine):
                 out[i] = [p + q for p, q in zip(out[i], g)]
             return (out,)
 
-        return Node([x.rows[i] for i in ids], x, back=back)
+        return Node([x.rows[i] for i in ids], (x,), back)
 
     def stack(self, xs: Sequence[Matrix]) -> Matrix:
         def back(grad: Rows) -> Iterable[Rows]:
             rest = iter(grad)
             return [[next(rest) for _ in x.rows] for x in xs]
 
-        return Node([row for x in xs for row in x.rows], *xs, back=back)
+        return Node([row for x in xs for row in x.rows], xs, back)
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
         return self.transpose(self.rows(self.transpose(x), range(start, stop)))
@@ -113,7 +120,7 @@ class VectorEngine(Engine):
         return self.transpose(self.stack([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
-        return Node(x.columns(), x, back=lambda grad: (of.transposed(grad),))
+        return Node(x.columns(), (x,), lambda grad: (of.transposed(grad),))
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         zeros = [0.0] * len(x.rows[0])
@@ -121,31 +128,34 @@ class VectorEngine(Engine):
         def back(grad: Rows) -> Iterable[Rows]:
             return ([zeros[:i] + g + zeros[i + 1 :] for i, g in zip(ids, grad)],)
 
-        return Node([[row[i]] for row, i in zip(x.rows, ids)], x, back=back)
+        return Node([[row[i]] for row, i in zip(x.rows, ids)], (x,), back)
 
     # Arithmetic
 
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
-            return Node([[x + b for x in row] for row in a.rows], a, back=lambda grad: (grad,))
+            return Node([[x + b for x in row] for row in a.rows], (a,), lambda grad: (grad,))
         rows = of.plus(a.rows, _like(a, b))
-        return Node(rows, a, b, back=lambda grad: (grad, _folded(grad, b)))
+        return Node(rows, (a, b), lambda grad: (grad, _folded(grad, b)))
 
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
             factor = repeat(b)
-            return Node(of.scaled(a.rows, factor), a, back=lambda grad: (of.scaled(grad, factor),))
+            return Node(of.scaled(a.rows, factor), (a,), lambda grad: (of.scaled(grad, factor),))
         rows, others = a.rows, _like(a, b)
 
         def back(grad: Rows) -> Iterable[Rows]:
             return of.times(grad, others), _folded(of.times(grad, rows), b)
 
-        return Node(of.times(rows, others), a, b, back=back)
+        return Node(of.times(rows, others), (a, b), back)
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
         # the products without them take a quarter off a whole step.
         few = of.is_thin(x.rows)
+        rows = of.thin(x.rows, w.columns()) if few else of.nt(x.rows, w.rows)
+        if not (x.traced or w.traced):
+            return Node(rows)
 
         def back(grad: Rows) -> Iterable[Rows]:
             if of.is_thin(grad):
@@ -156,11 +166,11 @@ class VectorEngine(Engine):
                 return dx, of.transposed(of.thin(x.columns(), grad))
             return dx, of.nt(of.transposed(grad), x.columns())
 
-        return Node(of.thin(x.rows, w.columns()) if few else of.nt(x.rows, w.rows), x, w, back=back)
+        return Node(rows, (x, w), back)
 
     def row_sum(self, x: Matrix) -> Matrix:
         n = len(x.rows[0])
-        return Node([[of.total(r)] for r in x.rows], x, back=lambda grad: ([g * n for g in grad],))
+        return Node([[of.total(r)] for r in x.rows], (x,), lambda grad: ([g * n for g in grad],))
 
     def row_max(self, x: Matrix) -> Matrix:
         return Node([[max(row)] for row in x.rows])
@@ -171,7 +181,7 @@ class VectorEngine(Engine):
         def back(grad: Rows) -> Iterable[Rows]:
             return ([[g if a else 0.0 for g, a in zip(p, q)] for p, q in zip(grad, out)],)
 
-        node = Node(out, x, back=back)
+        node = Node(out, (x,), back)
         node.gated = True
         return node
 
@@ -192,19 +202,21 @@ class VectorEngine(Engine):
 
     def softmax(self, x: Matrix) -> Matrix:
         out = [of.softmax(row) for row in x.rows]
-        return Node(out, x, back=lambda grad: (list(map(of.softmax_back, out, grad)),))
+        return Node(out, (x,), lambda grad: (list(map(of.softmax_back, out, grad)),))
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
         n = len(x.rows[0])
         scales = [1 / sqrt(square / n + eps) for square in of.dots(x.rows, x.rows)]
         out = of.scaled(x.rows, scales)
+        if not x.traced:
+            return Node(out)
 
         def back(grad: Rows) -> Iterable[Rows]:  # (g - y mean(g y)) / sqrt(mean(x^2) + eps)
             means = [dot / n for dot in of.dots(grad, out)]
             parts = zip(grad, out, means, scales)
             return ([[s * (g - y * m) for g, y in zip(p, q)] for p, q, m, s in parts],)
 
-        return Node(out, x, back=back)
+        return Node(out, (x,), back)
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
         probs = [of.softmax(row) for row in logits.rows]
@@ -216,7 +228,7 @@ class VectorEngine(Engine):
             return (of.scaled(out, (g for (g,) in grad)),)
 
         losses = [[-exact.log(row[target])] for row, target in zip(probs, targets)]
-        return Node(losses, logits, back=back)
+        return Node(losses, (logits,), back)
 
     def attention(
         self, q: Matrix, k: Matrix, v: Matrix, *, n_head: int, spans: Spans, bias: Bias = None
@@ -225,6 +237,10 @@ class VectorEngine(Engine):
         cached, size = n_key - len(q.rows), width // n_head
         scale = repeat(1 / sqrt(size))
         products, sums, sums_back = of.for_heads(n_head, size, width // kv_width)
+        if len(q.rows) == 1 and not (q.traced or k.traced or v.traced):  # a sampled token: no tape
+            seen = slice(spans[-1][0], None)
+            (scores,) = products(zip(of.scaled(q.rows, scale), [k.rows[seen]]))
+            return Node(sums([zip(zip(*_probs(scores, bias)), v.rows[seen])]))
         out: Rows = []
         kept = []
         for start, stop in spans:
@@ -248,7 +264,7 @@ class VectorEngine(Engine):
                 dv[seen] = sums_back(_by_query(_by_key(probs), grad[own]))
             return dq, dk, dv
 
-        return Node(out, q, k, v, back=back)
+        return Node(out, (q, k, v), back)
 
 
 def _causal(queries: Rows, keys: Rows) -> Iterable[tuple[list[float], Rows]]:
@@ -263,7 +279,7 @@ def _probs(scores: Sequence[Sequence[float]], bias: Bias) -> list[list[float]]:
         rows = [
             [x + b for x, b in zip(row, far[len(row) - 1 :: -1])] for row, far in zip(rows, bias)
         ]
-    return [of.softmax(row) for row in rows]
+    return list(map(of.softmax, rows))
 
 
 def _by_key(weights: Iterable[Iterable[Iterable[float]]]) -> list[list[tuple[float, ...]]]:
@@ -289,7 +305,7 @@ def _each(
         slopes = [[slope(a, b) for a, b in zip(p, q)] for p, q in zip(x.rows, out)]
         return (of.times(grad, slopes),)
 
-    return Node(out, x, back=back)
+    return Node(out, (x,), back)
 
 
 def _flat(rows: Rows) -> list[float]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import compress, repeat
 from math import sqrt
+from operator import add, mul
 from typing import Any, TypeAlias
 
 from microgpt.core import exact
@@ -30,6 +31,12 @@ def products(pairs):
         out.append(row)
     return out
 
+def dots(pairs):
+    out = []
+    for ({x}), ({y}) in pairs:
+        out.append(({dots}))
+    return out
+
 def sums(rows):
     out = []
     for terms in rows:
@@ -43,9 +50,10 @@ def sums(rows):
 
 @cache
 def for_rows(n: int) -> list[Kernel]:
-    """Two kernels for rows x and y of n numbers.
+    """Three kernels for rows x and y of n numbers.
 
-    `products` makes of each (x, many y) a row of x . y; `sums` of each row of ((w,), y) the sum of w y.
+    `products` makes of each (x, many y) a row of x . y; `sums` of each row of ((w,), y) the sum of w y;
+    `dots` of each (x, y) x . y.
     """
     return _compiled([(i, 0, i) for i in range(n)], "")
 
@@ -59,7 +67,7 @@ def for_heads(n_head: int, size: int, share: int) -> list[Kernel]:
     """
     terms = [(i, i // size, i // size // share * size + i % size) for i in range(n_head * size)]
     back = [(j, h, i) for i, h, j in terms]
-    return [*_compiled(terms, ","), _compiled(back, ",")[1]]
+    return [*_compiled(terms, ",")[:2], _compiled(back, ",")[1]]
 
 
 def _compiled(terms: list[tuple[int, int, int]], comma: str) -> list[Kernel]:
@@ -71,7 +79,7 @@ def _compiled(terms: list[tuple[int, int, int]], comma: str) -> list[Kernel]:
     clear = x.replace(",", "=").removesuffix("=")
     scope: dict[str, Kernel] = {}
     exec(SOURCE.format(x=x, w=w, y=y, dots=",".join(dots) + comma, add=add, clear=clear), scope)
-    return [scope["products"], scope["sums"]]
+    return [scope["products"], scope["sums"], scope["dots"]]
 
 
 def nt(a: Rows, b: Rows) -> Rows:
@@ -84,7 +92,7 @@ def nt(a: Rows, b: Rows) -> Rows:
 
 def dots(a: Rows, b: Rows) -> list[float]:
     """Each row of a times the same row of b: `[T][n], [T][n] -> [T]`."""
-    return [dot for (dot,) in for_rows(len(a[0]))[0](zip(a, zip(b)))]
+    return for_rows(len(a[0]))[2](zip(a, b))  # type: ignore[no-any-return]
 
 
 def nt_where(mask: Rows, a: Rows, b: Rows) -> Rows:
@@ -115,12 +123,12 @@ def transposed(a: Rows) -> Rows:
 
 def plus(a: Rows, b: Rows) -> Rows:
     """a + b, of one shape."""
-    return [[x + y for x, y in zip(p, q)] for p, q in zip(a, b)]
+    return [list(map(add, p, q)) for p, q in zip(a, b)]
 
 
 def times(a: Rows, b: Rows) -> Rows:
     """a * b entry by entry, of one shape."""
-    return [[x * y for x, y in zip(p, q)] for p, q in zip(a, b)]
+    return [list(map(mul, p, q)) for p, q in zip(a, b)]
 
 
 def scaled(a: Rows, factors: Iterable[float]) -> Rows:

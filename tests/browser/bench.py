@@ -9,11 +9,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
+SCREENSHOTS = ROOT / "outputs" / "screenshots"
+NEEDS = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium"),
+]
+DATA = [  # overrides: a hundred names, to train in no time
+    "data=lines",
+    f"data.path={ROOT / 'tests/golden/names_tiny.txt'}",
+    "data.val_fraction=0.2",
+]
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -40,6 +52,24 @@ def train(outputs: Path, *overrides: str) -> None:
     command += ["train", *overrides]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def training(outputs: Path, *overrides: str) -> Iterator["subprocess.Popen[str]"]:
+    """A training that goes on beside the block, and ends with it."""
+    command, environment = microgpt(outputs)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [*command, "train", *overrides], env=environment, text=True, stdout=pipe
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 @contextmanager
@@ -78,3 +108,28 @@ def new_page(browser: "Browser", size: Sequence[int] = (1400, 800)) -> "Page":
     page.add_init_script(SEEN)
     page.set_default_timeout(20_000)
     return page
+
+
+def rows(page: "Page", column: str) -> list[str]:
+    """What the table shows in a column, from the first row down."""
+    cells = page.locator(f".ag-row .ag-cell[col-id='{column}']")
+    cells.first.wait_for()
+    found = [(float(c.locator("..").get_attribute("row-index") or 0), c) for c in cells.all()]
+    return [cell.inner_text() for _, cell in sorted(found, key=lambda pair: pair[0])]
+
+
+def open_run(page: "Page", row: int = 0) -> None:
+    """Go to the page of the run in a row of the table, as a user does."""
+    page.locator(f".ag-row[row-index='{row}'] .ag-cell[col-id='attributes.`Run Name`'] a").click()
+    page.wait_for_selector("text=About this run")
+
+
+def open_tab(page: "Page", name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def picture(page: "Page", name: str) -> None:
+    """Keep what a page shows as a screenshot."""
+    page.wait_for_timeout(500)  # charts draw themselves in slowly
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")

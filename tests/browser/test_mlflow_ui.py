@@ -6,21 +6,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.bench import CHROMIUM, ROOT, chromium, new_page, train, ui
+from tests.browser.bench import (
+    DATA,
+    NEEDS,
+    chromium,
+    new_page,
+    open_run,
+    open_tab,
+    picture,
+    rows,
+    train,
+    ui,
+)
 
 pytest.importorskip("playwright", reason="no playwright: pip install playwright")
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium"),
-]
-SCREENSHOTS = ROOT / "outputs" / "screenshots"
+pytestmark = NEEDS
 TINY = [
-    "data=lines",
-    f"data.path={ROOT / 'tests/golden/names_tiny.txt'}",
-    "data.val_fraction=0.2",
+    *DATA,
     "engine=scalar",
     "model.n_embd=8",
     "trainer.num_steps=20",
@@ -57,29 +62,8 @@ def page(address: str, browser: "Browser", request: pytest.FixtureRequest) -> "I
     page.goto(address)
     page.wait_for_selector("text=4 matching runs")
     yield page
-    page.wait_for_timeout(500)  # charts draw themselves in slowly
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    name = request.node.name.removeprefix("test_")
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    picture(page, request.node.name.removeprefix("test_"))
     page.context.close()
-
-
-def rows(page: "Page", column: str) -> list[str]:
-    """What the table shows in a column, from the first row down."""
-    cells = page.locator(f".ag-row .ag-cell[col-id='{column}']")
-    cells.first.wait_for()
-    found = [(float(c.locator("..").get_attribute("row-index") or 0), c) for c in cells.all()]
-    return [cell.inner_text() for _, cell in sorted(found, key=lambda pair: pair[0])]
-
-
-def open_run(page: "Page") -> None:
-    """Go to the page of the best run, as a user does."""
-    page.locator(".ag-row[row-index='0'] .ag-cell[col-id='attributes.`Run Name`'] a").click()
-    page.wait_for_selector("text=About this run")
-
-
-def open_tab(page: "Page", name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).click()
 
 
 def test_runs(page: "Page") -> None:
@@ -108,7 +92,7 @@ def test_charts(page: "Page") -> None:
         assert box is not None
         tops.append(box["y"])
     assert tops == sorted(tops)
-    page.get_by_text("val/loss", exact=True).wait_for()
+    page.get_by_text("val/loss", exact=True).first.wait_for()
     page.get_by_text("Step", exact=True).first.wait_for()
 
 
