@@ -19,11 +19,12 @@ from microgpt.ablation.lock import LOCK, config_of, digest, read_lock
 from microgpt.ablation.readme import render_readme
 from microgpt.ablation.render import render_table
 from microgpt.ablation.report import examine, folder_name, report
-from microgpt.ablation.store import client_of, find_parent
+from microgpt.ablation.store import client_of
 from microgpt.ablation.tokens import tokens_trained
 from microgpt.core.check import BadValue
 from microgpt.core.data import make_corpus
 from microgpt.core.streams.independent import Independent
+from microgpt.tracking.view import find_parent
 from tests.command import Within
 from tests.sweeps import CONFIG, DOCUMENTS, Made, asked, config_for, heads, log_sweep, noisy
 
