@@ -14,7 +14,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from microgpt.tracking import experiment_id
+from microgpt.tracking.store import experiment_id
 
 STEPS = 200  # of every run, evaluated ten times
 DOCUMENTS = "anna\nbert\ncarla\ndora\nemil\nfritz\ngerda\nhans\nida\njo\n"
