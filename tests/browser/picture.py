@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 PICTURES = ROOT / "experiments" / "pictures"
 SWEEP = ["-m", "experiment=heads", "seed=range(2)", "trainer.num_steps=400"]
 SWEEP += ["trainer.eval_every=50", "trainer.eval_documents=500"]
-WIDTH = 1160  # in pixels: to be read where it is shown at 900
+WIDTH = 1240  # in pixels: to be read where it is shown at 900
 
 
 def main() -> None:
@@ -22,12 +22,12 @@ def main() -> None:
         outputs = Path(folder)
         train(outputs, *SWEEP)
         with ui(outputs, "--port", "0") as (address, _), chromium() as browser:
-            page = new_page(browser, (WIDTH, 860))
+            page = new_page(browser, (WIDTH, 830))
             page.goto(address)
             page.get_by_text("10 matching runs").wait_for()
             tidy(page)
             page.screenshot(path=PICTURES / "mlflow-ui.png")
-            page.set_viewport_size({"width": WIDTH, "height": 640})
+            page.set_viewport_size({"width": WIDTH, "height": 690})
             page.locator("label:has([value='CHART'])").click()
             page.get_by_text("model.n_head vs. val/loss").wait_for()
             page.mouse.move(0, 0)
