@@ -272,7 +272,7 @@ def test_what_a_resume_refuses(tmp_path: Path) -> None:
     )
     assert "nobody: no such run" in refused(tmp_path, "resume=nobody")
     with run.locked():
-        assert "another process is training" in refused(tmp_path, f"resume={run.path}")
+        assert "another process is at work" in refused(tmp_path, f"resume={run.path}")
     data.write_text(data.read_text() + "zoe\n")
     assert "trained on other documents" in refused(tmp_path, f"resume={run.path}")
     data.unlink()
