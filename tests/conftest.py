@@ -32,4 +32,5 @@ def outputs(
     yield folder
     for thread in threading.enumerate():
         if thread.name == "tracking":  # a store kept it waiting
-            thread.join()
+            thread.join(30)
+            assert not thread.is_alive(), "a run is over, and something is still being sent"

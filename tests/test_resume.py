@@ -285,7 +285,7 @@ def test_what_a_resume_refuses(tmp_path: Path, refused: Callable[..., str]) -> N
     assert "seed=1: a resumed run keeps its own" in refused(f"resume={run.path}", "seed=1")
     assert "nobody: no such run" in refused("resume=nobody")
     with run.locked():
-        assert "another process is training" in refused(f"resume={run.path}")
+        assert "another process is at work" in refused(f"resume={run.path}")
     data.write_text(data.read_text() + "zoe\n")
     assert "trained on other documents" in refused(f"resume={run.path}")
     data.unlink()

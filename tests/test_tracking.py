@@ -20,7 +20,10 @@ import pytest
 from microgpt.core.events import Stepped
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, RUNNING
-from microgpt.tracking import LONGEST, MLflow, Projection, experiment_id, open_store, project, sync
+from microgpt.tracking import MLflow, open_store, sync
+from microgpt.tracking.projection import Projection
+from microgpt.tracking.store import LONGEST, experiment_id
+from microgpt.tracking.tracker import Sender, Store
 from tests.running import (
     REPOSITORY,
     TINY,
@@ -55,7 +58,10 @@ def tracked(
 
 def project_here(run: RunFolder, outputs: Path) -> Projection:
     """A run folder projected into the default store."""
-    return project(run, f"sqlite:///{outputs}/mlflow.db", "microgpt", outputs)
+    projection = Store(f"sqlite:///{outputs}/mlflow.db", outputs).project(run, "microgpt")
+    assert isinstance(projection, Projection)
+    projection.update()
+    return projection
 
 
 def untracked(outputs: Path, *overrides: str) -> RunFolder:
@@ -350,11 +356,14 @@ def test_a_server_that_does_not_answer_does_not_hold_the_end(
 
 
 def test_ctrl_c_ends_the_waiting(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    flush = Sender.flush
+
+    def interrupted(sender: Sender, _: float) -> None:
+        flush(sender, 0.0)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Thread, "join", interrupted)
+        patch.setattr(Sender, "flush", interrupted)
         code, run = train_here(outputs, *SHORT, f"tracking.uri={NOWHERE}")
     assert (code, run.status) == (130, FINISHED)
 

@@ -113,9 +113,17 @@ def _version(name: str) -> str:
         return " ".join(f"{package} {version(package)}" for package in bringing)
 
 
+def _parsed(text: str) -> ast.AST:
+    """The syntax tree of a source text."""
+    try:
+        return ast.parse(text)
+    except SystemError:  # python/cpython#106905: 3.11 counts wrongly when two threads parse at once
+        return ast.parse(text)
+
+
 def _imported(text: str) -> list[str]:
     """The modules that a source text imports by their full names."""
-    nodes = list(ast.walk(ast.parse(text)))
+    nodes = list(ast.walk(_parsed(text)))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     absolute = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
     return names + [node.module for node in absolute if node.module]
@@ -140,7 +148,7 @@ def source_files(modules: Iterable[str]) -> dict[str, Path]:
 def _imports(text: str, home: str) -> list[str]:
     """The modules that a source text in the package `home` imports from its top-level package."""
     found = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(_parsed(text)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
