@@ -94,10 +94,9 @@ def only_run(outputs: Path) -> RunFolder:
 
 def has_reached(outputs: Path, step: int) -> bool:
     """Whether the one run has recorded `step`."""
-    for file in outputs.glob("runs/*/metrics.jsonl"):
-        rows = file.read_text().split("\n")[:-1]  # what follows the last is being written
-        return bool(rows) and json.loads(rows[-1])["step"] >= step
-    return False
+    texts = [file.read_text() for file in outputs.glob("runs/*/metrics.jsonl")]
+    rows = [text.split("\n")[:-1] for text in texts]  # what follows the last is being written
+    return any(lines and json.loads(lines[-1])["step"] >= step for lines in rows)
 
 
 def kill(process: "subprocess.Popen[str]") -> None:

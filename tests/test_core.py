@@ -131,6 +131,18 @@ def test_streams_go_on_from_a_state(kind: type[Independent] | type[Single]) -> N
     assert [fresh("data").random() for _ in range(5)] == expected
 
 
+@pytest.mark.parametrize("drawn", [1, 2])  # gauss makes two at a time, and keeps the second
+def test_normal_numbers_go_on_from_a_state(drawn: int) -> None:
+    streams = Single(seed=3)
+    for _ in range(drawn):
+        streams("init").gauss()
+    state = streams.state()
+    assert [len(words) for words in state.values()] == [627 - drawn]
+    fresh = Single(seed=99)
+    fresh.restore(state)
+    assert fresh("init").getstate() == streams("init").getstate()
+
+
 # Schedules
 
 
@@ -343,6 +355,22 @@ def test_the_first_loss_that_is_not_finite_ends_the_run() -> None:
         trainer.run()
     assert [type(e) for e in events] == [Stepped]
     assert math.isnan(events[0].metrics["train/loss"])  # type: ignore[union-attr]
+
+
+def test_a_last_update_that_blows_the_weights_up_ends_the_run() -> None:
+    trainer = small()
+    trainer.sampler = Sampler(num_samples=1, temperature=0.0, top_k=0, top_p=1.0)
+    events: list[Event] = []
+
+    def last_rate(event: Event) -> None:
+        events.append(event)
+        if trainer.step == trainer.last_step - 1:
+            trainer.optimizer.lr = math.inf
+
+    trainer.callbacks.append(last_rate)
+    with pytest.raises(Diverged, match=f"step {trainer.last_step}: the update left wte with"):
+        trainer.run()
+    assert all(math.isfinite(event.loss) for event in events if isinstance(event, Stepped))
 
 
 def tokenizer_bos(trainer: Trainer) -> int:

@@ -49,6 +49,8 @@ the turns behind them. Documents are the default names; at block 64 three to sev
 PYTHONS = """
 A column for each Python that the bench has run on: `run.py --ratios` there. A ratio is the median of the
 ratios of turns that stood beside each other in one run. Blank: no PyTorch in that environment.
+Run it on an idle machine: with other work there (a load average of 15 on two cores) scalar / vector was
+measured as 15, with little 20, on the same code. Load average when the runs began: {loads}.
 """
 
 
@@ -97,7 +99,8 @@ def ratios_table(results: dict[str, Any]) -> str:
         measured = [ratio(run["steps"], slow, quick, size) for run in pythons.values()]
         rows.append([f"{slow} / {quick}", *map(str, size), *measured, least, stretch])
     cost = [ratio(run["steps"], "vector", "vector on libm", (16, 1)) for run in pythons.values()]
-    return table(rows) + PYTHONS + SAME_BITS.format(ratios=", ".join(cost))
+    loads = ", ".join(f"{run['load']:.1f} ({python})" for python, run in pythons.items())
+    return table(rows) + PYTHONS.format(loads=loads) + SAME_BITS.format(ratios=", ".join(cost))
 
 
 def ratio(steps: list[dict[str, Any]], slow: str, quick: str, size: tuple[int, int]) -> str:

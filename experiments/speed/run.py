@@ -147,7 +147,7 @@ def main() -> None:
     less.add_argument("--ratios", action="store_true", help="what the ratios need, of this Python")
     options = parser.parse_args()
     sizes = SIZES[:1] if options.quick else RATIOS if options.ratios else SIZES
-    begun = perf_counter()
+    begun, load = perf_counter(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         steps = []
@@ -162,6 +162,7 @@ def main() -> None:
             "machine": f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}",
             "steps": steps,
             "sampling": {engine: sampling(engine, folder) for engine in engines},
+            "load": load,
         }
         if not options.ratios:
             run["commands"] = commands(max(3, options.turns // 2), folder)

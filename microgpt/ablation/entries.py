@@ -1,7 +1,7 @@
 """The parts of a lock, as plain values with a fixed number of digits."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from microgpt.ablation.fit import Fit
 from microgpt.ablation.lock import differences, metrics_sha256
@@ -72,8 +72,10 @@ def run_entry(sweep: Sweep, run: Run, usual: Mapping[str, str]) -> dict[str, Any
 
 
 def data_entry(run: Run) -> dict[str, Any]:
+    """What is known of the documents, counts as numbers."""
+    words = {"name", "digest", "vocabulary"}
     facts = tagged(run, "data.")
-    return {key: int(v) if v.isdigit() and key != "digest" else v for key, v in facts.items()}
+    return {key: value if key in words else int(value) for key, value in facts.items()}
 
 
 def tagged(run: Run, prefix: str) -> dict[str, str]:
@@ -84,6 +86,14 @@ def tagged(run: Run, prefix: str) -> dict[str, str]:
 def rounded(of: Summary) -> dict[str, Any]:
     numbers = {key: digits(getattr(of, key)) for key in ("mean", "sd", "low", "high")}
     return {"n": of.n, **numbers}
+
+
+@overload
+def digits(value: float) -> float: ...
+
+
+@overload
+def digits(value: None) -> None: ...
 
 
 def digits(value: float | None) -> float | None:

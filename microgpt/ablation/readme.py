@@ -48,7 +48,7 @@ def render_readme(lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -
         "## Limits",
         str(asked.get("limits") or LIMITS),
         "## Check it",
-        check(name),
+        check(name, asked.get("tuning")),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
@@ -202,12 +202,12 @@ def _times(times: Sequence[Mapping[str, Any]]) -> str:
     return f"{head}\n\n{markdown_table(rows)}"
 
 
-def check(name: str) -> str:
-    """The three commands."""
-    return (
-        f"    microgpt train -m experiment={name}\n    microgpt report {name}\n"
-        f"    microgpt verify {name}\n\nTo look at the runs: `microgpt ui`; "
-        "this page is among the artifacts of the sweep's parent run."
+def check(name: str, tuned_by: str | None) -> str:
+    """The commands that train it, report it and verify it."""
+    trained = [f"    microgpt train -m experiment={one}" for one in (tuned_by, name) if one]
+    commands = [*trained, f"    microgpt report {name}", f"    microgpt verify {name}"]
+    return "\n".join(commands) + (
+        "\n\nTo look at the runs: `microgpt ui`; this page is among the artifacts of the sweep's run."
     )
 
 

@@ -8,6 +8,7 @@ from statistics import median
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 OURS = ("README.md", "report.html", LOCK, "*.png", "*.svg")
+WIDE = 300  # columns: a terminal may break a line, but no figure is cut off
 FOLDER = "report"  # of the parent run's artifacts
 
 
@@ -136,7 +138,7 @@ def show(lock: Mapping[str, Any]) -> None:
             escape(interval(difference, signed)),
             escape(verdict_of(row)),
         )
-    out.print(grid)
+    Console(width=WIDE, highlight=False).print(grid)
     for run in lock["runs"]:
         if run["status"] != "finished":
             out.print(f"no result: {run['name']}: {run['reason']}", markup=False)

@@ -17,25 +17,26 @@ def settled(sweep: Sweep, base: Arm) -> dict[str, Any] | None:
     earlier = {arm.name: _earlier(arm) for arm in sweep.arms}
     if not any(earlier.values()):
         return None
-    falls, moves = {}, {}
+    falls: dict[str, float] = {}  # rounded, so that noise in the last bits names no arm
+    moves: dict[str, float] = {}
     for arm in sweep.arms:
         then, now = earlier[arm.name], arm.losses()
         if then:
-            falls[arm.name] = math.fsum(then[s] - now[s] for s in then) / len(then)
+            falls[arm.name] = digits(math.fsum(then[s] - now[s] for s in then) / len(then))
         there = sorted(then.keys() & earlier[base.name].keys())
         if there and arm is not base:
             other = base.losses()
             gaps = [(now[s] - other[s]) - (then[s] - earlier[base.name][s]) for s in there]
-            moves[arm.name] = math.fsum(gaps) / len(gaps)
+            moves[arm.name] = digits(math.fsum(gaps) / len(gaps))
     most = max(falls, key=lambda name: falls[name])
     result: dict[str, Any] = {
         "share": LAST,
         "mean": digits(math.fsum(falls.values()) / len(falls)),
-        "most": {"arm": most, "fell": digits(falls[most])},
+        "most": {"arm": most, "fell": falls[most]},
     }
     if moves:
         moved = max(moves, key=lambda name: abs(moves[name]))
-        result["difference"] = {"arm": moved, "moved": digits(moves[moved])}
+        result["difference"] = {"arm": moved, "moved": moves[moved]}
     return result
 
 

@@ -126,7 +126,8 @@ def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
             )
         spec = json.loads(said)
         members = _members(client, str(parent.info.experiment_id), spec["id"])
-        runs = [_run(client, job, members.get(job["run"], []), place) for job in spec["jobs"]]
+        jobs = [job | {"seed": _seed(job, spec["config"])} for job in spec["jobs"]]
+        runs = [_run(client, job, members.get(job["run"], []), place) for job in jobs]
         documents = _documents(client, members, place)
     arms: dict[str, list[Run]] = {}
     for run in runs:
@@ -138,6 +139,11 @@ def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
         parent=run_id,
         documents=documents,
     )
+
+
+def _seed(job: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+    """A job's seed; that of the base configuration where the sweep leaves it alone."""
+    return int(config["seed"] if job.get("seed") is None else job["seed"])
 
 
 def _members(client: "MlflowClient", home: str, sweep: str) -> "dict[str, list[Stored]]":

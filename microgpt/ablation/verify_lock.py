@@ -90,7 +90,12 @@ def _all(jobs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Path | None]
     count = min(PROCESSES, len(jobs), os.cpu_count() or 1)
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _die_silently)
     bar = Progress(
-        TextColumn("runs"), MofNCompleteColumn(), BarColumn(), console=out, transient=True
+        TextColumn("runs"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        console=out,
+        transient=True,
+        disable=not out.is_terminal,
     )
     try:
         with bar:

@@ -80,12 +80,14 @@ class Trainer:
         self.interrupted = True
 
     def run(self) -> bool:
-        """Train; returns whether it came to the end. Raises Diverged at a loss that is not finite."""
+        """Train; returns whether it came to the end. Raises Diverged at a figure that is not finite."""
         self._begun = self._recorded = perf_counter()
         while self.step < self.last_step and not self.interrupted:
             self._tell(self.train_step())
             if _due(self.step, self.checkpoint_every):
                 self._keep()
+        if self.step == self.last_step:
+            self._check_weights()
         if self.checkpoint_every and self.kept < self.step:
             self._keep()
         if self.interrupted:
@@ -156,6 +158,14 @@ class Trainer:
         if not math.isfinite(nats):
             self._diverge("val/loss", nats, metrics)
         return {"val/loss": nats / tokens, "val/bpc": nats / (LN2 * characters)}
+
+    def _check_weights(self) -> None:
+        """No loss has been computed from what the last update left."""
+        for name, flat in self.engine.flat(self.weights).items():
+            if not all(map(math.isfinite, flat)):
+                raise Diverged(
+                    self.step, f"the update left {name} with numbers that are not finite"
+                )
 
     def _costs(self) -> Metrics:
         """What a clock measured: seconds so far, tokens a second since the last record."""

@@ -1,6 +1,7 @@
 """The contract: a generator for every purpose, and the state of all of them for a checkpoint."""
 
 from random import Random
+from struct import pack, unpack
 
 
 class Streams:
@@ -15,11 +16,19 @@ class Streams:
         raise NotImplementedError
 
     def state(self) -> dict[str, tuple[int, ...]]:
-        """The 625 integers of each generator in use (624 words of MT19937 and the position in them)."""
-        return {name: rng.getstate()[1] for name, rng in self._generators.items()}
+        """The 625 integers of each generator in use: 624 words of MT19937 and the position in them.
+
+        `gauss` draws two numbers at a time: if one waits for the next call, its bits are the 626th.
+        """
+        states = {name: rng.getstate()[1:] for name, rng in self._generators.items()}
+        return {
+            name: words if ahead is None else words + unpack("q", pack("d", ahead))
+            for name, (words, ahead) in states.items()
+        }
 
     def restore(self, state: dict[str, tuple[int, ...]]) -> None:
         """Set the generators to what `state` returned."""
         for name, words in state.items():
             generator = self._generators.setdefault(name, Random())
-            generator.setstate((Random.VERSION, tuple(words), None))
+            (ahead,) = unpack("d", pack("q", *words[625:])) if words[625:] else (None,)
+            generator.setstate((Random.VERSION, tuple(words[:625]), ahead))
