@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from microgpt.core.check import BadValue
-from microgpt.tracking import open_store
+from microgpt.run.sweep import sweep_folder
+from microgpt.tracking import MLflow, open_store, store_uri
 from microgpt.tracking.state import colour
-from microgpt.tracking.sweep import description
+from microgpt.tracking.sweep import SweepProjection, description
 from microgpt.tracking.view import (
     PARAMS,
     all_runs_state,
@@ -149,6 +150,28 @@ def test_a_sweep_is_found_by_its_experiment_and_its_id(outputs: Path) -> None:
     assert runs_address(store, outputs, "http://here").endswith("viewStateShareKey=microgpt")
     with pytest.raises(BadValue, match="there are heads"):
         runs_address(store, outputs, "http://here", "tails")
+
+
+@pytest.mark.parametrize(
+    ("uri", "look"),
+    [
+        ("", "microgpt ui 0123-4567"),
+        ("sqlite:////far/off.db", "microgpt ui 0123-4567 --uri sqlite:////far/off.db"),
+        (
+            "http://far:5000/",
+            "http://far:5000/#/experiments/7/runs"
+            "?workflowType=machine_learning&viewStateShareKey=0123-4567",
+        ),
+    ],
+)
+def test_a_sweep_says_where_to_look(uri: str, look: str, outputs: Path) -> None:
+    projection = SweepProjection.__new__(SweepProjection)
+    projection.folder, projection.experiment = sweep_folder(outputs, "0123-4567"), "7"
+    tracking: Any = MLflow(uri=uri or None, experiment="microgpt")
+    store = SimpleNamespace(uri=uri or store_uri(None, outputs), outputs=outputs)
+    tracking._sender = SimpleNamespace(store=store)
+    tracking._sending = SimpleNamespace(projection=projection)
+    assert tracking.look() == look
 
 
 def test_a_port_in_use_is_passed_over() -> None:
