@@ -60,6 +60,9 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
         "config": neutral(sweep.config),
         "data": data_entry(finished[0]),
         "fingerprint": tagged(finished[0], "fingerprint."),
+        "source_files": {
+            run.tags["source"]: dict(run.source_files) for run in finished if run.source_files
+        },
         "runs": [run_entry(sweep, run, tagged(finished[0], "fingerprint.")) for run in sweep.runs],
     }
 

@@ -22,7 +22,7 @@ NEUTRAL: dict[str, Any] = {
     "progress": False,
     "resume": None,
 }
-ASIDE = {*NEUTRAL, "hydra", "launcher", "skip", "experiment", "description"}
+ASIDE = {*NEUTRAL, "hydra", "launcher", "skip", "sweep", "experiment", "description"}
 
 
 def digest(content: Mapping[str, Any]) -> str:

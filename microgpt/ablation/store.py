@@ -45,6 +45,7 @@ class Run:
     rows: Sequence[Mapping[str, float]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     samples_sha256: str | None = None
+    source_files: Mapping[str, str] = field(default_factory=dict)  # module -> sha256
 
     @property
     def reason(self) -> str | None:
@@ -192,6 +193,7 @@ def _finished(
             problem = f"{key} is {other} in the store and {value} in its metrics.jsonl"
             raise BadValue("run", known["name"], problem)
     samples = _text(client, stored, "samples.txt", place)
+    info = json.loads(_text(client, stored, "run.json", place) or "{}")
     return Run(
         status=FINISHED,
         tags=stored.data.tags,
@@ -199,6 +201,7 @@ def _finished(
         rows=rows,
         config=yaml.safe_load(str(files["config.yaml"])),
         samples_sha256=None if samples is None else sha256(samples.encode()).hexdigest(),
+        source_files=info.get("source_files", {}),
         **known,
     )
 
