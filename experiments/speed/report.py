@@ -13,8 +13,8 @@ exp, log and tanh, at the default size.
 """
 
 SAMPLING = """
-A token from the default model, drawn, over a position of a training forward of the same engine: at most
-1.3 is asked of the vector engine.
+A token from the default model, drawn, over a position of a training forward of the same engine and the
+same documents: at most 1.3 is asked of the vector engine.
 """
 
 FLOORS = """
