@@ -38,11 +38,11 @@ JOBS = 4
 MESSAGE = "later: microgpt sync\n"
 
 
-def begin(outputs: Path, address: str, *words: str) -> "subprocess.Popen[str]":
+def begin(outputs: Path, where: str, *words: str) -> "subprocess.Popen[str]":
     """A sweep of tiny jobs over seeds, with the usual patience."""
     command = [sys.executable, "-c", "from microgpt.cli import main; main()", "train", "-m"]
     return subprocess.Popen(
-        [*command, *TINY, f"seed=range({JOBS})", f"tracking.uri={address}", *words],
+        [*command, *TINY, f"seed=range({JOBS})", where, *words],
         env=os.environ | {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -96,7 +96,7 @@ def sync_twice(outputs: Path, *words: str) -> None:
 
 def test_sync_sends_sweeps_too(outputs: Path) -> None:
     quick = ["trainer.num_steps=3", "hydra/launcher=basic"]
-    complained = ended(begin(outputs, NOWHERE, *quick))
+    complained = ended(begin(outputs, f"tracking.uri={NOWHERE}", *quick))
     assert complained.endswith(MESSAGE)
     (sweep,) = all_sweeps(outputs)
     local = ["--uri", f"sqlite:///{outputs}/mlflow.db"]
@@ -118,7 +118,7 @@ def test_sync_sends_sweeps_too(outputs: Path) -> None:
 def test_a_server_that_is_down_as_a_sweep_begins(outputs: Path) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    complained = ended(begin(outputs, address, "trainer.num_steps=20"))
+    complained = ended(begin(outputs, f"tracking.uri={address}", "trainer.num_steps=20"))
     assert f"not all is in MLflow yet ({address}: nothing answers there); {MESSAGE}" in complained
     assert stored(outputs) == []
     with serving(outputs, port):
@@ -129,7 +129,9 @@ def test_a_server_that_is_down_as_a_sweep_begins(outputs: Path) -> None:
 def test_a_server_that_dies_in_the_midst_of_a_sweep(outputs: Path) -> None:
     port = free_port()
     with serving(outputs, port) as address:
-        process = begin(outputs, address, "trainer.num_steps=6000", "trainer.log_every=10")
+        process = begin(
+            outputs, f"tracking.uri={address}", "trainer.num_steps=6000", "trainer.log_every=10"
+        )
         wait_until(lambda: any(run.data.metrics for run in stored(outputs)))
     assert process.poll() is None, "the server should have died before the sweep ended"
     assert len(family(outputs)[1]) < JOBS, "some jobs should begin without a server"
@@ -191,11 +193,11 @@ def pace(outputs: Path) -> tuple[float, float]:
 def test_a_server_whose_every_answer_takes_seconds(outputs: Path, tmp_path: Path) -> None:
     words = ["trainer.num_steps=600", "trainer.log_every=10"]
     alone = tmp_path / "alone"
-    ended(begin(alone, NOWHERE, "tracking=none", *words))
+    ended(begin(alone, "tracking=none", *words))
     with serving(outputs, free_port()) as address:
         with slowed(address) as slow:
             begun = time.monotonic()
-            complained = ended(begin(outputs, slow, *words))
+            complained = ended(begin(outputs, f"tracking.uri={slow}", *words))
             took = time.monotonic() - begun
         assert f"not all is in MLflow yet ({slow}: " in complained
         assert complained.endswith(MESSAGE)
