@@ -20,13 +20,19 @@ class SweepProjection:
 
     def __init__(self, client: "MlflowClient", folder: SweepFolder, experiment: str) -> None:
         self.client, self.folder, self.experiment = client, folder, experiment
-        self.run_id = sweep_run(client, folder, experiment)
-        self._shown = ""  # the status that the store has
+        run = sweep_run(client, folder, experiment)
+        self.run_id = str(run.info.run_id)
+        self._final = run.info.status, run.info.end_time
+        self._shown = ""  # the status that we have sent
         self.complete = False  # whether the store has all, and the sweep is over
 
     def update(self) -> None:
         """Send what the store has not; once the sweep is over, its status too."""
         status = self.folder.status
+        final = STATUS[status], round(self.folder.ended * 1000)
+        if status != RUNNING and final == self._final:
+            self.complete = True
+            return
         if not self._shown:
             self._describe()
         if status == self._shown:
@@ -34,9 +40,9 @@ class SweepProjection:
         if status == RUNNING:
             self.client.update_run(self.run_id, STATUS[RUNNING])
         else:
-            ended = round(self.folder.ended * 1000)
-            self.client.set_terminated(self.run_id, STATUS[status], ended)
-        self._shown, self.complete = status, status != RUNNING
+            self.client.set_terminated(self.run_id, *final)
+            self._final, self.complete = final, True
+        self._shown = status
 
     def statuses(self) -> dict[str, str]:
         """The status of each run that the store has of the sweep, by the name of its folder."""
