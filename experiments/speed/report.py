@@ -49,8 +49,8 @@ the turns behind them. Documents are the default names; at block 64 three to sev
 PYTHONS = """
 A column for each Python that the bench has run on: `run.py --ratios` there. A ratio is the median of the
 ratios of turns that stood beside each other in one run. Blank: no PyTorch in that environment.
-Run it on an idle machine: with other work there (a load average of 15 on two cores) scalar / vector was
-measured as 15, with little 20, on the same code. Load average when the runs began: {loads}.
+Run it on an idle machine: under other work scalar / vector came out as 17 and 18 on 3.11, on one with
+little other work as 20. Load average when these runs began, on two cores: {loads}.
 """
 
 
