@@ -192,19 +192,21 @@ def pace(outputs: Path) -> tuple[float, float]:
 @pytest.mark.slow
 def test_a_server_whose_every_answer_takes_seconds(outputs: Path, tmp_path: Path) -> None:
     words = ["trainer.num_steps=600", "trainer.log_every=10"]
-    alone = tmp_path / "alone"
-    ended(begin(alone, "tracking=none", *words))
+    quick = tmp_path / "quick"  # the same with a quick server: MLflow's import takes its time, too
     with serving(outputs, free_port()) as address:
+        ended(begin(quick, f"tracking.uri={address}", "tracking.experiment=quick", *words))
         with slowed(address) as slow:
             begun = time.monotonic()
             complained = ended(begin(outputs, f"tracking.uri={slow}", *words))
             took = time.monotonic() - begun
         assert f"not all is in MLflow yet ({slow}: " in complained
         assert complained.endswith(MESSAGE)
-        (longest, between), (usual, apart) = pace(outputs), pace(alone)
+        (longest, between), (usual, apart) = pace(outputs), pace(quick)
         print(f"{longest=:.1f} {usual=:.1f} {between=:.1f} {apart=:.1f} {took=:.0f}")
-        assert longest < 3 * usual + DELAY  # a step would log fifty times
-        assert between < 3 * apart + 2 * DELAY
+        assert (
+            longest < 3 * usual + 3 * DELAY
+        )  # it logs sixty rows, after ten calls of its beginning
+        assert between < 3 * apart + 3 * DELAY
         assert took < WAITING + 60
         assert {run.status for run in all_runs(outputs)} == {FINISHED}
         sync_twice(outputs, "--uri", address)

@@ -1,5 +1,7 @@
 """What a store of many runs costs: `python experiments/speed/store.py` writes store.json.
 
+`python experiments/speed/report.py` puts it into README.md.
+
 A sweep of one tiny job is trained once. Its run is then multiplied, in the database by SQL and in the
 folders by copying: 10,000 real runs would take hours, and these have the same params, tags and figures.
 Each run has an id and a seed of its own, and belongs to two sweeps: one of a hundred runs, one of all.
@@ -66,7 +68,7 @@ def multiply(outputs: Path, count: int) -> None:
             "old": first.mlflow_run_id,
             "new": f"{seed:032x}",
             "name": f"{seed:012x}{first.path.name[12:]}",
-            "seed": str(seed),
+            "seed": seed,
             "sweep": f"{seed // JOBS:012x}-sweep",
             "jobs": JOBS,
         }
@@ -77,8 +79,7 @@ def multiply(outputs: Path, count: int) -> None:
             columns = [row[1] for row in database.execute(f"pragma table_info({table})")]
             values = ", ".join(changes.get(column, column) for column in columns)
             rows = f"select {values} from {table} where run_uuid = :old"
-            numbered = [run | {"seed": int(run["seed"])} for run in runs]
-            database.executemany(f"insert into {table} {rows}", numbered)
+            database.executemany(f"insert into {table} {rows}", runs)
         database.execute(
             "insert into tags (key, value, run_uuid) select ?, 'default', run_uuid from tags"
             " where key = 'microgpt.id' and run_uuid != ?",
@@ -100,10 +101,10 @@ def copy(first: RunFolder, run: dict[str, Any]) -> None:
     path.mkdir()
     for name in ("config.yaml", "metrics.jsonl", "samples.txt"):
         shutil.copy(first.path / name, path / name)
-    folder = RunFolder(path)
-    begun = first.info["begun"] + int(run["seed"]) / 1000
-    folder.update(**first.info | {"id": path.name, "begun": begun, "name": f"seed={run['seed']}"})
-    folder.mlflow_run_id = run["new"]
+    begun = first.info["begun"] + run["seed"] / 1000
+    info = first.info | {"id": path.name, "begun": begun, "name": f"seed={run['seed']}"}
+    (path / "run.json").write_text(json.dumps(info, indent=1))  # RunFolder would wait for the disk
+    (path / ".mlflow_run_id").write_text(run["new"])
 
 
 def skip_check(outputs: Path, sweep: SweepFolder) -> dict[str, str]:
@@ -144,7 +145,7 @@ def measure(outputs: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure at each size, print, and write."""
-    results: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "template"
         whole.mkdir()
@@ -153,8 +154,9 @@ def main() -> None:
             outputs = Path(folder) / str(count)
             shutil.copytree(whole, outputs)
             multiply(outputs, count)
-            results[str(count)] = measure(outputs)
-            for name, seconds in results[str(count)].items():
+            load = os.getloadavg()[0]
+            results[str(count)] = {"load": load, "seconds": measure(outputs)}
+            for name, seconds in results[str(count)]["seconds"].items():
                 print(f"{count:>6} runs  {name:<32} {seconds:7.2f} s", flush=True)
             shutil.rmtree(outputs)
     (HERE / "store.json").write_text(json.dumps(results, indent=1) + "\n")
