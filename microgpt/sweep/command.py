@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from microgpt.build import ConfigError
 from microgpt.run.record import Busy
 from microgpt.sweep.conduct import conduct
-from microgpt.sweep.expand import expand, grid_of, key_and_value, short_names
+from microgpt.sweep.expand import expand, grid_of, key_and_value, quoted, short_names
 from microgpt.sweep.plan import Composer, Job, jobs_of
 
 
@@ -60,9 +60,3 @@ def plain(config: Any) -> dict[str, Any]:
     """A configuration as plain values, also where one is still to be given."""
     values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     return dict(values)
-
-
-def quoted(text: str) -> str:
-    """A text as Hydra reads it on a command line, whatever is in it."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

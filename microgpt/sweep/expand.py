@@ -56,10 +56,22 @@ def _side_by_side(keys: Sequence[str], axes: dict[str, list[str]]) -> list[list[
 
 
 def written(value: Any) -> str:
-    """A value of a YAML file as it is written on the command line."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value).replace('"', "'") if value is not None else "null"
+    """A value of a YAML file as it is written on the command line; a text stands as it is."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_inner(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ",".join(map(_inner, value)) + "]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _inner(value: Any) -> str:
+    return quoted(value) if isinstance(value, str) else written(value)
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra reads it on a command line, whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def key_and_value(word: str) -> tuple[str, str]:
