@@ -57,6 +57,16 @@ def test_a_grid_has_every_combination_and_the_last_key_varies_fastest() -> None:
     assert rows_of() == [""]
 
 
+def test_values_are_written_as_they_were_typed() -> None:
+    assert rows_of("a=true,null", "b=False") == ["a=true b=false", "a=null b=false"]
+    assert rows_of("a='True','x y'") == ["a='True'", "a='x y'"]
+
+
+def test_keys_are_added_and_deleted_for_all_jobs() -> None:
+    assert rows_of("+a=1,2", "~b", "++c=3") == ["+a=1 ~b ++c=3", "+a=2 ~b ++c=3"]
+    assert rows_of("~b=4") == ["~b=4"]
+
+
 def test_of_two_values_for_one_key_the_last_counts() -> None:
     assert rows_of("a=1,2", "b=1,2", "a=3") == ["a=3 b=1", "a=3 b=2"]
 

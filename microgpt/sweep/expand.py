@@ -21,38 +21,43 @@ def expand(
     zipped     groups of keys whose values go side by side, the first with the first
     arms       explicit arms, each some keys and their values; all are crossed with the rest
     """
-    axes = {override.get_key_element(): values_of(override) for override in overrides}
+    axes = {override.get_key_element(): words_of(override) for override in overrides}
     factors: list[list[list[str]]] = []
     for keys in zipped:
         factors.append(_side_by_side(keys, axes))
     if arms:
         factors.append([[f"{key}={written(arm[key])}" for key in arm] for arm in arms])
-    for key, values in axes.items():
-        factors.append([[f"{key}={value}"] for value in values])
+    for words in axes.values():
+        factors.append([[word] for word in words])
     return [[word for words in choice for word in words] for choice in product(*factors)]
 
 
-def values_of(override: Override) -> list[str]:
-    """The values of an override, as they are written. Raises ConfigError."""
+def words_of(override: Override) -> list[str]:
+    """An override once for each of its values. Raises ConfigError."""
+    if override.is_delete() and override.value() is None:
+        return [override.get_key_element()]  # whatever its value
     if not override.is_sweep_override():
-        return [override.get_value_element_as_str()]
-    if not override.is_discrete_sweep():
+        values = [override.get_value_element_as_str()]
+    elif override.is_discrete_sweep():
+        values = [str(value) for value in override.sweep_string_iterator()]
+    else:
         problem = "has no end of values; write range(...), choice(...) or a,b,c"
         raise ConfigError(f"{override.input_line}: {problem}")
-    return [str(value) for value in override.sweep_string_iterator()]
+    as_typed = {"True": "true", "False": "false"}
+    return [f"{override.get_key_element()}={as_typed.get(value, value)}" for value in values]
 
 
 def _side_by_side(keys: Sequence[str], axes: dict[str, list[str]]) -> list[list[str]]:
-    """The zipped values of `keys`, which are taken out of `axes`. Raises ConfigError."""
+    """The zipped words of `keys`, which are taken out of `axes`. Raises ConfigError."""
     for key in keys:
         if key not in axes:
             raise ConfigError(f"hydra.sweeper.zip={key}: must be a key of the sweep, as {key}=a,b")
     columns = {key: axes.pop(key) for key in keys}
-    lengths = {len(values) for values in columns.values()}
+    lengths = {len(words) for words in columns.values()}
     if len(lengths) > 1:
-        told = ", ".join(f"{key} has {len(values)}" for key, values in columns.items())
+        told = ", ".join(f"{key} has {len(words)}" for key, words in columns.items())
         raise ConfigError(f"hydra.sweeper.zip: keys side by side need as many values; {told}")
-    return [[f"{key}={value}" for key, value in zip(keys, row)] for row in zip(*columns.values())]
+    return [list(row) for row in zip(*columns.values())]
 
 
 def written(value: Any) -> str:
