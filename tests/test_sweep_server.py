@@ -18,6 +18,7 @@ from mlflow.entities import Run
 from microgpt.run.folder import all_runs
 from microgpt.run.record import FINISHED
 from microgpt.run.sweep import all_sweeps
+from microgpt.tracking.sweep import statuses
 from tests.running import (
     REPOSITORY,
     TINY,
@@ -75,6 +76,8 @@ def check_all_there(outputs: Path) -> None:
     folders = {run.path.name: run for run in all_runs(outputs)}
     assert sorted(run.data.tags["microgpt.id"] for run in children) == sorted(folders)
     assert len(folders) == JOBS
+    asked = statuses(store(outputs), parent.info.experiment_id, sweep.path.name)
+    assert asked == dict.fromkeys(folders, "FINISHED")
     for child in children:
         tags = child.data.tags
         assert child.info.status == "FINISHED"
