@@ -28,8 +28,8 @@ sweep {two_workers_over_one:.2f} times as fast as one. Medians over {count} turn
 
 STORE = """
 Seconds of wall time in a SQLite store, and a folder, of so many runs, each with its params, tags and
-figures; the least of three turns, of whole sweeps and `-n 0` one. Load average at the beginning: {loads}.
-Written by `store.py`.
+figures, all in memory; the least of three turns, of whole sweeps and `-n 0` one. Load average at the
+beginning: {loads}. Written by `store.py`.
 """
 
 FLOORS = """
