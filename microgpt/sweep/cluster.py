@@ -10,6 +10,7 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
 from microgpt.build import ConfigError
+from microgpt.console import out
 from microgpt.sweep.worker import Task, lost, perform, stop
 from microgpt.tracking import flush
 
@@ -22,6 +23,7 @@ QUIET = {
     "distributed.scheduler.allowed-failures": LIVES - 1,
 }
 RUN_FAILED = 1
+STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 
 
 def run_all(
@@ -76,9 +78,13 @@ def follow(
 ) -> list[int | None]:
     """Wait for all tasks; an interrupt ends those under way, and the others do not begin."""
     codes: dict[int, int | None] = {}
+    told = False
     while len(codes) < len(tasks):
         time.sleep(POLL)
         if signals:
+            if not told:
+                out.print(STOPPING)
+                told = True
             client.run(stop, launch)  # again and again: a worker may have come in late
         for i, future in enumerate(futures):
             if i not in codes and future.done():
