@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.app import config_path
 from microgpt.build import ConfigError
-from microgpt.sweep.expand import expand, grid_of, short_names
+from microgpt.sweep.expand import expand, grid_of, quoted, short_names
 from microgpt.sweep.plan import Composer, Job, jobs_of
 from tests.running import TINY
 
@@ -122,6 +122,13 @@ def test_values_of_arms_are_written_as_on_the_command_line() -> None:
     (row,) = expand([], [], OmegaConf.create([arm | {"g": "\\${h}"}]))
     parsed = OverridesParser.create().parse_overrides(row)
     assert {each.key_or_group: each.value() for each in parsed} == arm
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a,b", 'a"b', "it's", r"a\b", r"a\\b", "a\\", 'a\\"b', '\\\\"', "é {", "=:"]
+)
+def test_a_quoted_text_is_read_as_it_was(text: str) -> None:
+    assert OverridesParser.create().parse_override(f"key={quoted(text)}").value() == text
 
 
 def test_the_grid_is_what_differs() -> None:

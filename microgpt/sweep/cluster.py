@@ -1,5 +1,6 @@
 """Tasks on a Dask cluster: one of this machine's own, or any by its address."""
 
+import logging
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -11,18 +12,16 @@ from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
 from microgpt.build import ConfigError
 from microgpt.console import out
-from microgpt.sweep.worker import Task, lost, perform, stop
+from microgpt.sweep.worker import RUN_FAILED, Task, lost, perform, stop
 from microgpt.tracking import flush
 
 POLL = 0.1  # seconds between two looks at the tasks
 PATIENCE = 30.0  # seconds that the end waits for what the workers still send to the store
 CONNECT = 10.0  # seconds for the scheduler to answer
-LIVES = 3  # processes that may die of one job before it counts as failed
-QUIET = {
-    "logging": {"distributed": "critical"},
-    "distributed.scheduler.allowed-failures": LIVES - 1,
+SETTINGS = {
+    "logging": {"distributed": "critical"},  # of the workers
+    "distributed.scheduler.allowed-failures": 1_000_000,  # `perform` counts
 }
-RUN_FAILED = 1
 STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 
 
@@ -31,7 +30,8 @@ def run_all(
 ) -> list[int | None]:
     """The exit code of each task; None for those that an interrupt ended or kept from beginning."""
     launch = uuid4().hex
-    with dask.config.set(QUIET), connected(address, workers, memory_limit) as client:
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with dask.config.set(SETTINGS), connected(address, workers, memory_limit) as client:
         with interruptible() as signals:
             futures = [
                 client.submit(perform, task, launch, key=f"job-{task.number}-{launch}")
@@ -98,11 +98,8 @@ def code_of(task: Task, future: Future) -> int | None:
     if error is None:
         code: int | None = future.result()
         return code
-    died = isinstance(error, KilledWorker)
-    reason = (
-        f"its process was killed, {LIVES} times" if died else f"{type(error).__name__}: {error}"
-    )
-    lost(task, reason)
+    died = isinstance(error, KilledWorker)  # on a cluster that has its own count
+    lost(task, "its processes were killed" if died else f"{type(error).__name__}: {error}")
     return RUN_FAILED
 
 

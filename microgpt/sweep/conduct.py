@@ -44,8 +44,14 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
         watch = Watch(sweep, {run for run in stored if skip and stored[run] == STATUS[FINISHED]})
         join(sweep, watch.skipped)
         tell_begin(watch, look := tracking.look())
-        with watching(watch, config["progress"]):
-            whole = launch(sweep.path.name, [job for job in jobs if job.run not in watch.skipped])
+        todo = [job for job in jobs if job.run not in watch.skipped]
+        try:
+            with watching(watch, config["progress"]):
+                whole = launch(sweep.path.name, todo)
+        except BaseException:  # no cluster, perhaps: nothing goes on by itself
+            sweep.update(status=FAILED, ended=time.time())
+            tracking.finish()
+            raise
         failed = watch.failed()
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())

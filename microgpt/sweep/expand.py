@@ -1,6 +1,7 @@
 """What a sweep varies, as the overrides of each job: grids, keys side by side, explicit arms."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -75,8 +76,8 @@ def _inner(value: Any) -> str:
 
 def quoted(text: str) -> str:
     """A text as Hydra reads it on a command line, whatever is in it."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)  # a backslash counts before a quote alone
+    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
 
 def key_and_value(word: str) -> tuple[str, str]:

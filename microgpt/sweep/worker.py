@@ -17,6 +17,11 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.sweep import sweep_folder
 from microgpt.sweep.job import interrupt, record_failure
 
+LIVES = 3  # processes that may die of one job before it counts as failed
+RUN_FAILED = 1
+# A file in the folder of a job under way, with the launch in a line for each time that it began. Dask
+# counts too, but for all jobs that were waiting at a worker that died.
+BEGUN = ".begun"
 stopped: set[str] = set()  # the launches that were interrupted
 
 
@@ -51,17 +56,32 @@ class Task:
         return config
 
 
+def place(config: DictConfig) -> Path:
+    """The folder of a job's run."""
+    return Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
+
+
 def perform(task: Task, launch: str) -> int | None:
     """Do a job; returns its exit code, or None if the sweep was interrupted."""
     if launch in stopped:
         return None
+    config = task.compose()
+    begun = place(config) / BEGUN
+    if begun.exists() and begun.read_text().split().count(launch) >= LIVES:
+        lost(task, f"its process was killed, {LIVES} times")
+        begun.unlink()
+        return RUN_FAILED
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    with begun.open("a") as file:
+        file.write(f"{launch}\n")
     done = run_job(
         hydra_context=task.context,
         task_function=task.function,
-        config=task.compose(),
+        config=config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
+    begun.unlink(missing_ok=True)
     code: int | None = done.return_value
     return code
 
@@ -75,7 +95,9 @@ def stop(launch: str) -> None:
 def lost(task: Task, reason: str) -> None:
     """A job whose process died: its run has failed."""
     cfg = task.compose()
-    run = RunFolder(Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir)
+    run = RunFolder(place(cfg))
+    with open_dict(cfg):
+        del cfg["hydra"]  # as in a job; parts of it are only given there
     with run.locked(1.0):
         sweep = sweep_folder(Path(cfg.paths.outputs).absolute(), cfg.sweep)
         record_failure(run, sweep, resolve(cfg), reason)

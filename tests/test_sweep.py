@@ -1,0 +1,288 @@
+"""Sweeps as their users have them: the store, what is skipped, what fails, who is killed."""
+
+import shutil
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow.entities import Run
+
+from microgpt.run.folder import RunFolder, all_runs
+from microgpt.run.record import FAILED, FINISHED, RUNNING
+from microgpt.run.sweep import SweepFolder
+from tests.running import (
+    TINY,
+    figures,
+    kill,
+    microgpt,
+    recorded,
+    running,
+    start,
+    store,
+    stored,
+    train_here,
+    wait_until,
+)
+
+SWEEP = ["train", "-m", *TINY, "trainer.checkpoint_every=0", "hydra.launcher.workers=1"]
+SHORT = [*SWEEP, "trainer.num_steps=3"]
+GRID = ["model.n_head=1,2", "seed=0,1", "description='Heads, briefly'"]
+TABLES = ("runs", "metrics", "params", "latest_metrics")
+
+
+@pytest.fixture(scope="module")
+def done(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a sweep that was done once; tests look at them, or change a copy."""
+    outputs = tmp_path_factory.mktemp("done")
+    shutil.copy(store_template, outputs / "mlflow.db")
+    said, complaints = microgpt(outputs, *SHORT, *GRID)
+    assert complaints == ""
+    lines = said.splitlines()
+    assert lines[0].endswith("  4 jobs: 4 new")
+    ends = sorted(line for line in lines if " / 4 " in line)  # not on a terminal: a line for each
+    assert [line[:5] for line in ends] == ["1 / 4", "2 / 4", "3 / 4", "4 / 4"]
+    assert all("  finished  held-out " in line for line in ends)
+    assert "4 jobs: 4 finished" in lines
+    return outputs
+
+
+@pytest.fixture
+def copy(done: Path, tmp_path: Path) -> Path:
+    """Outputs with a sweep that is done, to go on with."""
+    return Path(shutil.copytree(done, tmp_path / "outputs"))
+
+
+def parents(outputs: Path) -> list[Run]:
+    return [run for run in stored(outputs) if "sweep.id" in run.data.tags]
+
+
+def children(outputs: Path) -> list[Run]:
+    return [run for run in stored(outputs) if "sweep.id" not in run.data.tags]
+
+
+def only_sweep(outputs: Path) -> SweepFolder:
+    (folder,) = (outputs / "sweeps").iterdir()
+    return SweepFolder(folder)
+
+
+def counts(outputs: Path) -> dict[str, int]:
+    """How many rows the tables of the store have."""
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
+        return {
+            name: database.execute(f"select count(*) from {name}").fetchone()[0] for name in TABLES
+        }
+
+
+def files(outputs: Path) -> dict[str, bytes]:
+    """All that the runs' folders hold."""
+    return {
+        str(file.relative_to(outputs)): file.read_bytes()
+        for file in outputs.glob("runs/**/*")
+        if file.is_file()
+    }
+
+
+def test_a_sweep_is_a_run_with_its_jobs_below_it(done: Path) -> None:
+    sweep = only_sweep(done)
+    (parent,) = parents(done)
+    assert parent.info.status == "FINISHED"
+    assert parent.info.run_name == "n_head by seed"
+    tags = parent.data.tags
+    assert tags["sweep.id"] == tags["microgpt.id"] == sweep.path.name
+    assert "sweep.experiment" not in tags
+    for words in ("Heads, briefly: [4 runs", "`model.n_head` 1, 2", "trainer.num_steps"):
+        assert words in tags["mlflow.note.content"]
+    runs = children(done)
+    arms = {"n_head=1 seed=0", "n_head=1 seed=1", "n_head=2 seed=0", "n_head=2 seed=1"}
+    assert {run.info.run_name for run in runs} == arms
+    for run in runs:
+        tags = run.data.tags
+        assert run.info.status == "FINISHED"
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.run_name == f"n_head={tags['n_head']} seed={tags['seed']}"
+        assert tags[f"sweep.{sweep.path.name}"] == f"n_head={tags['n_head']}"
+        assert run.data.params["model.n_head"] == tags["n_head"]
+        assert tags["microgpt.id"] == f"{tags['signature'][:12]}-{tags['source'][:8]}"
+
+
+def test_the_store_has_the_plan(done: Path) -> None:
+    (parent,) = parents(done)
+    text = store(done).download_artifacts(parent.info.run_id, "sweep.json")
+    info = SweepFolder(Path(text).parent).info
+    assert info["grid"] == {"model.n_head": ["1", "2"], "seed": ["0", "1"]}
+    assert info["name"] == "n_head by seed"
+    assert info["experiment"] is info["ablation"] is None
+    assert info["config"]["trainer"]["num_steps"] == 3
+    assert set(GRID) <= set(info["overrides"])
+    assert {job["run"] for job in info["jobs"]} == {run.path.name for run in all_runs(done)}
+
+
+def test_the_figures_are_those_of_the_folders_and_of_single_runs(done: Path, outputs: Path) -> None:
+    by_id = {run.data.tags["microgpt.id"]: run for run in children(done)}
+    for run in all_runs(done):
+        there = by_id[run.path.name]
+        last = {name: points[-1][1] for name, points in recorded(run).items()}
+        assert there.data.metrics == last
+    (same,) = (run for run in all_runs(done) if run.info["name"] == "n_head=2 seed=1")
+    short = ["trainer.num_steps=3", "trainer.checkpoint_every=0", "seed=1", "tracking=none"]
+    _, alone = train_here(outputs, *short)
+    assert figures(alone) == figures(same)
+
+
+def test_the_same_again_does_nothing(copy: Path) -> None:
+    before, rows = files(copy), counts(copy)
+    said, complaints = microgpt(copy, *SHORT, *GRID)
+    assert complaints == ""
+    assert "4 jobs: 4 finished before, skipped" in said
+    assert "4 jobs: 4 skipped, finished before" in said
+    assert files(copy) == before
+    assert counts(copy) == rows
+    (parent,) = parents(copy)
+    assert parent.info.status == "FINISHED"
+
+
+def test_a_sweep_takes_over_what_another_has_finished(copy: Path) -> None:
+    first = only_sweep(copy).path.name
+    before = {run.info.run_id for run in children(copy)}
+    said, _ = microgpt(copy, *SHORT, "model.n_head=2", "seed=1,2")
+    assert "2 jobs: 1 new, 1 finished before, skipped" in said
+    runs = children(copy)
+    assert len(runs) == 5
+    (second,) = {sweep.name for sweep in (copy / "sweeps").iterdir()} - {first}
+    members = [run for run in runs if f"sweep.{second}" in run.data.tags]
+    assert {run.data.tags["seed"] for run in members} == {"1", "2"}
+    assert {run.data.tags[f"sweep.{second}"] for run in members} == {"default"}
+    (shared,) = (run for run in members if run.info.run_id in before)
+    assert shared.data.tags[f"sweep.{first}"] == "n_head=2"
+    (old,) = (run for run in parents(copy) if run.data.tags["sweep.id"] == first)
+    assert shared.data.tags["mlflow.parentRunId"] == old.info.run_id
+
+
+def test_skip_false_trains_all_anew_and_keeps_the_old(copy: Path) -> None:
+    before = files(copy)
+    names = {run.path.name for run in all_runs(copy)}
+    said, _ = microgpt(copy, *SHORT, *GRID, "skip=false")
+    assert "4 jobs: 4 new" in said
+    runs = {run.path.name: run for run in all_runs(copy)}
+    assert runs.keys() == names | {f"{name}-2" for name in names}
+    assert before.items() <= files(copy).items()
+    assert all(figures(runs[name]) == figures(runs[f"{name}-2"]) for name in names)
+    assert len(parents(copy)) == 1
+    assert Counter(run.info.status for run in children(copy)) == {"FINISHED": 8}
+
+
+def test_elsewhere_with_the_same_store_what_is_finished_is_skipped(
+    done: Path, tmp_path: Path
+) -> None:
+    shutil.copy(done / "mlflow.db", tmp_path / "shared.db")
+    elsewhere = tmp_path / "elsewhere"
+    said, _ = microgpt(elsewhere, *SHORT, *GRID, f"tracking.uri=sqlite:///{tmp_path}/shared.db")
+    assert "4 jobs: 4 finished before, skipped" in said
+    assert list(elsewhere.glob("runs/*")) == []
+    shutil.copy(tmp_path / "shared.db", elsewhere / "mlflow.db")
+    assert len(parents(elsewhere)) == 1
+    assert len(children(elsewhere)) == 4
+
+
+def test_jobs_that_fail(outputs: Path) -> None:
+    wild = ["optimizer=sgd", "model/norm=none", "trainer.eval_every=0", "trainer.num_steps=50"]
+    words = [*SWEEP, *wild, "model.n_head=3,2", "optimizer.lr=0.001,100000"]
+    said, complaints = microgpt(outputs, *words, code=1)
+    runs = {run.info["name"]: run for run in all_runs(outputs)}
+    by_name = {run.info.run_name: run for run in children(outputs)}
+    ends = {
+        "n_head=3 lr=0.001": (FAILED, "model.n_head=3: must divide n_embd=8"),
+        "n_head=3 lr=100000": (FAILED, "model.n_head=3: must divide n_embd=8"),
+        "n_head=2 lr=0.001": (FINISHED, None),
+        "n_head=2 lr=100000": (FAILED, "train/loss is "),
+    }
+    assert runs.keys() == by_name.keys() == ends.keys()
+    for name, (status, reason) in ends.items():
+        assert runs[name].status == status
+        assert by_name[name].info.status == status.upper()
+        tags = by_name[name].data.tags
+        assert tags["lr"] == name.partition("lr=")[2]
+        assert tags.get("failed_at") == (reason and str(runs[name].info["failed_at"]))
+        assert tags.get("reason", "").startswith(reason or "")
+        assert (f"microgpt: {name} failed: {reason}" in complaints) == (reason is not None)
+    assert runs["n_head=2 lr=100000"].info["failed_at"] > 0
+    (parent,) = parents(outputs)
+    assert parent.info.status == "FAILED"
+    assert "4 jobs: 1 finished, 3 failed" in said
+    (again,) = (line for line in said.splitlines() if line.startswith("do again what failed"))
+    assert again.endswith(" ".join(words[-2:]))
+
+
+def holder(launcher: int, run: RunFolder) -> psutil.Process | None:
+    """The process below `launcher` that holds a run's folder."""
+    lock = str(run.path / ".lock")
+    for process in psutil.Process(launcher).children(recursive=True):
+        try:
+            if lock in [file.path for file in process.open_files()]:
+                return process
+        except psutil.Error:  # it has just ended
+            continue
+    return None
+
+
+def kill_worker(launcher: int, outputs: Path, steps: int) -> None:
+    """kill -9 of the worker of the one run with so many steps, once it has recorded a new one."""
+
+    def runs() -> list[RunFolder]:
+        return [run for run in all_runs(outputs) if run.info["num_steps"] == steps]
+
+    wait_until(lambda: runs() and runs()[0].status == RUNNING and holder(launcher, runs()[0]))
+    (run,) = runs()
+    before = len(run.metrics())
+    wait_until(lambda: len(run.metrics()) > before + 20)
+    worker = holder(launcher, run)
+    assert worker is not None
+    worker.kill()
+    wait_until(lambda: holder(launcher, run) != worker)
+
+
+LONG = [*SWEEP, "trainer.checkpoint_every=20", "trainer.eval_every=0"]
+
+
+def test_a_worker_that_is_killed_once(outputs: Path) -> None:
+    words = ["trainer.checkpoint_every=20", "trainer.eval_every=0", "trainer.num_steps=400"]
+    with running(outputs, *LONG, "trainer.num_steps=400,3") as process:
+        kill_worker(process.pid, outputs, 400)
+        said = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+    runs = {run.info["num_steps"]: run for run in all_runs(outputs)}
+    _, whole = train_here(outputs, *words, "tracking=none")
+    assert figures(runs[400]) == figures(whole)
+    assert Counter(run.info.status for run in children(outputs)) == {"FINISHED": 2}
+    (there,) = (r for r in children(outputs) if r.data.params["trainer.num_steps"] == "400")
+    history = store(outputs).get_metric_history(there.info.run_id, "train/loss")
+    assert [metric.step for metric in history] == list(range(1, 401))
+
+
+def test_a_job_whose_worker_is_killed_each_time(outputs: Path) -> None:
+    """It fails; one that waits behind it does not."""
+    with running(outputs, *LONG, "trainer.num_steps=20000,3,4") as process:
+        for _ in range(3):
+            kill_worker(process.pid, outputs, 20000)
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 1, (out, err)
+    assert "num_steps=20000 failed: its process was killed, 3 times" in err
+    runs = {run.data.params["trainer.num_steps"]: run for run in children(outputs)}
+    ends = {steps: run.info.status for steps, run in runs.items()}
+    assert ends == {"20000": "FAILED", "3": "FINISHED", "4": "FINISHED"}
+    assert runs["20000"].data.tags["reason"] == "its process was killed, 3 times"
+    assert int(runs["20000"].data.tags["failed_at"]) > 0
+    assert "3 jobs: 2 finished, 1 failed" in out
+
+
+def test_a_killed_launcher_leaves_no_worker(outputs: Path) -> None:
+    process = start(outputs, *LONG, "trainer.num_steps=20000,20001")
+    wait_until(lambda: any(run.status == RUNNING for run in all_runs(outputs)))
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert workers
+    kill(process)
+    wait_until(lambda: not any(worker.is_running() for worker in workers))
+    assert {run.status for run in all_runs(outputs)} == {"killed"}

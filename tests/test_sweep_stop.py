@@ -1,0 +1,108 @@
+"""A sweep that is told to stop, by Ctrl-C or SIGTERM; what it shows on a terminal meanwhile."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pexpect
+import psutil
+import pytest
+
+from microgpt.run.folder import RunFolder, all_runs
+from microgpt.run.record import STOPPED
+from tests.running import COMMAND, REPOSITORY, TINY, stored, wait_until
+
+LONG = [
+    *("train", "-m", *TINY, "trainer.num_steps=20000", "trainer.checkpoint_every=10000"),
+    *("trainer.eval_every=0", "hydra.launcher.workers=2", "seed=1,2,3"),
+]
+
+
+def environment(outputs: Path) -> dict[str, str]:
+    ours = {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": str(REPOSITORY)}
+    return os.environ | ours
+
+
+def far(outputs: Path) -> list[RunFolder]:
+    """The runs that have recorded some steps."""
+    return [run for run in all_runs(outputs) if len(run.metrics()) > 20]
+
+
+@pytest.mark.parametrize("launcher", ["dask", "basic"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> None:
+    """Ctrl-C goes to the whole group of a terminal, SIGTERM to the launcher alone."""
+    words = LONG if launcher == "dask" else [*LONG[:-2], "seed=1,2", "hydra/launcher=basic"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words],
+        env=environment(outputs),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    count = 2 if launcher == "dask" else 1
+    try:
+        wait_until(lambda: len(far(outputs)) == count or process.poll() is not None)
+        family = psutil.Process(process.pid).children(recursive=True)
+        send = os.killpg if number == signal.SIGINT else os.kill
+        send(process.pid, number)
+        said, complaints = process.communicate(timeout=100)
+        wait_until(lambda: not any(each.is_running() for each in family))
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, complaints) == (130, ""), said
+    runs = all_runs(outputs)
+    assert [run.status for run in runs] == [STOPPED] * count  # the last did not begin
+    for run in runs:
+        state = run.last_checkpoint()
+        assert state is not None
+        assert run.info["stopped_at"] == f"step {state.step} of 20000"
+    (line,) = (line for line in said.splitlines() if line.startswith("stopped; "))
+    assert line.startswith("stopped; go on with the same command: microgpt train -m ")
+    assert Counter(run.info.status for run in stored(outputs)) == {"KILLED": count + 1}
+
+
+def test_the_table_on_a_terminal(outputs: Path) -> None:
+    words = [*TINY, "trainer.num_steps=400", "seed=1,2,3", "hydra.launcher.workers=1"]
+    child = pexpect.spawn(
+        sys.executable,
+        ["-c", COMMAND, "train", "-m", *words],
+        env=environment(outputs) | {"TERM": "xterm"},
+        dimensions=(40, 150),
+        encoding="utf-8",
+        timeout=100,
+    )
+    try:
+        child.expect("3 jobs: 3 new")
+        child.expect("0 finished, 1 running, 2 waiting")
+        child.expect(r"\d:\d\d:\d\d left")
+        child.expect(r"seed=\d +\d+ / 400 +\d\.\d{4}")  # the one that runs, its step and loss
+        child.expect("1 finished, 1 running, 1 waiting")
+        child.expect("3 jobs: 3 finished")
+        child.expect(pexpect.EOF)
+        child.close()
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 0
+
+
+def test_an_address_where_nobody_answers(outputs: Path) -> None:
+    for address in ("tcp://127.0.0.1:1", "nonsense://x"):
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND, *LONG, f"hydra.launcher.address={address}"],
+            env=environment(outputs),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 2, done
+        assert re.fullmatch(rf"microgpt: hydra.launcher.address={address}: .*\n", done.stderr)
+    assert all_runs(outputs) == []
+    assert "RUNNING" not in {run.info.status for run in stored(outputs)}
