@@ -164,16 +164,20 @@ def _ui(words: Sequence[str]) -> None:
 
 def _sync(words: Sequence[str]) -> None:
     parser = _Parser("microgpt sync", description="Send to MLflow what it has not got yet.")
-    parser.add_argument("runs", metavar="RUN", nargs="*", help="which runs; without any, all")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="*", help="which runs; without any, all, and all sweeps"
+    )
     parser.add_argument("--uri", help="the store; else the one of each run's configuration")
     options = parser.parse_args(words)
     from microgpt.run.folder import all_runs, find_run
+    from microgpt.run.sweep import all_sweeps
     from microgpt.tracking import is_tracked, sync
 
     outputs = _outputs()
-    folders = [find_run(outputs, name) for name in options.runs]
-    folders = folders or [run for run in all_runs(outputs) if is_tracked(run)]
-    for line in sync(folders, options.uri, outputs):
+    named = [find_run(outputs, name) for name in options.runs]
+    sweeps = [] if named else [sweep for sweep in all_sweeps(outputs) if is_tracked(sweep)]
+    runs = named or [run for run in all_runs(outputs) if is_tracked(run)]
+    for line in sync([*sweeps, *runs], options.uri, outputs):
         print(line)
 
 

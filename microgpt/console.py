@@ -118,6 +118,6 @@ def list_runs(folders: list[RunFolder]) -> None:
         held_out = next((row for row in reversed(rows) if "val/loss" in row), {})
         figures = [f"{held_out[key]:.4f}" if held_out else "" for key in ("val/loss", "val/bpc")]
         step = f"{rows[-1]['step'] if rows else 0}/{info['num_steps']}"
-        size = f"{info['n_params']:,}"
+        size = f"{info['n_params']:,}" if "n_params" in info else ""  # it could not be built
         table.add_row(info["id"], folder.status, step, *figures, size, info["name"])
     out.print(table)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from microgpt.core.events import Stepped
-from microgpt.run.folder import RunFolder
+from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FAILED, FINISHED, RUNNING
 from microgpt.tracking import MLflow, open_store, sync
 from microgpt.tracking.projection import Projection
@@ -404,17 +404,29 @@ def test_long_values_are_cut(outputs: Path) -> None:
     assert there.data.tags["data.vocabulary"] == data["vocabulary"][: LONGEST - 1] + "…"
 
 
-def test_three_processes_on_a_fresh_store(tmp_path: Path) -> None:
-    processes = [start(tmp_path, "train", *TINY, *SHORT, f"seed={seed}") for seed in range(3)]
-    said = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 3
-    assert [complained for _, complained in said] == [""] * 3  # and no noise of MLflow's
-    runs = stored(tmp_path)
-    assert sorted(run.data.params["seed"] for run in runs) == ["0", "1", "2"]
+def train_at_once(outputs: Path, count: int, *words: str) -> None:
+    """So many processes that log into one store: no complaint, no figure lost."""
+    processes = [start(outputs, "train", *TINY, *words, f"seed={seed}") for seed in range(count)]
+    said = [process.communicate(timeout=600) for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, said
+    assert [complained for _, complained in said] == [""] * count  # and no noise of MLflow's
+    runs = stored(outputs)
+    assert sorted(int(run.data.params["seed"]) for run in runs) == list(range(count))
     assert {run.info.status for run in runs} == {"FINISHED"}
-    for folder in tmp_path.glob("runs/*"):
-        run = RunFolder(folder)
-        assert history(store(tmp_path), run.mlflow_run_id) == recorded(run)
+    folders = all_runs(outputs)
+    assert len(folders) == count
+    for run in folders:
+        assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_processes_on_a_fresh_store(count: int, tmp_path: Path) -> None:
+    train_at_once(tmp_path, count, *SHORT)
+
+
+@pytest.mark.slow
+def test_sixteen_processes_log_into_one_store(outputs: Path) -> None:
+    train_at_once(outputs, 16, "trainer.num_steps=500")
 
 
 def test_killed_while_the_store_is_made(tmp_path: Path) -> None:

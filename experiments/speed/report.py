@@ -1,5 +1,9 @@
-"""From the bench's results to README.md and speed.png. Every number there is written here."""
+"""From the bench's results to README.md and speed.png. Every number there is written here.
 
+`python experiments/speed/report.py` writes them again, from the JSON files that are there.
+"""
+
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +19,17 @@ exp, log and tanh, at the default size.
 SAMPLING = """
 A token from the default model, drawn, over a position of a training forward of the same engine: at most
 1.3 is asked of the vector engine.
+"""
+
+SWEEPS = """
+A job of a sweep takes {overhead_seconds:.2f} s beyond its training, with warm workers. Two workers end a
+sweep {two_workers_over_one:.2f} times as fast as one. Medians over {count} turns, written by `sweeps.py`.
+"""
+
+STORE = """
+Seconds of wall time in a SQLite store, and a folder, of so many runs, each with its params, tags and
+figures, all in memory; the least of three turns, of whole sweeps and `-n 0` one. Load average at the
+beginning: {loads}. Written by `store.py`.
 """
 
 FLOORS = """
@@ -60,7 +75,9 @@ def line(times: dict[str, list[float]]) -> str:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """README.md and speed.png in `folder`."""
+    """README.md and speed.png in `folder`, with the results of the other benches that are there."""
+    files = [folder / f"{name}.json" for name in OTHERS]
+    results = results | {f.stem: json.loads(f.read_text()) for f in files if f.exists()}
     whole = results["whole"]
     parts = [HEAD.format(**whole), steps_table(whole["steps"])]
     parts += [
@@ -159,6 +176,25 @@ def growth_table(results: dict[str, Any]) -> str:
     return table(rows) + "\n![Time a step](speed.png)\n"
 
 
+def sweeps_text(results: dict[str, Any]) -> str:
+    """What a sweep costs beside its training."""
+    if "sweeps" not in results:
+        return ""
+    return SWEEPS.lstrip("\n").format(**results["sweeps"], count=len(results["sweeps"]["turns"]))
+
+
+def store_table(results: dict[str, Any]) -> str:
+    """What a user waits for, against the number of runs that there are."""
+    sizes: dict[str, dict[str, Any]] = results.get("store", {})
+    if not sizes:
+        return ""
+    rows = [["runs", *(f"{int(size):,}" for size in sizes)]]
+    for name in next(iter(sizes.values()))["seconds"]:
+        rows.append([name, *(f"{of_size['seconds'][name]:.2f}" for of_size in sizes.values())])
+    loads = ", ".join(f"{of_size['load']:.1f}" for of_size in sizes.values())
+    return table(rows) + STORE.format(loads=loads)
+
+
 def slope(points: list[tuple[float, float]]) -> float:
     """Of the least-squares line."""
     x_mean = sum(x for x, _ in points) / len(points)
@@ -205,4 +241,11 @@ SECTIONS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
     ("Sampling", sampling_table),
     ("Commands", commands_table),
     ("Growth", growth_table),
+    ("Sweeps", sweeps_text),
+    ("Many runs", store_table),
 ]
+OTHERS = ("sweeps", "store")  # benches with results of their own, under the key of that name
+
+if __name__ == "__main__":
+    HERE = Path(__file__).parent
+    write(json.loads((HERE / "results.json").read_text()), HERE)

@@ -1,5 +1,7 @@
 """What a sweep costs beside its training: `python experiments/speed/sweeps.py` writes sweeps.json.
 
+`python experiments/speed/report.py` puts it into README.md.
+
 overhead  seconds a job beyond its training, with warm workers: the wall time of a long sweep less that of
           a short one, a job, less the seconds that its run says it has trained
 workers   wall time of a sweep with one worker over that with two

@@ -58,3 +58,9 @@ def joint(digests: Sequence[str]) -> str:
 def sweep_folder(outputs: Path, sweep: str) -> SweepFolder:
     """The folder of a sweep."""
     return SweepFolder(outputs / "sweeps" / sweep)
+
+
+def all_sweeps(outputs: Path) -> list[SweepFolder]:
+    """Every sweep's folder below `outputs`, the oldest first."""
+    sweeps = [SweepFolder(file.parent) for file in outputs.glob("sweeps/*/sweep.json")]
+    return sorted(sweeps, key=lambda sweep: float(sweep.info["begun"]))

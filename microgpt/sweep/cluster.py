@@ -4,7 +4,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 import dask
@@ -39,7 +39,9 @@ def run_all(
             ]
             codes = follow(client, launch, tasks, futures, signals)
         names = client.scheduler_info(n_workers=-1)["workers"]
-        wait([client.submit(flush, PATIENCE, workers=[name], pure=False) for name in names])
+        sent = [client.submit(flush, PATIENCE, workers=[name], pure=False) for name in names]
+        with suppress(TimeoutError):  # a worker may die, or have other work: `catch_up` sends
+            wait(sent, timeout=2 * PATIENCE)
     return codes
 
 

@@ -16,7 +16,7 @@ from microgpt.sweep.table import tell_begin, tell_end, watching
 from microgpt.sweep.watch import Watch
 from microgpt.tracking import STATUS
 
-PATIENCE = 20.0  # seconds that the beginning waits for what the store knows
+PATIENCE = 20.0  # seconds that the beginning, and the end, wait for what the store knows
 OK, RUN_FAILED, INTERRUPTED = 0, 1, 130
 Launch = Callable[[str, Sequence[Job]], bool]
 
@@ -87,7 +87,7 @@ def join(sweep: SweepFolder, skipped: set[str]) -> None:
 
 def catch_up(sweep: SweepFolder, tracking: Any, outputs: Path) -> None:
     """Send the runs that the store has otherwise: a worker may have died before it sent them."""
-    stored = tracking.stored(0)
+    stored = tracking.stored(PATIENCE)
     for run in map(sweep.run, sweep.jobs):
         if run.exists and stored.get(run.path.name) != STATUS[run.status]:
             tracking.start(run, outputs)

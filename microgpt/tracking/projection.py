@@ -6,7 +6,7 @@ the store has not. So the same function serves a run under way, a resumed one an
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,14 @@ BATCH = 1000  # metrics a call: the store's limit
 PARAMS = 100  # params or tags a call, likewise
 
 
-def run_of(client: "MlflowClient", folder: Record, experiment: str, **new: Any) -> "Run":
-    """The run of a folder in a store, made as `new` says if there is none.
+def run_of(
+    client: "MlflowClient",
+    folder: Record,
+    experiment: str,
+    first_tags: Callable[[], Mapping[str, str]],
+    **new: Any,
+) -> "Run":
+    """The run of a folder in a store, made with `first_tags` and as `new` says if there is none.
 
     Of two, made by one call that seemed to fail, one stays.
     """
@@ -44,7 +50,7 @@ def run_of(client: "MlflowClient", folder: Record, experiment: str, **new: Any) 
             client.delete_run(twin.info.run_id)
         if not found:
             tags = {"microgpt.id": name, "mlflow.user": _user(), "mlflow.source.type": "LOCAL"}
-            tags |= {"mlflow.source.name": "microgpt train"} | new.pop("tags")
+            tags |= {"mlflow.source.name": "microgpt train"} | dict(first_tags())
             found = [client.create_run(experiment, tags=tags, **new)]
         run: Run = found[0]
         if folder.mlflow_run_id != run.info.run_id:
@@ -63,7 +69,7 @@ class Projection:
             client,
             folder,
             experiment,
-            tags=self._first_tags(info, experiment),
+            lambda: self._first_tags(info, experiment),
             start_time=round(self._begun * 1000),
             run_name=info["name"],
         )
@@ -98,8 +104,8 @@ class Projection:
         for sweep in list(info.get("sweeps", {}))[:1]:
             folder = sweep_folder(self.folder.path.parent.parent, sweep)
             if folder.exists:
-                parent = folder.mlflow_run_id or sweep_run(self.client, folder, experiment)
-                tags["mlflow.parentRunId"] = parent
+                parent = sweep_run(self.client, folder, experiment)  # of this store, not another
+                tags["mlflow.parentRunId"] = str(parent.info.run_id)
         return tags
 
     def _has_tags(self, status: str) -> bool:
@@ -238,8 +244,8 @@ def _user() -> str:
         return "unknown"
 
 
-def sweep_run(client: "MlflowClient", folder: Record, experiment: str) -> str:
-    """The id of a sweep's run in a store, which is made if need be."""
+def sweep_run(client: "MlflowClient", folder: Record, experiment: str) -> "Run":
+    """A sweep's run in a store, which is made if need be."""
     info = folder.info
     tags = {
         "sweep.id": folder.path.name,
@@ -249,5 +255,5 @@ def sweep_run(client: "MlflowClient", folder: Record, experiment: str) -> str:
     if info["experiment"]:
         tags["sweep.experiment"] = info["experiment"]
     begun = round(info["begun"] * 1000)
-    run = run_of(client, folder, experiment, tags=tags, start_time=begun, run_name=info["name"])
-    return str(run.info.run_id)
+    new = {"start_time": begun, "run_name": info["name"]}
+    return run_of(client, folder, experiment, lambda: tags, **new)

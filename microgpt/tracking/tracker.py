@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Lock, Thread
 from time import monotonic
@@ -57,7 +59,7 @@ class Sending:
         self.store, self.folder, self.experiment = store, folder, experiment
         self.projection: Projection | SweepProjection | None = None
         self.problem: str | None = None
-        self.tried = Flag()  # the store has answered once, or failed to
+        self.met = Flag()  # the store has the folder's run, or has failed to
         self.last = Flag()  # what is sent from now on is the last that is waited for
         self.over = Flag()  # all is there, or the last could not be sent
 
@@ -67,11 +69,12 @@ class Sending:
         try:
             if self.projection is None:
                 self.projection = self.store.project(self.folder, self.experiment)
+            self.met.set()
             self.projection.update()
             self.problem = None
         except Exception as error:  # whatever a store may raise: the work must go on
             self.problem = told(self.store.uri, error)
-        self.tried.set()
+        self.met.set()
         if last or (self.projection and self.projection.complete):
             self.over.set()
 
@@ -156,11 +159,19 @@ class MLflow:
 
     def stored(self, patience: float) -> dict[str, str]:
         """The status of each run of a sweep, as far as the store tells it within so many seconds."""
-        self._sending.tried.wait(patience)
-        projection = self._sending.projection
+        sending, answer = self._sending, SimpleQueue[dict[str, str]]()
+
+        def ask() -> None:
+            sending.met.wait(patience)
+            if isinstance(sending.projection, SweepProjection):
+                with suppress(Exception):  # whatever a store may raise: `finish` says that it did
+                    return answer.put(sending.projection.statuses())
+            return answer.put({})
+
+        Thread(target=ask, name="asking", daemon=True).start()  # an answer may take minutes
         try:
-            return projection.statuses() if isinstance(projection, SweepProjection) else {}
-        except Exception:  # whatever a store may raise: `finish` says that it did
+            return answer.get(timeout=patience)
+        except Empty:
             return {}
 
     def look(self) -> str | None:
