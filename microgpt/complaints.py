@@ -69,12 +69,12 @@ def _plainly(error: Exception) -> str:
 
 
 def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
-    """`{"model/norm": {"layernorm", ...}}`, of the configurations in all folders."""
+    """`{"model/norm": {"layernorm", ...}}`, of the configurations in all folders; Hydra knows its own."""
     groups: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.glob("*/**/*.yaml"):
             groups.setdefault(file.parent.relative_to(folder).as_posix(), set()).add(file.stem)
-    return groups
+    return {group: options for group, options in groups.items() if not group.startswith("hydra/")}
 
 
 def _wrong_option(override: Override, groups: dict[str, set[str]]) -> str | None:

@@ -102,6 +102,8 @@ TRAIN: list[tuple[str, list[str]]] = [
     # sweeps that cannot begin
     ("-m optimizer=adam,adm", ["optimizer=adm", "adam, adam_original, adamw, sgd"]),
     ("-m foo=1,2", ["foo=1,2", "no such key"]),
+    ("-m foo=1,2 hydra/launcher=basic", ["foo=1,2", "no such key"]),
+    ("-m seed=1,2 hydra/launcher=dsk", ["hydra/launcher/dsk", "basic, dask"]),
     ("-m seed=1,", ["seed=1,", "key=value"]),
 ]
 

@@ -11,6 +11,7 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
 from microgpt.build import ConfigError
+from microgpt.console import out
 from microgpt.sweep.worker import RUN_FAILED, Task, lost, perform, stop
 from microgpt.tracking import flush
 
@@ -21,6 +22,7 @@ SETTINGS = {
     "logging": {"distributed": "critical"},  # of the workers
     "distributed.scheduler.allowed-failures": 1_000_000,  # `perform` counts
 }
+STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 
 
 def run_all(
@@ -78,9 +80,13 @@ def follow(
 ) -> list[int | None]:
     """Wait for all tasks; an interrupt ends those under way, and the others do not begin."""
     codes: dict[int, int | None] = {}
+    told = False
     while len(codes) < len(tasks):
         time.sleep(POLL)
         if signals:
+            if not told:
+                out.print(STOPPING)
+                told = True
             client.run(stop, launch)  # again and again: a worker may have come in late
         for i, future in enumerate(futures):
             if i not in codes and future.done():
