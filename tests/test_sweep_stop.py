@@ -74,7 +74,7 @@ def test_the_table_on_a_terminal(outputs: Path) -> None:
     child = pexpect.spawn(
         sys.executable,
         ["-c", COMMAND, "train", "-m", *words],
-        env=environment(outputs) | {"TERM": "xterm"},
+        env=environment(outputs) | {"TERM": "xterm", "COLUMNS": "150"},
         dimensions=(40, 150),
         encoding="utf-8",
         timeout=100,
