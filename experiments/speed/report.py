@@ -116,7 +116,8 @@ def ratios_table(results: dict[str, Any]) -> str:
         measured = [ratio(run["steps"], slow, quick, size) for run in pythons.values()]
         rows.append([f"{slow} / {quick}", *map(str, size), *measured, least, stretch])
     cost = [ratio(run["steps"], "vector", "vector on libm", (16, 1)) for run in pythons.values()]
-    loads = ", ".join(f"{run['load']:.1f} ({python})" for python, run in pythons.items())
+    known = {python: run["load"] for python, run in pythons.items() if "load" in run}
+    loads = ", ".join(f"{load:.1f} ({python})" for python, load in known.items()) or "not recorded"
     return table(rows) + PYTHONS.format(loads=loads) + SAME_BITS.format(ratios=", ".join(cost))
 
 
