@@ -52,7 +52,7 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
             sweep.update(status=FAILED, ended=time.time())
             tracking.finish()
             raise
-        failed = watch.failed()
+        failed = watch.unfinished()
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
         look = tracking.look() or look
