@@ -64,7 +64,7 @@ def _plainly(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: no YAML ({error.problem})"
-    cause = error.__cause__
+    cause = error.__cause__ if isinstance(error, HydraException) else None
     return one_line(error) + (f" ({one_line(cause)})" if cause else "")
 
 

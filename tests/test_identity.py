@@ -1,5 +1,8 @@
 """Which code answered: the digest of what a run's classes reach, and of nothing else."""
 
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import invalidate_caches
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import microgpt
 from microgpt.run.identity import libm_digest, source, source_files
 from tests.golden.check import LIBM
 
@@ -67,3 +71,31 @@ def test_the_golden_figures_are_compared_to_the_last_bit_here() -> None:
     if not cpu.exists() or " fma " not in cpu.read_text() or sys.platform != "linux":
         pytest.skip("no x86-64 with FMA: golden figures are compared to 1e-9")
     assert libm_digest() == LIBM
+
+
+def source_in(folder: Path) -> str:
+    """The source of a run by the copy of our package in `folder`."""
+    program = "from microgpt.run.identity import source; "
+    program += "print(source(['microgpt.core.trainer', 'microgpt.core.optim.adam']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_an_edit_to_our_own_package(tmp_path: Path) -> None:
+    package = tmp_path / "microgpt"
+    shutil.copytree(Path(microgpt.__file__).parent, package)
+    before = source_in(tmp_path)
+    (package / "core/optim/new.py").write_text("class New: ...\n")
+    with (package / "core/optim/sgd.py").open("a") as file:
+        file.write("# edited\n")
+    assert source_in(tmp_path) == before
+    with (package / "core/engine/base.py").open("a") as file:
+        file.write("# edited\n")
+    assert source_in(tmp_path) != before

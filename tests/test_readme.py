@@ -58,27 +58,29 @@ def test_every_command_of_the_readme(place: Path) -> None:
     lines = commands()
     assert len(lines) > 15
     for line in lines:
-        if line != "microgpt ui":
+        if not line.startswith("microgpt ui"):
             ended = command(list(words_of(line, place)), place)
             assert ended.code == 0, (line, ended)
             assert "Traceback" not in ended.err, (line, ended)
 
 
 def test_the_ui_answers_where_it_says(place: Path) -> None:
-    assert "microgpt ui" in commands()
-    process = subprocess.Popen(
-        [PROGRAM, "ui", "--port", "0"],
-        cwd=place,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        address = next(line.split()[1] for line in process.stdout if line.startswith("open"))
-        with urlopen(address, timeout=30) as answer:
-            assert answer.status == 200
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate()
-    assert process.returncode == 0
+    lines = [line for line in commands() if line.startswith("microgpt ui")]
+    assert len(lines) == 2
+    for line in lines:
+        process = subprocess.Popen(
+            [PROGRAM, *line.split()[1:], "--port", "0"],
+            cwd=place,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            address = next(said.split()[1] for said in process.stdout if said.startswith("open"))
+            with urlopen(address, timeout=30) as answer:
+                assert answer.status == 200
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+        assert process.returncode == 0

@@ -281,6 +281,8 @@ def test_a_sweep_that_is_none(
     refused(within(*spelt("-m seed=1,2 hydra.sweeper.zip=[seed,optimizer.lr]")), ["optimizer.lr"])
     refused(within(*spelt("-m seed=interval(1,2)")), ["seed=interval(1,2)", "range"])
     refused(within(*spelt("-m seed=1,2 model.n_heads=2")), ["model.n_heads=2", "n_head"])
+    refused(within(*spelt("-m seed=1,2 hydra.launcher.workers=0")), ["workers=0", ">= 1"])
+    refused(within(*spelt("-m seed=1,2 hydra.launcher.memory_limit=lots")), ["lots", "2GB"])
     assert files(place / "outputs") == []
 
 

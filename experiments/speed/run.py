@@ -27,6 +27,8 @@ from typing import Any
 import report
 from rivals import Size, rivals, trainer
 
+from microgpt.core.data import make_batch
+
 HERE = Path(__file__).parent
 SIZES = [
     *(Size(n_embd=n, batch_size=b) for n in (16, 32, 64, 128) for b in (1, 8, 32)),
@@ -72,7 +74,10 @@ def original_program(folder: Path) -> float:
 
 
 def sampling(engine: str, folder: Path) -> dict[str, float]:
-    """Tokens a second, and a sampled token's cost over that of a position in a training forward."""
+    """Tokens a second, and a sampled token's cost over that of a position in a training forward.
+
+    The forward is that of the documents just drawn: at other places other numbers of keys are seen.
+    """
     run = trainer(engine, Size(), folder)
     tokenizer, model, ops = run.corpus.tokenizer, run.model, run.engine
     sampled: list[float] = []
@@ -81,14 +86,16 @@ def sampling(engine: str, folder: Path) -> dict[str, float]:
     for _ in range(7):
         begun = process_time()
         args = (model, ops, run.weights, tokenizer, run.streams("sampling"))
-        tokens = sum(min(len(text) + 1, 16) for text in run.sampler.samples(*args))
-        sampled.append((process_time() - begun) / tokens)
-        batches = [run.corpus.batch(i, 1, 16) for i in range(50)]
+        texts = list(run.sampler.samples(*args))
+        spent = process_time() - begun
+        batches = [make_batch([text], tokenizer, 16) for text in texts]
+        tokens = sum(len(batch.tokens) for batch in batches)
+        sampled.append(spent / tokens)
         begun = process_time()
         for batch in batches:
             logits = model(ops, run.weights, batch.tokens, batch.spans)
             ops.cross_entropy(logits, batch.targets)
-        forward.append((process_time() - begun) / sum(len(b.tokens) for b in batches))
+        forward.append((process_time() - begun) / tokens)
     ratio = median(a / b for a, b in zip(sampled, forward))
     return {"tokens_per_second": 1 / median(sampled), "over_forward": ratio}
 

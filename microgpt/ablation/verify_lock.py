@@ -124,7 +124,7 @@ def run_again(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None
     parts = _built(lock, run, data)
     now = identity(parts)
     before = {"source": run["source"], "fingerprint": run.get("fingerprint", lock["fingerprint"])}
-    if files := lock["source_files"].get(run["source"]):
+    if files := lock.get("source_files", {}).get(run["source"]):
         before["source_files"] = files
     changed = changes(before, now, [*modules(parts.config), Trainer.__module__])
     for key in ("signature", "n_params"):

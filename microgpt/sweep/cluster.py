@@ -8,10 +8,12 @@ from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 import dask
+from dask.utils import parse_bytes
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
-from microgpt.build import ConfigError
+from microgpt.build import ConfigError, call
 from microgpt.console import out
+from microgpt.core.check import integer
 from microgpt.sweep.worker import RUN_FAILED, Task, lost, perform, stop
 from microgpt.tracking import flush
 
@@ -43,6 +45,19 @@ def run_all(
         with suppress(TimeoutError):  # a worker may die, or have other work: `catch_up` sends
             wait(sent, timeout=2 * PATIENCE)
     return codes
+
+
+def check(workers: int | None, memory_limit: str) -> None:
+    """Refuse workers that cannot be. Raises ConfigError."""
+    if workers is not None:
+        call("hydra.launcher", integer, "workers", workers, 1)
+    try:
+        sized = memory_limit == "auto" or parse_bytes(memory_limit) > 0
+    except ValueError:
+        sized = False
+    if not sized:
+        allowed = "must be a size, as 2GB, or auto"
+        raise ConfigError(f"hydra.launcher.memory_limit={memory_limit}: {allowed}")
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
 
     def launch(sweep_id: str, todo: Sequence[Job]) -> bool:
         shared = [*constant, f"sweep={quoted(sweep_id)}", f"hydra.sweep.dir={quoted(outputs)}"]
+        shared += [f"paths.outputs={quoted(outputs)}"]  # a worker may be at home elsewhere
         rows = [
             [*shared, *job.overrides, f"hydra.sweep.subdir={quoted(f'runs/{job.run}')}"]
             for job in todo

@@ -20,6 +20,9 @@ class DaskLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Called by Hydra before `launch`."""
+        from microgpt.sweep.cluster import check  # late: Dask takes its time
+
+        check(self.workers, self.memory_limit)
         self.hydra_context, self.config = hydra_context, config
         self.task_function = task_function
 
@@ -27,7 +30,7 @@ class DaskLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Train; the return value of a job is its exit code, None if it was interrupted."""
-        from microgpt.sweep.cluster import run_all  # late: Dask takes its time
+        from microgpt.sweep.cluster import run_all
         from microgpt.sweep.worker import Task
 
         state: Any = Singleton.get_state()
