@@ -90,7 +90,7 @@ def test_faults_of_the_program(outputs: Path) -> None:
     whole, raising, exhausted = (f"_target_={kind}" for kind in kinds)
     assert "3 jobs: 1 finished, 2 failed\n" in said
     assert sorted(complaints.splitlines()) == [
-        f"microgpt: {exhausted} failed: MemoryError: ",
+        f"microgpt: {exhausted} failed: MemoryError",
         f"microgpt: {raising} failed: LookupError: a fault in two lines",
     ]
     runs, there = by_name(outputs), children(outputs)
@@ -105,7 +105,7 @@ def test_faults_of_the_program(outputs: Path) -> None:
         exhausted: "FAILED",
     }
     assert there[raising].data.tags["failed_at"] == "4"
-    assert there[raising].data.tags["reason"] == "LookupError: a fault\nin two lines"
+    assert there[raising].data.tags["reason"] == "LookupError: a fault in two lines"
     assert there[exhausted].data.tags["failed_at"] == "0"
     assert "in decay\n" in (runs[raising].path / "traceback.txt").read_text()
     again, _ = ended(begin(outputs, *words), 1)  # as the last line of the first says

@@ -12,7 +12,7 @@ from microgpt.core.trainer import Trainer
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED
 from microgpt.run.sweep import SweepFolder, sweep_folder
-from microgpt.train import create, go, interruptible, restart
+from microgpt.train import create, fault, go, interruptible, restart
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
 FOREVER = float("inf")
@@ -38,7 +38,7 @@ def work(cfg: DictConfig, folder: Path) -> int | None:
         except Exception as error:
             (run.path / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
             if not run.exists:  # it failed before its first step
-                record_failure(run, sweep, config, f"{type(error).__name__}: {error}")
+                record_failure(run, sweep, config, fault(error))
             return RUN_FAILED
 
 
