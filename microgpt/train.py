@@ -177,11 +177,16 @@ def go(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback) -> None:
         ending = {"status": STOPPED, "stopped_at": place}
     except BaseException as error:
         run.write(TRACEBACK, traceback.format_exc())
-        reason = f"{type(error).__name__}: {error}"
+        reason = fault(error)
         ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}
         raise
     finally:
         run.update(**ending, ended=time.time())
+
+
+def fault(error: BaseException) -> str:
+    """An error in a line: what it is, and what it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def reached(trainer: Trainer, finished: bool) -> dict[str, Any]:

@@ -1,14 +1,13 @@
-"""Schedules for runs that something shall happen to, by `schedule=constant schedule._target_=...`."""
+"""Schedules for runs that something shall happen to, as `schedule._target_` of `schedule=constant`."""
 
 import os
-import signal
 import time
 from pathlib import Path
 
 from microgpt.core.schedule.constant import Constant
 
 GATE = "MICROGPT_TEST_GATE"  # in the environment: a file, and while it is there runs are held
-HELD_FROM = 20  # the step that is held first
+HELD_FROM = 20  # the first step that is held
 
 
 class Held(Constant):
@@ -17,8 +16,7 @@ class Held(Constant):
     seconds = 0.05  # a step
 
     def __call__(self, lr: float, step: int, num_steps: int) -> float:
-        gate = Path(os.environ[GATE])
-        if step >= HELD_FROM and gate.exists():
+        if step >= HELD_FROM and Path(os.environ[GATE]).exists():
             time.sleep(self.seconds)
         return super().__call__(lr, step, num_steps)
 
@@ -30,7 +28,7 @@ class Stuck(Held):
 
 
 class Raising(Constant):
-    """A fault of the program."""
+    """A fault of the program, half way."""
 
     def decay(self, progress: float) -> float:
         if progress >= 0.5:
@@ -39,25 +37,20 @@ class Raising(Constant):
 
 
 class Exhausted(Constant):
-    """Python finds no memory."""
+    """Python finds no memory for the first step."""
 
     def decay(self, progress: float) -> float:
         raise MemoryError
 
 
-class Deadly(Constant):
-    """kill -9, whichever process it is in."""
+class Hungry(Constant):
+    """Takes ever more memory, half way."""
+
+    taken: tuple[bytes, ...] = ()
 
     def decay(self, progress: float) -> float:
         if progress >= 0.5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return 1.0
-
-
-class Hungry(Constant):
-    """Takes ever more memory."""
-
-    def decay(self, progress: float) -> float:
-        self.taken = [*getattr(self, "taken", []), bytearray(os.urandom(1000) * 20_000)]
-        time.sleep(0.02)
+            for _ in range(1000):
+                self.taken += (os.urandom(1000) * 20_000,)
+                time.sleep(0.05)
         return 1.0

@@ -7,7 +7,7 @@ import pytest
 
 from microgpt.run.folder import all_runs
 from tests.command import command
-from tests.golden.check import FILES, HERE, SAME_LIBM, check
+from tests.golden.check import FILES, HERE, SAME_LIBM, SIGNATURES, check, check_signature
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -19,6 +19,12 @@ def test_the_original_to_the_last_bit(file: Path) -> None:
 
 def test_there_are_golden_files() -> None:
     assert len(FILES) == 8
+    assert len(SIGNATURES) == 1
+
+
+@pytest.mark.parametrize("file", SIGNATURES, ids=lambda file: file.stem)
+def test_a_signature_is_for_ever(file: Path) -> None:
+    check_signature(file)
 
 
 @pytest.mark.parametrize("name", ["block_size-4", "n_embd-8", "n_layer-2"])

@@ -13,7 +13,7 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.identity import signature
 from microgpt.run.record import FAILED, FINISHED
 from microgpt.run.sweep import SweepFolder, sweep_folder
-from microgpt.train import code_of, create, go, interruptible, restart
+from microgpt.train import code_of, create, fault, go, interruptible, restart
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
 FOREVER = float("inf")
@@ -40,7 +40,7 @@ def work(cfg: DictConfig, folder: Path) -> int | None:
             return WRONG_INPUT
         except Exception as error:
             if not run.exists or run.ended < begun:  # it failed before its first step
-                record_failure(run, sweep, config, f"{type(error).__name__}: {error}")
+                record_failure(run, sweep, config, fault(error))
             return RUN_FAILED
 
 

@@ -1,8 +1,10 @@
 """A sweep projected into MLflow: a run that its jobs' runs stand below, and a view of them."""
 
+from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from microgpt.run.record import RUNNING
+from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.sweep import SweepFolder
 from microgpt.tracking.projection import STATUS, params_of, sweep_run
 from microgpt.tracking.store import cut
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+PATIENCE = 10.0  # seconds that a server is asked for runs of other sweeps
 PAGE = 1000  # runs a query: more might take a server longer than it is waited for
 
 
@@ -45,8 +48,26 @@ class SweepProjection:
         self._shown = status
 
     def statuses(self) -> dict[str, str]:
-        """The status of each run that the store has of the sweep, by the name of its folder."""
-        return statuses(self.client, self.experiment, self.folder.path.name)
+        """The status of each run that the store has of the sweep, by the name of its folder.
+
+        What another sweep has finished elsewhere, and no folder here knows of, joins this one.
+        """
+        found = statuses(self.client, self.experiment, self.folder.path.name)
+        jobs = {job["run"]: job for job in self.folder.jobs}
+        unknown = [n for n in jobs if n not in found and not self.folder.run(jobs[n]).exists]
+        for name, run_id in finished(self.client, self.experiment, unknown).items():
+            self._adopt(jobs[name], run_id)
+            found[name] = STATUS[FINISHED]
+        return found
+
+    def _adopt(self, job: Mapping[str, Any], run_id: str) -> None:
+        """Tag another sweep's run as a job of this one; what it is tagged with stays."""
+        from mlflow.entities import RunTag
+
+        there = self.client.get_run(run_id).data.tags
+        tags = job["tags"] | {f"sweep.{self.folder.path.name}": job["arm"]}
+        new = [RunTag(key, str(tags[key])) for key in tags if key not in there]
+        self.client.log_batch(run_id, tags=new)
 
     def _describe(self) -> None:
         """What is known of a sweep from the beginning."""
@@ -62,7 +83,32 @@ class SweepProjection:
 
 
 def statuses(client: "MlflowClient", experiment: str, sweep: str) -> dict[str, str]:
-    """The status of each run of a sweep, by the name of its folder.
+    """The status of each run of a sweep, by the name of its folder."""
+    if (answer := _asked(client, experiment, sweep=sweep)) is not None:
+        return {name: status for name, _, status in answer}
+    found = members(client, experiment, sweep)
+    return {run.data.tags["microgpt.id"]: run.info.status for run in found}
+
+
+def finished(client: "MlflowClient", experiment: str, names: Sequence[str]) -> dict[str, str]:
+    """The ids of finished runs, by the names of their folders; a server is asked only for a while."""
+    if (answer := _asked(client, experiment, names=names)) is not None:
+        return {name: run_id for name, run_id, status in answer if status == STATUS[FINISHED]}
+    deadline = monotonic() + PATIENCE
+    found: dict[str, str] = {}
+    for name in names:
+        if monotonic() > deadline:
+            break
+        question = f"tags.`microgpt.id` = '{name}' and attributes.status = '{STATUS[FINISHED]}'"
+        for run in client.search_runs([experiment], question, max_results=1):
+            found[name] = str(run.info.run_id)
+    return found
+
+
+def _asked(
+    client: "MlflowClient", experiment: str, sweep: str = "", names: Sequence[str] = ()
+) -> list[tuple[str, str, str]] | None:
+    """Folder's name, id and status of the runs of a sweep, or of those `names`; None from a server.
 
     A database is asked for just these: MLflow would load all that it has of each run, which takes
     half a minute for 10,000. `_tracking_client` is internal to the pinned MLflow.
@@ -74,18 +120,22 @@ def statuses(client: "MlflowClient", experiment: str, sweep: str) -> dict[str, s
 
     store = client._tracking_client.store
     if not isinstance(store, SqlAlchemyStore):
-        found = members(client, experiment, sweep)
-        return {run.data.tags["microgpt.id"]: run.info.status for run in found}
-    mark, name = aliased(SqlTag), aliased(SqlTag)
+        return None
+    name, mark = aliased(SqlTag), aliased(SqlTag)
     query: Any = (
-        select(name.value, SqlRun.status)
-        .join(mark, mark.run_uuid == SqlRun.run_uuid)
+        select(name.value, SqlRun.run_uuid, SqlRun.status)
         .join(name, name.run_uuid == SqlRun.run_uuid)
-        .where(mark.key == f"sweep.{sweep}", name.key == "microgpt.id")
         .where(SqlRun.experiment_id == int(experiment), SqlRun.lifecycle_stage == "active")
+        .where(name.key == "microgpt.id")
     )
+    if sweep:
+        query = query.join(mark, mark.run_uuid == SqlRun.run_uuid)
+        queries = [query.where(mark.key == f"sweep.{sweep}")]
+    else:
+        parts = [names[i : i + PAGE] for i in range(0, len(names), PAGE)]
+        queries = [query.where(name.value.in_(part)) for part in parts]
     with store.ManagedSessionMaker() as session:
-        return {str(run): str(status) for run, status in session.execute(query)}
+        return [(str(a), str(b), str(c)) for each in queries for a, b, c in session.execute(each)]
 
 
 def members(client: "MlflowClient", experiment: str, sweep: str) -> "list[Run]":

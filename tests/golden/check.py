@@ -28,9 +28,10 @@ from microgpt.core.sampling import Sampler  # noqa: E402
 from microgpt.core.schedule.linear import Linear  # noqa: E402
 from microgpt.core.streams.single import Single  # noqa: E402
 from microgpt.core.trainer import Trainer  # noqa: E402
-from microgpt.run.identity import libm_digest, parameters_sha256  # noqa: E402
+from microgpt.run.identity import libm_digest, parameters_sha256, signature  # noqa: E402
 
 FILES = sorted(HERE.glob("*.json"))
+SIGNATURES = sorted(HERE.glob("signatures/*.json"))
 # The figures' last bits are those of glibc's exp, log and pow on a processor with FMA.
 LIBM = "54aed7100c3a0c10b9b1ccb04e91a9190171ec54a0bd229f9e2822fa0f6f7311"
 SAME_LIBM = libm_digest() == LIBM
@@ -97,8 +98,16 @@ def check(file: Path) -> None:
         assert all(math.isclose(ours, theirs, rel_tol=1e-9) for ours, theirs in pairs)
 
 
+def check_signature(file: Path) -> None:
+    """Raises AssertionError where a configuration has not the signature that it always had."""
+    golden = json.loads(file.read_text(encoding="utf-8"))
+    assert signature(golden["config"], golden["data_digest"]) == golden["signature"]
+
+
 if __name__ == "__main__":
     bits = "to the last bit" if SAME_LIBM else "to 1e-9: this machine's libm has other last bits"
     for path in FILES:
         check(path)
-    print(f"Python {sys.version.split()[0]}: {len(FILES)} golden files met {bits}")
+    for path in SIGNATURES:
+        check_signature(path)
+    print(f"Python {sys.version.split()[0]}: {len(FILES)} golden files met {bits}, and signatures")

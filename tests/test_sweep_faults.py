@@ -1,0 +1,194 @@
+"""Sweeps whose jobs break off, whose steps hang, and that have done their jobs somewhere else."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow.entities import Run
+
+from microgpt.run.folder import RunFolder, all_runs
+from microgpt.run.record import FAILED, FINISHED, STOPPED
+from tests.running import (
+    COMMAND,
+    NAMES,
+    REPOSITORY,
+    figures,
+    microgpt,
+    stored,
+    wait_until,
+)
+from tests.schedules import GATE, HELD_FROM
+
+SMALL = [
+    *("train", "-m", f"data.path={NAMES}", "model.n_embd=4", "model.n_head=2"),
+    *("model.block_size=4", "trainer.log_every=1", "trainer.eval_every=0"),
+    *("trainer.checkpoint_every=0", "trainer.eval_documents=5", "sampling.num_samples=3"),
+    "schedule=constant",
+]
+BASIC = "hydra/launcher=basic"
+OURS = "tests.schedules"
+
+
+def gate(outputs: Path) -> Path:
+    """While this file is there, runs are held."""
+    return outputs.with_name("gate")
+
+
+def begin(outputs: Path, *words: str) -> "subprocess.Popen[str]":
+    """A sweep as a shell begins it: in a process group of its own."""
+    places = {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *SMALL, *words],
+        env=os.environ | places | {GATE: str(gate(outputs))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: "subprocess.Popen[str]", code: int) -> tuple[str, str]:
+    """What a sweep said; it must end with `code`, and leave no process behind."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    try:
+        said = process.communicate(timeout=300)
+        wait_until(lambda: not any(each.is_running() for each in family))
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == code, said
+    return said
+
+
+def by_name(outputs: Path) -> dict[str, RunFolder]:
+    return {run.info["name"]: run for run in all_runs(outputs)}
+
+
+def children(outputs: Path) -> dict[str, Run]:
+    """The runs below the sweep, by name."""
+    return {
+        run.info.run_name: run
+        for run in stored(outputs)
+        if "microgpt.id" in run.data.tags and "sweep.id" not in run.data.tags
+    }
+
+
+def held(outputs: Path) -> int:
+    """How many runs have come to the steps that are held."""
+    return sum(len(run.metrics()) >= HELD_FROM for run in all_runs(outputs))
+
+
+def test_faults_of_the_program(outputs: Path) -> None:
+    kinds = "microgpt.core.schedule.constant.Constant", f"{OURS}.Raising", f"{OURS}.Exhausted"
+    words = [BASIC, "trainer.num_steps=8", f"schedule._target_={','.join(reversed(kinds))}"]
+    said, complaints = ended(begin(outputs, *words), 1)
+    whole, raising, exhausted = (f"_target_={kind}" for kind in kinds)
+    assert "3 jobs: 1 finished, 2 failed\n" in said
+    assert sorted(complaints.splitlines()) == [
+        f"microgpt: {exhausted} failed: MemoryError",
+        f"microgpt: {raising} failed: LookupError: a fault in two lines",
+    ]
+    runs, there = by_name(outputs), children(outputs)
+    assert {name: run.status for name, run in runs.items()} == {
+        whole: FINISHED,
+        raising: FAILED,
+        exhausted: FAILED,
+    }
+    assert {name: run.info.status for name, run in there.items()} == {
+        whole: "FINISHED",
+        raising: "FAILED",
+        exhausted: "FAILED",
+    }
+    assert there[raising].data.tags["failed_at"] == "4"
+    assert there[raising].data.tags["reason"] == "LookupError: a fault in two lines"
+    assert there[exhausted].data.tags["failed_at"] == "0"
+    assert "in decay\n" in (runs[raising].path / "traceback.txt").read_text()
+    again, _ = ended(begin(outputs, *words), 1)  # as the last line of the first says
+    assert "3 jobs: 1 finished before, skipped, 2 failed before, done again\n" in again
+    assert {run.info.run_id for run in there.values()} == {
+        run.info.run_id for run in children(outputs).values()
+    }
+
+
+@pytest.mark.slow
+def test_out_of_memory(outputs: Path) -> None:
+    kinds = f"schedule._target_={OURS}.Hungry,microgpt.core.schedule.constant.Constant"
+    limit = ["hydra.launcher.memory_limit=700MB", "hydra.launcher.workers=1"]
+    said, complaints = ended(begin(outputs, "trainer.num_steps=8", kinds, *limit), 1)
+    assert "2 jobs: 1 finished, 1 failed\n" in said
+    reason = "its process was killed, 3 times"
+    assert complaints == f"microgpt: _target_={OURS}.Hungry failed: {reason}\n"
+    there = {name.rpartition(".")[2]: run for name, run in children(outputs).items()}
+    assert there["Constant"].info.status == "FINISHED"
+    assert there["Hungry"].info.status == "FAILED"
+    assert there["Hungry"].data.tags["reason"] == reason
+
+
+def test_interrupted_and_begun_again(outputs: Path) -> None:
+    words = [BASIC, "schedule._target_=tests.schedules.Held", "trainer.num_steps=40", "seed=1,2"]
+    words += ["trainer.checkpoint_every=15"]
+    gate(outputs).touch()
+    process = begin(outputs, *words)
+    wait_until(lambda: held(outputs) == 1 or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGINT)
+    ended(process, 130)
+    (first,) = all_runs(outputs)
+    state = first.last_checkpoint()
+    assert first.status == STOPPED
+    assert state is not None
+    assert HELD_FROM <= state.step < 40
+    gate(outputs).unlink()
+    said, complaints = ended(begin(outputs, *words), 0)
+    assert complaints == ""
+    assert "2 jobs: 1 new, 1 begun before, going on\n" in said
+    whole = outputs.with_name("whole")
+    ended(begin(whole, *words, "tracking=none"), 0)
+    assert {name: figures(run) for name, run in by_name(outputs).items()} == {
+        name: figures(run) for name, run in by_name(whole).items()
+    }
+    assert Counter(run.info.status for run in stored(outputs)) == {"FINISHED": 3}
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_at_once(outputs: Path) -> None:
+    """Where a step takes longer than one would wait."""
+    gate(outputs).touch()
+    words = ["schedule._target_=tests.schedules.Stuck", "trainer.num_steps=40", "seed=1,2,3"]
+    process = begin(outputs, *words, "hydra.launcher.workers=2")
+    wait_until(lambda: held(outputs) == 2 or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout is not None
+    assert "stopping after the steps under way; once more Ctrl-C ends at once\n" in process.stdout
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = ended(process, 130)
+    assert "stopped; go on with the same command: " in said
+    assert "RUNNING" not in {run.info.status for run in stored(outputs)}
+
+
+def test_another_sweep_elsewhere_takes_over_what_the_store_has(
+    outputs: Path, tmp_path: Path
+) -> None:
+    """Two machines that share the store alone; their sweeps have jobs in common."""
+    address = f"tracking.uri=sqlite:///{outputs}/mlflow.db"
+    words = [BASIC, "trainer.num_steps=3", address]
+    microgpt(outputs, *SMALL, *words, "seed=1,2")
+    before = {run.info.run_id: run for run in stored(outputs)}
+    elsewhere = tmp_path / "elsewhere"
+    said, _ = microgpt(elsewhere, *SMALL, *words, "seed=2,3")
+    assert "2 jobs: 1 new, 1 finished before, skipped\n" in said
+    assert [run.info["name"] for run in all_runs(elsewhere)] == ["seed=3"]
+    there = {run.info.run_id: run for run in stored(outputs)}
+    assert len(there) == len(before) + 2  # a sweep and a run
+    (folder,) = elsewhere.glob("sweeps/*")
+    members = [run for run in there.values() if f"sweep.{folder.name}" in run.data.tags]
+    assert sorted(run.info.run_name for run in members) == ["seed=2", "seed=3"]
+    (shared,) = (run for run in members if run.info.run_id in before)
+    old = before[shared.info.run_id]
+    assert shared.data.metrics == old.data.metrics
+    assert shared.info.end_time == old.info.end_time
+    assert shared.data.tags.items() > old.data.tags.items()
