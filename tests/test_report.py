@@ -263,7 +263,11 @@ def test_what_has_no_result_is_named_and_in_no_mean(bench: Path) -> None:
     assert (row["finished"], row["unfinished"]) == (4, 1)
     kept = [means({HEADS: 1}, seed) for seed in (1, 2, 3, 4)]
     assert row["loss"]["mean"] == pytest.approx(statistics.fmean(kept), abs=1e-6)
-    assert row["difference"]["n"] == 3  # the seeds that the baseline finished, too
+    assert row["word"] == "not ranked"  # what is left of it are survivors
+    assert row["flag"] == "1 of 5 runs failed: the rest are survivors"
+    assert (
+        rows(lock)["n_head=2"]["difference"]["n"] == 3
+    )  # the seeds that the baseline finished, too
     last = rows(lock)["n_head=16"]
     assert (last["loss"], last["word"], last["flag"]) == (None, "not ranked", "no run finished")
     assert lock["verdict"] == "not distinguishable"
