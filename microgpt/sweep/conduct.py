@@ -10,7 +10,7 @@ from microgpt.build import part
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
-from microgpt.sweep.job import membership
+from microgpt.sweep.job import enlist
 from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, watching
 from microgpt.sweep.watch import Watch
@@ -78,11 +78,10 @@ def renewed(job: Job, outputs: Path) -> Job:
 
 def join(sweep: SweepFolder, skipped: set[str]) -> None:
     """Runs that are finished here, perhaps for another sweep, belong to this one too."""
-    for job in sweep.jobs:
-        run = sweep.run(job)
-        if job["run"] in skipped and run.exists and sweep.path.name not in run.info["sweeps"]:
-            with run.locked():
-                run.update(**membership(sweep, run))
+    for run in map(sweep.run, sweep.jobs):
+        if run.path.name in skipped and run.exists:
+            with run.locked(PATIENCE):
+                enlist(run, sweep)
 
 
 def catch_up(sweep: SweepFolder, tracking: Any, outputs: Path) -> None:

@@ -27,8 +27,10 @@ def work(cfg: DictConfig, folder: Path) -> int | None:
     run = RunFolder(folder)
     sweep = sweep_folder(Path(cfg.paths.outputs), cfg.sweep)
     with run.locked(FOREVER):
-        if run.exists and run.info["status"] == FINISHED:
-            return OK
+        if run.exists:
+            enlist(run, sweep)
+            if run.info["status"] == FINISHED:
+                return OK
         config = resolve(cfg)
         try:
             return _train(build(cfg), run, sweep)
@@ -64,6 +66,12 @@ def _train(parts: Parts, run: RunFolder, sweep: SweepFolder) -> int | None:
     if caught:  # in a process of its own, where no launcher waits for an answer
         raise KeyboardInterrupt
     return {FAILED: RUN_FAILED, FINISHED: OK}.get(run.info["status"])
+
+
+def enlist(run: RunFolder, sweep: SweepFolder) -> None:
+    """A run that another sweep has begun, or finished, belongs to this one too."""
+    if sweep.path.name not in run.info["sweeps"]:
+        run.update(**membership(sweep, run))
 
 
 def membership(sweep: SweepFolder, run: RunFolder) -> dict[str, Any]:
