@@ -1,4 +1,4 @@
-"""The command line: `microgpt train | sample | runs | ui | sync | report`."""
+"""The command line: `microgpt COMMAND ...`, as USAGE lists them."""
 
 import argparse
 import os

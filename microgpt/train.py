@@ -3,6 +3,7 @@
 import re
 import signal
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -28,6 +29,7 @@ from microgpt.run.identity import (
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
+TRACEBACK = "traceback.txt"  # of a run that broke off
 MAY_CHANGE = ("progress", "trainer.stop_after", "tracking")  # when a run is resumed
 UNNAMED = ("paths", "tracking", "progress", "description")  # not part of a run's name
 Overrides: TypeAlias = Sequence[str]
@@ -58,9 +60,8 @@ def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
     config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())  # likewise
     git = git_state(Path(__file__).parent)
     diff = git.pop("diff", "")
-    run.create(
-        config, parts.documents, diff, git=git, begun=time.time(), **identity(parts), **facts
-    )
+    facts |= {**dict.fromkeys(OUTCOME), **identity(parts)}
+    run.create(config, parts.documents, diff, git=git, begun=time.time(), **facts)
 
 
 def resume(cfg: DictConfig, overrides: Overrides) -> int:
@@ -164,6 +165,7 @@ def go(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback) -> None:
     """Train, keep and track. The folder's status is right however it ends."""
     trainer = parts.trainer
     trainer.callbacks += [run, *watch]
+    (run.path / TRACEBACK).unlink(missing_ok=True)
     ending: dict[str, Any] = {}
     try:
         tracking.start(run, Path(parts.config["paths"]["outputs"]))
@@ -174,6 +176,7 @@ def go(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback) -> None:
         place = f"step {trainer.kept} of {trainer.num_steps}"  # in mid-update, perhaps
         ending = {"status": STOPPED, "stopped_at": place}
     except BaseException as error:
+        run.write(TRACEBACK, traceback.format_exc())
         reason = fault(error)
         ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}
         raise

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from random import Random
 
+import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
@@ -170,3 +171,14 @@ def test_a_floor_bends_the_law() -> None:
     found: list[Fit] = [power_law(SIZES, law(rng, 0.6, floor=2.0)) for _ in range(200)]
     assert sum(fit.word == "flattens" for fit in found) > 190
     assert found[0].local[0].mean > 2 * found[0].local[-1].mean
+
+
+@pytest.mark.parametrize(("effect", "n", "comparisons"), [(8, 2, 1), (200, 2, 24), (8, 3, 15)])
+def test_the_power_of_few_seeds_is_that_of_a_simulation(
+    effect: float, n: int, comparisons: int
+) -> None:
+    """Where SciPy's noncentral t has no answer."""
+    level = 0.05 / comparisons
+    draws = np.random.default_rng(0).normal(effect, 1, (20_000, n))
+    p = scipy_stats.ttest_1samp(draws, 0, axis=1).pvalue
+    assert power(effect, n, level) == pytest.approx(float(np.mean(p < level)), abs=0.015)

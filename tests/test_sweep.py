@@ -144,6 +144,7 @@ def test_the_same_again_does_nothing(copy: Path) -> None:
     assert parent.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_over_what_another_has_finished(copy: Path) -> None:
     first = only_sweep(copy).path.name
     before = {run.info.run_id for run in children(copy)}
@@ -161,6 +162,7 @@ def test_a_sweep_takes_over_what_another_has_finished(copy: Path) -> None:
     assert shared.data.tags["mlflow.parentRunId"] == old.info.run_id
 
 
+@pytest.mark.slow
 def test_skip_false_trains_all_anew_and_keeps_the_old(copy: Path) -> None:
     before = files(copy)
     names = {run.path.name for run in all_runs(copy)}
@@ -174,6 +176,7 @@ def test_skip_false_trains_all_anew_and_keeps_the_old(copy: Path) -> None:
     assert Counter(run.info.status for run in children(copy)) == {"FINISHED": 8}
 
 
+@pytest.mark.slow
 def test_elsewhere_with_the_same_store_what_is_finished_is_skipped(
     done: Path, tmp_path: Path
 ) -> None:
@@ -247,6 +250,7 @@ def kill_worker(launcher: int, outputs: Path, steps: int) -> None:
 LONG = [*SWEEP, "trainer.checkpoint_every=20", "trainer.eval_every=0"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_once(outputs: Path) -> None:
     words = ["trainer.checkpoint_every=20", "trainer.eval_every=0", "trainer.num_steps=400"]
     with running(outputs, *LONG, "trainer.num_steps=400,3") as process:
@@ -262,6 +266,7 @@ def test_a_worker_that_is_killed_once(outputs: Path) -> None:
     assert [metric.step for metric in history] == list(range(1, 401))
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_is_killed_each_time(outputs: Path) -> None:
     """It fails; one that waits behind it does not."""
     with running(outputs, *LONG, "trainer.num_steps=20000,3,4") as process:
@@ -278,6 +283,7 @@ def test_a_job_whose_worker_is_killed_each_time(outputs: Path) -> None:
     assert "3 jobs: 2 finished, 1 failed" in out
 
 
+@pytest.mark.slow
 def test_a_killed_launcher_leaves_no_worker(outputs: Path) -> None:
     process = start(outputs, *LONG, "trainer.num_steps=20000,20001")
     wait_until(lambda: any(run.status == RUNNING for run in all_runs(outputs)))

@@ -32,6 +32,7 @@ def far(outputs: Path) -> list[RunFolder]:
     return [run for run in all_runs(outputs) if len(run.metrics()) > 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["dask", "basic"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> None:

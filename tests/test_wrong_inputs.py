@@ -283,6 +283,8 @@ def test_a_sweep_that_is_none(
     refused(within(*spelt("-m seed=1,2 model.n_heads=2")), ["model.n_heads=2", "n_head"])
     refused(within(*spelt("-m seed=1,2 hydra.launcher.workers=0")), ["workers=0", ">= 1"])
     refused(within(*spelt("-m seed=1,2 hydra.launcher.memory_limit=lots")), ["lots", "2GB"])
+    refused(within(*spelt("-m seed=1,2 hydra.sweeper.zip=5")), ["hydra.sweeper.zip=5", "list"])
+    refused(within(*spelt("-m seed=1,2 hydra.sweeper.arms=[1]")), ["hydra.sweeper.arms=[1]"])
     assert files(place / "outputs") == []
 
 

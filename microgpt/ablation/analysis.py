@@ -108,6 +108,8 @@ def _flag(sweep: Sweep, arm: Arm, own: Sequence[Grid], tuned: Tuning | None) -> 
     """Why an arm may not be ranked."""
     if not arm.finished:
         return "no run finished"
+    if lost := [run for run in arm.runs if run.status == "failed"]:
+        return f"{len(lost)} of {len(arm.runs)} runs failed: the rest are survivors"
     for grid in own:
         if grid.flag and fits(arm.differs, grid.differs):
             return grid.flag

@@ -72,7 +72,22 @@ def power(effect: float, n: int, level: float) -> float:
     from scipy.special import nctdtr, stdtrit
 
     limit, shift = float(stdtrit(n - 1, 1 - level / 2)), abs(effect) * math.sqrt(n)
-    return 1 - float(nctdtr(n - 1, shift, limit)) + float(nctdtr(n - 1, shift, -limit))
+    found = 1 - float(nctdtr(n - 1, shift, limit)) + float(nctdtr(n - 1, shift, -limit))
+    return found if math.isfinite(found) else _power(shift, limit, n - 1)
+
+
+def _power(shift: float, limit: float, df: int) -> float:
+    """The same for large shifts, at which SciPy's noncentral t gives up: over the sd of a sample."""
+    from scipy.integrate import quad
+    from scipy.special import ndtr
+    from scipy.stats import chi
+
+    def beyond(sd: float) -> float:
+        tails = ndtr(shift - limit * sd) + ndtr(-shift - limit * sd)
+        return float(tails * chi.pdf(sd * math.sqrt(df), df) * math.sqrt(df))
+
+    most = float(chi.ppf(1 - 1e-12, df)) / math.sqrt(df)
+    return float(quad(beyond, 0, most, points=[min(shift / limit, most)], limit=200)[0])
 
 
 def detectable(difference: Summary, comparisons: int) -> float | None:

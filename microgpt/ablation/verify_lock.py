@@ -27,7 +27,7 @@ from microgpt.ablation.store import FINISHED
 from microgpt.ablation.verify import CANNOT, EXACT, Gone, Verdict, tell, wanted
 from microgpt.build import ConfigError, Parts, build
 from microgpt.console import complain, out
-from microgpt.core.check import BadValue
+from microgpt.core.check import BadValue, integer
 from microgpt.core.trainer import Trainer
 from microgpt.run.identity import modules
 from microgpt.train import identity
@@ -48,6 +48,8 @@ def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) ->
 
     `sample` runs are drawn by `seed`; None draws a tenth, and at least one.
     """
+    if sample is not None:
+        integer("sample", sample, 1)
     if difference := _edited(path):
         return tell(Verdict(difference, []))
     lock = read_lock(path)

@@ -6,6 +6,7 @@ metrics.jsonl    one object a recorded step
 samples.txt      one sample a line
 checkpoints/     step-<n>.safetensors
 documents.txt    the data, up to 10 MB
+traceback.txt    where the program broke off, if it did
 git.diff         what was not committed, if anything
 
 Hidden files are no part of it: a lock, a file that is being written, the id that a store gave the run.

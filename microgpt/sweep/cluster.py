@@ -66,7 +66,7 @@ def connected(address: str | None, workers: int | None, memory_limit: str) -> It
     if address is not None:
         try:
             client = Client(address, timeout=CONNECT)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             problem = f"no Dask scheduler answers there ({error})"
             raise ConfigError(f"hydra.launcher.address={address}: {problem}") from error
         with client:

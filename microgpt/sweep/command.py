@@ -1,6 +1,7 @@
 """`microgpt train -m`, from Hydra's words to a sweep."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     loader = sweeper.hydra_context.config_loader
     words = [f"{key}={value}" for key, value in sweeper.params.items()]
     parser = OverridesParser.create(config_loader=loader)
-    rows = expand(parser.parse_overrides([*words, *arguments]), sweeper.zip, sweeper.arms)
+    rows = expand(
+        parser.parse_overrides([*words, *arguments]), zipped(sweeper.zip), arms_of(sweeper.arms)
+    )
     grid = grid_of(rows)
     constant = [word for word in rows[0] if key_and_value(word)[0] not in grid]
     compose = Composer(loader, sweeper.config)
@@ -41,6 +44,10 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     def launch(sweep_id: str, todo: Sequence[Job]) -> bool:
         shared = [*constant, f"sweep={quoted(sweep_id)}", f"hydra.sweep.dir={quoted(outputs)}"]
         shared += [f"paths.outputs={quoted(outputs)}"]  # a worker may be at home elsewhere
+        if (uri := os.environ.get("MLFLOW_TRACKING_URI")) and not config["tracking"].get(
+            "uri", uri
+        ):
+            shared += [f"tracking.uri={quoted(uri)}"]
         rows = [
             [*shared, *job.overrides, f"hydra.sweep.subdir={quoted(f'runs/{job.run}')}"]
             for job in todo
@@ -55,6 +62,25 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
         return conduct(facts, jobs, config["skip"], launch)
     except Busy as error:
         raise ConfigError(f"this sweep is under way: {error}") from error
+
+
+def zipped(value: Any) -> list[list[str]]:
+    """`hydra.sweeper.zip` as groups of keys: a list of keys is one. Raises ConfigError."""
+    groups = [value] if is_list(value) and value and isinstance(value[0], str) else value
+    if not is_list(groups) or not all(is_list(group) for group in groups):
+        raise ConfigError(f"hydra.sweeper.zip={value}: must be a list of keys of the sweep")
+    return [list(group) for group in groups]
+
+
+def arms_of(value: Any) -> list[Mapping[str, Any]]:
+    """`hydra.sweeper.arms`. Raises ConfigError."""
+    if not is_list(value) or not all(isinstance(arm, Mapping) for arm in value):
+        raise ConfigError(f"hydra.sweeper.arms={value}: must be a list of {{key: value, ...}}")
+    return list(value)
+
+
+def is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def plain(config: Any) -> dict[str, Any]:

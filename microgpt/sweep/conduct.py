@@ -10,7 +10,7 @@ from microgpt.build import part
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
-from microgpt.sweep.job import enlist
+from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, watching
 from microgpt.sweep.watch import Watch
@@ -52,7 +52,7 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
             sweep.update(status=FAILED, ended=time.time())
             tracking.finish()
             raise
-        failed = watch.failed()
+        failed = watch.unfinished()
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
         look = tracking.look() or look
@@ -79,9 +79,9 @@ def renewed(job: Job, outputs: Path) -> Job:
 def join(sweep: SweepFolder, skipped: set[str]) -> None:
     """Runs that are finished here, perhaps for another sweep, belong to this one too."""
     for run in map(sweep.run, sweep.jobs):
-        if run.path.name in skipped and run.exists:
+        if run.path.name in skipped and run.exists and sweep.path.name not in run.info["sweeps"]:
             with run.locked(PATIENCE):
-                enlist(run, sweep)
+                run.update(**membership(sweep, run))
 
 
 def catch_up(sweep: SweepFolder, tracking: Any, outputs: Path) -> None:

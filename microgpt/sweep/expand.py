@@ -100,3 +100,9 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     last = {key: key.replace("/", ".").rpartition(".")[2] for key in keys}
     names = list(last.values())
     return {key: name if names.count(name) == 1 else key for key, name in last.items()}
+
+
+def short_values(values: Sequence[str]) -> dict[str, str]:
+    """`data/names.txt` -> `names.txt`, where that says which."""
+    last = {value: value.rpartition("/")[2] for value in values}
+    return last if len({*last.values()}) == len(last) else {value: value for value in values}

@@ -1,7 +1,7 @@
 """One job of a sweep: brings its run folder to an end, from wherever it stands."""
 
 import time
-import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 from microgpt.build import ConfigError, Parts, build, part, resolve
 from microgpt.core.trainer import Trainer
 from microgpt.run.folder import RunFolder
+from microgpt.run.identity import signature
 from microgpt.run.record import FAILED, FINISHED
 from microgpt.run.sweep import SweepFolder, sweep_folder
-from microgpt.train import create, fault, go, interruptible, restart
+from microgpt.train import code_of, create, fault, go, interruptible, restart
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
 FOREVER = float("inf")
@@ -28,18 +29,17 @@ def work(cfg: DictConfig, folder: Path) -> int | None:
     sweep = sweep_folder(Path(cfg.paths.outputs), cfg.sweep)
     with run.locked(FOREVER):
         if run.exists:
-            enlist(run, sweep)
-            if run.info["status"] == FINISHED:
-                return OK
-        config = resolve(cfg)
+            run.update(**membership(sweep, run))
+        if run.exists and run.info["status"] == FINISHED:
+            return OK
+        config, begun = resolve(cfg), time.time()
         try:
             return _train(build(cfg), run, sweep)
         except ConfigError as error:
             record_failure(run, sweep, config, str(error))
             return WRONG_INPUT
         except Exception as error:
-            (run.path / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            if not run.exists:  # it failed before its first step
+            if not run.exists or run.ended < begun:  # it failed before its first step
                 record_failure(run, sweep, config, fault(error))
             return RUN_FAILED
 
@@ -52,6 +52,7 @@ def interrupt() -> None:
 
 def _train(parts: Parts, run: RunFolder, sweep: SweepFolder) -> int | None:
     tracking = part(parts.config, "tracking")
+    check_code(parts, sweep.job(run.path.name))
     if run.exists and "n_params" in run.info:
         restart(run, parts)
     else:
@@ -68,10 +69,11 @@ def _train(parts: Parts, run: RunFolder, sweep: SweepFolder) -> int | None:
     return {FAILED: RUN_FAILED, FINISHED: OK}.get(run.info["status"])
 
 
-def enlist(run: RunFolder, sweep: SweepFolder) -> None:
-    """A run that another sweep has begun, or finished, belongs to this one too."""
-    if sweep.path.name not in run.info["sweeps"]:
-        run.update(**membership(sweep, run))
+def check_code(parts: Parts, job: Mapping[str, Any]) -> None:
+    """Refuse a process that would do another job: it has loaded code that was edited since."""
+    mine = {"signature": signature(parts.config, parts.data["digest"]), **code_of(parts.config)}
+    if other := [key for key in ("signature", "source") if mine[key] != job[key]]:
+        raise ConfigError(f"{' and '.join(other)}: not the sweep's; restart this worker")
 
 
 def membership(sweep: SweepFolder, run: RunFolder) -> dict[str, Any]:

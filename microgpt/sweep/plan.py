@@ -14,7 +14,7 @@ from microgpt.build import ConfigError, call, part, resolve
 from microgpt.core.data import digest
 from microgpt.run.identity import signature
 from microgpt.run.sweep import key
-from microgpt.sweep.expand import key_and_value, short_names
+from microgpt.sweep.expand import key_and_value, short_names, short_values
 from microgpt.train import code_of
 
 
@@ -69,25 +69,29 @@ class Composer:
 def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Composer) -> list[Job]:
     """The jobs of a sweep; of several with one signature and source, the first. Raises ConfigError."""
     digests: dict[str, str] = {}
-    names = short_names(list(grid))
+    names, values = short_names(list(grid)), {key: short_values(grid[key]) for key in grid}
     jobs: dict[str, Job] = {}
     for row in rows:
         config = resolve(compose(row))
         data = str({**config["data"], "val_fraction": None, "split_seed": None})
         if data not in digests:
             digests[data] = _digest(config)
-        job = _job(row, config, digests[data], names)
+        job = _job(row, config, digests[data], names, values)
         jobs.setdefault(job.run, job)
     return list(jobs.values())
 
 
 def _job(
-    row: Sequence[str], config: Mapping[str, Any], data_digest: str, names: Mapping[str, str]
+    row: Sequence[str],
+    config: Mapping[str, Any],
+    data_digest: str,
+    names: Mapping[str, str],
+    values: Mapping[str, Mapping[str, str]],
 ) -> Job:
     ours, code = signature(config, data_digest), code_of(config)["source"]
     given = dict(map(key_and_value, row))
     differs = {key: given[key] for key in names if key in given}
-    tags = {names[key]: value.rpartition("/")[2] for key, value in differs.items()}
+    tags = {names[key]: values[key][value] for key, value in differs.items()}
     words = {key: f"{names[key]}={tags[names[key]]}" for key in differs}
     return Job(
         overrides=[word for word in row if key_and_value(word)[0] in differs],

@@ -24,14 +24,13 @@ ENDS = 5  # jobs that ended, shown below them
 
 def tell_begin(watch: Watch, look: str | None) -> None:
     """What there is to do, what there is not, and where to look meanwhile."""
-    states = [now.status for name, now in watch.now.items()]
-    new, skipped = states.count(WAITING), states.count(SKIPPED)
-    failed = states.count(FAILED)
-    on = len(states) - new - skipped - failed
-    told = [(new, "new"), (skipped, "finished before, skipped")]
-    told += [(on, "begun before, going on"), (failed, "failed before, done again")]
+    states = [before.status for name, before in watch.before.items() if name not in watch.skipped]
+    new, failed = states.count(WAITING), states.count(FAILED)
+    told = [(new, "new"), (len(watch.skipped), "finished before, skipped")]
+    told += [(len(states) - new - failed, "begun before, going on")]
+    told += [(failed, "failed before, done again")]
     parts = ", ".join(f"{number} {what}" for number, what in told if number)
-    out.print(f"sweep  {watch.sweep.path.name}  {len(states)} jobs: {parts}", markup=False)
+    out.print(f"sweep  {watch.sweep.path.name}  {len(watch.jobs)} jobs: {parts}", markup=False)
     tell_look(look)
 
 
@@ -63,8 +62,9 @@ def _lines(watch: Watch, over: Flag) -> None:
     last = False
     while not last:
         last = over.wait(PAUSE)
-        for name in watch.look():
-            done = watch.count(FINISHED, FAILED, SKIPPED)
+        ended = watch.look()
+        before = watch.count(FINISHED, FAILED, SKIPPED) - len(ended)
+        for done, name in enumerate(ended, before + 1):
             count = f"{done:>{len(str(len(watch.jobs)))}} / {len(watch.jobs)}"
             out.print(f"{count}  {_told(watch, name)}", markup=False)
 
@@ -124,14 +124,17 @@ def _told(watch: Watch, name: str) -> str:
 
 def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -> None:
     """How the sweep ended; what failed, how to do just that again; where to look."""
-    failed = watch.failed()
+    left = watch.unfinished()
     out.print(f"{_counts(watch)}", markup=False)
-    for name, reason in failed.items():
-        complain(f"{watch.jobs[name]['name']} failed: {reason}")
+    for name, reason in left.items():
+        if whole or watch.now[name].status == FAILED:
+            complain(f"{watch.jobs[name]['name']} failed: {reason}")
     again = f"microgpt train {shlex.join(sys.argv[1:])}"
-    if not whole:
+    if "skip=false" in sys.argv and left:
+        out.print(f"skip=false trains all jobs anew: {again}", markup=False)
+    elif not whole:
         out.print(f"stopped; go on with the same command: {again}", markup=False)
-    elif failed:
+    elif left:
         out.print(f"do again what failed, and nothing else: {again}", markup=False)
     tell_look(look)
     if problem:

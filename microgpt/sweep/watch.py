@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -41,7 +42,7 @@ class Watch:
             if before.status == FINISHED or (before.status == WAITING and name in stored)
         }
         self.now = {
-            name: Standing(SKIPPED) if name in self.skipped else before
+            name: Standing(SKIPPED) if name in self.skipped else _waiting(before)
             for name, before in self.before.items()
         }
         self._begun = monotonic()
@@ -53,7 +54,9 @@ class Watch:
             if last.status in (SKIPPED, FINISHED):
                 continue
             now = standing(self._runs[name])
-            if now.status in (FINISHED, FAILED) and now != last and now != self.before[name]:
+            if now == self.before[name]:
+                now = _waiting(now)
+            elif now.status in (FINISHED, FAILED) and now != last:
                 ended.append(name)
             self.now[name] = now
         return ended
@@ -62,11 +65,13 @@ class Watch:
         """How many jobs stand so."""
         return sum(now.status in statuses for now in self.now.values())
 
-    def failed(self) -> dict[str, str]:
-        """The jobs that failed, and why."""
+    def unfinished(self) -> dict[str, str]:
+        """The jobs that are not finished, and why."""
         self.look()
         return {
-            name: now.reason for name, now in self.now.items() if now.status in (FAILED, KILLED)
+            name: now.reason or f"it is {now.status}"
+            for name, now in self.now.items()
+            if now.status not in (FINISHED, SKIPPED)
         }
 
     def seconds_left(self) -> float | None:
@@ -79,6 +84,11 @@ class Watch:
             done += now.step - self.before[name].step
             left += 0 if over else max(0, self.steps - now.step)
         return (monotonic() - self._begun) * left / done if done > 0 else None
+
+
+def _waiting(before: Standing) -> Standing:
+    """A job that failed, or was killed, and is still to be done again."""
+    return replace(before, status=WAITING) if before.status in (FAILED, KILLED) else before
 
 
 def standing(run: RunFolder) -> Standing:
@@ -98,6 +108,9 @@ def last_rows(run: RunFolder) -> tuple[dict[str, float], float | None]:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL))
         lines = file.read().split(b"\n")[:-1]
-    rows = [json.loads(line) for line in lines[1 if size > TAIL else 0 :]]
+    rows = []
+    for line in lines[1 if size > TAIL else 0 :]:
+        with suppress(ValueError):  # a damaged line: the job itself will tell
+            rows.append(json.loads(line))
     held_out = [row["val/loss"] for row in rows if "val/loss" in row]
     return rows[-1] if rows else {}, held_out[-1] if held_out else None

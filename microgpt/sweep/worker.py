@@ -2,8 +2,10 @@
 
 import os
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from distributed import Worker
@@ -14,6 +16,7 @@ from omegaconf import DictConfig, open_dict
 
 from microgpt.build import resolve
 from microgpt.run.folder import RunFolder
+from microgpt.run.record import Busy
 from microgpt.run.sweep import sweep_folder
 from microgpt.sweep.job import interrupt, record_failure
 
@@ -22,6 +25,8 @@ RUN_FAILED = 1
 # A file in the folder of a job under way, with the launch in a line for each time that it began. Dask
 # counts too, but for all jobs that were waiting at a worker that died.
 BEGUN = ".begun"
+one_job = Lock()  # Hydra's state is that of the process: a worker with more threads waits
+current: list[str] = []  # the launch of the job under way
 stopped: set[str] = set()  # the launches that were interrupted
 
 
@@ -63,8 +68,12 @@ def place(config: DictConfig) -> Path:
 
 def perform(task: Task, launch: str) -> int | None:
     """Do a job; returns its exit code, or None if the sweep was interrupted."""
-    if launch in stopped:
-        return None
+    with one_job:
+        current[:] = [launch]
+        return None if launch in stopped else _perform(task, launch)
+
+
+def _perform(task: Task, launch: str) -> int | None:
     config = task.compose()
     begun = place(config) / BEGUN
     if begun.exists() and begun.read_text().split().count(launch) >= LIVES:
@@ -89,7 +98,8 @@ def perform(task: Task, launch: str) -> int | None:
 def stop(launch: str) -> None:
     """Begin no job of a launch any more, and end those under way."""
     stopped.add(launch)
-    interrupt()
+    if current == [launch]:
+        interrupt()
 
 
 def lost(task: Task, reason: str) -> None:
@@ -98,6 +108,6 @@ def lost(task: Task, reason: str) -> None:
     run = RunFolder(place(cfg))
     with open_dict(cfg):
         del cfg["hydra"]  # as in a job; parts of it are only given there
-    with run.locked(1.0):
+    with suppress(Busy), run.locked(1.0):  # it was thought dead, and is not
         sweep = sweep_folder(Path(cfg.paths.outputs).absolute(), cfg.sweep)
         record_failure(run, sweep, resolve(cfg), reason)

@@ -72,7 +72,8 @@ class SweepProjection:
     def _describe(self) -> None:
         """What is known of a sweep from the beginning."""
         info = self.folder.info
-        self.client.log_dict(self.run_id, info, "sweep.json")
+        lasting = {key: value for key, value in info.items() if key not in ("status", "ended")}
+        self.client.log_dict(self.run_id, lasting, "sweep.json")
         tags = self.client.get_run(self.run_id).data.tags
         if "mlflow.note.content" not in tags:  # a report may stand there
             self.client.set_tag(

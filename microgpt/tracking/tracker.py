@@ -75,7 +75,7 @@ class Sending:
         except Exception as error:  # whatever a store may raise: the work must go on
             self.problem = told(self.store.uri, error)
         self.met.set()
-        if last or (self.projection and self.projection.complete):
+        if (last and self.problem) or (self.projection and self.projection.complete):
             self.over.set()
 
 

@@ -20,8 +20,7 @@ class MicrogptSweeper(Sweeper):
         arms: Sequence[Mapping[str, Any]],
         ablation: Mapping[str, Any] | None,
     ) -> None:
-        self.params, self.arms, self.ablation = params, arms, ablation
-        self.zip = [zip] if zip and isinstance(zip[0], str) else zip
+        self.params, self.zip, self.arms, self.ablation = params, zip, arms, ablation
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
