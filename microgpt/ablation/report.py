@@ -15,7 +15,7 @@ from rich.table import Table
 from microgpt.ablation.analysis import analyse, asked_by
 from microgpt.ablation.figures import draw
 from microgpt.ablation.index import write_index
-from microgpt.ablation.lock import LOCK, text_of
+from microgpt.ablation.lock import LOCK, read_lock, text_of
 from microgpt.ablation.page import html_page
 from microgpt.ablation.rates import tuning
 from microgpt.ablation.readme import render_readme
@@ -49,6 +49,7 @@ def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path
     client, store = client_of(uri, outputs)
     sweep, lock = examine(client, name, store)
     folder = experiments / folder_name(str(lock["experiment"]))
+    warn_of_another(folder / LOCK, lock)
     experiments.mkdir(parents=True, exist_ok=True)
     beside = Path(mkdtemp(prefix=f".{folder.name}.", dir=experiments))
     try:
@@ -62,6 +63,17 @@ def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path
     out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     _publish(client, sweep, lock, readme, folder, store)
     return folder
+
+
+def warn_of_another(path: Path, lock: Mapping[str, Any]) -> None:
+    """Say so where a report takes the place of another sweep's, as of a short trial."""
+    try:
+        old = read_lock(path)["sweep"]
+    except BadValue:  # none there, or none of ours
+        return
+    if old["signature"] != lock["sweep"]["signature"]:
+        new = lock["sweep"]["id"]
+        complain(f"{path} was of sweep {old['id']}; {new}, which has other jobs, takes its place")
 
 
 def examine(client: "MlflowClient", name: str, store: str) -> tuple[Sweep, dict[str, Any]]:
