@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import microgpt
-from microgpt.run.identity import libm_digest, source, source_files
+from microgpt.run.identity import git_state, libm_digest, source, source_files
 from tests.golden.check import LIBM
 
 FILES = {
@@ -99,3 +99,27 @@ def test_an_edit_to_our_own_package(tmp_path: Path) -> None:
     with (package / "core/engine/base.py").open("a") as file:
         file.write("# edited\n")
     assert source_in(tmp_path) != before
+
+
+def test_the_checkout_is_looked_at_and_not_touched(tmp_path: Path) -> None:
+    """A run that is killed meanwhile must leave no lock on the index."""
+
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=A", "-c", "user.email=a@b.invalid"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    file, index = tmp_path / "a.py", tmp_path / ".git/index"
+    git("init")
+    file.write_text("1\n")
+    os.utime(file, (1, 1))
+    git("add", ".")
+    git("commit", "-m", "first")
+    os.utime(file, (2, 2))  # git would like to note that it is the same nonetheless
+    before = index.read_bytes()
+    state = git_state(tmp_path)
+    assert index.read_bytes() == before
+    assert (len(state["commit"]), state["dirty"], state["diff"]) == (40, "false", "")
+    file.write_text("2\n")
+    state = git_state(tmp_path)
+    assert (state["dirty"], "+2\n" in state["diff"]) == ("true", True)
+    assert git_state(tmp_path / ".git") == {}

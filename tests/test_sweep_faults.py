@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ from mlflow.entities import Run
 
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FAILED, FINISHED, STOPPED
+from microgpt.run.sweep import all_sweeps
 from tests.running import (
     COMMAND,
     NAMES,
@@ -23,6 +25,7 @@ from tests.running import (
     wait_until,
 )
 from tests.schedules import GATE, HELD_FROM
+from tests.test_tracking_server import free_port, serving
 
 SMALL = [
     *("train", "-m", f"data.path={NAMES}", "model.n_embd=4", "model.n_head=2"),
@@ -108,11 +111,18 @@ def test_faults_of_the_program(outputs: Path) -> None:
     assert there[raising].data.tags["reason"] == "LookupError: a fault in two lines"
     assert there[exhausted].data.tags["failed_at"] == "0"
     assert "in decay\n" in (runs[raising].path / "traceback.txt").read_text()
-    again, _ = ended(begin(outputs, *words), 1)  # as the last line of the first says
-    assert "3 jobs: 1 finished before, skipped, 2 failed before, done again\n" in again
+    # Another sweep does again what failed, and both belong to it.
+    words[-1] = f"schedule._target_={','.join(kinds[:2])}"
+    said, _ = ended(begin(outputs, *words), 1)
+    assert "2 jobs: 1 finished before, skipped, 1 failed before, done again\n" in said
+    again = children(outputs)
     assert {run.info.run_id for run in there.values()} == {
-        run.info.run_id for run in children(outputs).values()
+        run.info.run_id for run in again.values()
     }
+    (second,) = {tag for tag in again[raising].data.tags if tag.startswith("sweep.")} - set(
+        there[raising].data.tags
+    )
+    assert {name for name in again if second in again[name].data.tags} == {raising, whole}
 
 
 @pytest.mark.slow
@@ -137,6 +147,11 @@ def test_interrupted_and_begun_again(outputs: Path) -> None:
     wait_until(lambda: held(outputs) == 1 or process.poll() is not None)
     os.killpg(process.pid, signal.SIGINT)
     ended(process, 130)
+    (sweep,) = all_sweeps(outputs)
+    with sweep.locked():  # as another launcher would hold it
+        said, complaints = ended(begin(outputs, *words), 2)
+    under_way = f"microgpt: this sweep is under way: another process is at work in {sweep.path}\n"
+    assert (said, complaints) == ("", under_way)
     (first,) = all_runs(outputs)
     state = first.last_checkpoint()
     assert first.status == STOPPED
@@ -170,15 +185,22 @@ def test_a_second_ctrl_c_ends_at_once(outputs: Path) -> None:
     assert "RUNNING" not in {run.info.status for run in stored(outputs)}
 
 
+@pytest.mark.parametrize("served", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_another_sweep_elsewhere_takes_over_what_the_store_has(
-    outputs: Path, tmp_path: Path
+    served: bool, outputs: Path, tmp_path: Path
 ) -> None:
     """Two machines that share the store alone; their sweeps have jobs in common."""
-    address = f"tracking.uri=sqlite:///{outputs}/mlflow.db"
+    with ExitStack() as stack:
+        uri = f"sqlite:///{outputs}/mlflow.db"
+        if served:
+            uri = stack.enter_context(serving(outputs, free_port()))
+        check_taken_over(outputs, tmp_path / "elsewhere", f"tracking.uri={uri}")
+
+
+def check_taken_over(outputs: Path, elsewhere: Path, address: str) -> None:
     words = [BASIC, "trainer.num_steps=3", address]
     microgpt(outputs, *SMALL, *words, "seed=1,2")
     before = {run.info.run_id: run for run in stored(outputs)}
-    elsewhere = tmp_path / "elsewhere"
     said, _ = microgpt(elsewhere, *SMALL, *words, "seed=2,3")
     assert "2 jobs: 1 new, 1 finished before, skipped\n" in said
     assert [run.info["name"] for run in all_runs(elsewhere)] == ["seed=3"]

@@ -198,7 +198,9 @@ def git_state(folder: Path) -> dict[str, str]:
     """`commit`, `dirty` ("true" or "false") and `diff` of the checkout that holds `folder`, if any."""
 
     def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
+        # Without its lock on the index, which a run that is killed meanwhile would leave for ever.
+        no_lock = ["--no-optional-locks", "-c", "diff.autoRefreshIndex=false"]
+        command = ["git", *no_lock, "-C", str(folder), *words]
         done = subprocess.run(command, capture_output=True, check=True)
         return done.stdout.decode(errors="replace")
 

@@ -78,10 +78,9 @@ def renewed(job: Job, outputs: Path) -> Job:
 
 def join(sweep: SweepFolder, skipped: set[str]) -> None:
     """Runs that are finished here, perhaps for another sweep, belong to this one too."""
-    for job in sweep.jobs:
-        run = sweep.run(job)
-        if job["run"] in skipped and run.exists and sweep.path.name not in run.info["sweeps"]:
-            with run.locked():
+    for run in map(sweep.run, sweep.jobs):
+        if run.path.name in skipped and run.exists and sweep.path.name not in run.info["sweeps"]:
+            with run.locked(PATIENCE):
                 run.update(**membership(sweep, run))
 
 

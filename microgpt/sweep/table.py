@@ -62,8 +62,9 @@ def _lines(watch: Watch, over: Flag) -> None:
     last = False
     while not last:
         last = over.wait(PAUSE)
-        for name in watch.look():
-            done = watch.count(FINISHED, FAILED, SKIPPED)
+        ended = watch.look()
+        before = watch.count(FINISHED, FAILED, SKIPPED) - len(ended)
+        for done, name in enumerate(ended, before + 1):
             count = f"{done:>{len(str(len(watch.jobs)))}} / {len(watch.jobs)}"
             out.print(f"{count}  {_told(watch, name)}", markup=False)
 
