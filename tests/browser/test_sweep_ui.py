@@ -151,6 +151,7 @@ def test_parent(page: "Page") -> None:
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="10 runs, by arm").click()
     opened.value.wait_for_selector("text=10 matching runs")
+    opened.value.get_by_text("Group: n_head=16").wait_for()  # the last: now all are there
     assert "Group: n_head=1" in rows(opened.value, "attributes.`Run Name`")[0]
 
 
