@@ -106,7 +106,7 @@ def new_page(browser: "Browser", size: Sequence[int] = (1400, 800)) -> "Page":
     """An empty page of a browser that has seen MLflow's UI before."""
     page = browser.new_context(viewport={"width": size[0], "height": size[1]}).new_page()
     page.add_init_script(SEEN)
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(90_000)  # a busy machine may need them
     return page
 
 
