@@ -139,7 +139,7 @@ def test_parent(page: "Page") -> None:
     """The sweep's own run says what is varied, has the plan, and leads back to the table."""
     open_run(page, 1)
     page.get_by_role("link", name="heads", exact=True).click()
-    page.get_by_text("Child runs").wait_for()
+    page.get_by_text("Child runs", exact=True).wait_for()
     page.get_by_text("Attention heads at a fixed width of 16").wait_for()
     page.get_by_text("1, 2, 4, 8, 16").wait_for()
     page.get_by_text("Show more").click()
