@@ -15,8 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.app import config_path
 from microgpt.build import ConfigError
+from microgpt.sweep.compose import Composer
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
-from microgpt.sweep.plan import Composer, Job, jobs_of
+from microgpt.sweep.plan import Job, jobs_of
 from tests.running import TINY
 
 Arms = Sequence[dict[str, Any]]

@@ -2,9 +2,9 @@
 
 `python experiments/speed/report.py` puts it into README.md.
 
-overhead  seconds a job beyond its training, with warm workers: the wall time of a long sweep less that of
-          a short one, a job, less the seconds that its run says it has trained
-workers   wall time of a sweep with one worker over that with two
+A short and a long sweep are trained by one worker, then by two. The difference of their wall times, a
+job, is what a job takes once the workers are warm. That of one worker less the seconds that the runs
+say they have trained is overhead; over that of two it is what the second worker is worth.
 """
 
 import json
@@ -15,25 +15,21 @@ import tempfile
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
-from typing import Any
 
 HERE = Path(__file__).parent
 MICROGPT = str(Path(sys.executable).with_name("microgpt"))
 SHORT, LONG = 4, 24  # jobs
-TURNS = 3
+STEPS = 600
+TURNS = 5
 
 
-def sweep(jobs: int, steps: int, workers: int) -> dict[str, float]:
+def sweep(jobs: int, workers: int) -> dict[str, float]:
     """Wall seconds of a sweep of so many jobs on a new store, and the mean training seconds of one."""
-    words = [
-        f"seed=range({jobs})",
-        f"trainer.num_steps={steps}",
-        f"hydra.launcher.workers={workers}",
-    ]
+    words = [f"seed=range({jobs})", f"trainer.num_steps={STEPS}"]
     with tempfile.TemporaryDirectory() as outputs:
         begun = perf_counter()
         subprocess.run(
-            [MICROGPT, "train", "-m", *words],
+            [MICROGPT, "train", "-m", *words, f"hydra.launcher.workers={workers}"],
             env=os.environ | {"MICROGPT_OUTPUTS": outputs},
             stdout=subprocess.DEVNULL,
             check=True,
@@ -44,28 +40,27 @@ def sweep(jobs: int, steps: int, workers: int) -> dict[str, float]:
     return {"wall": wall, "training": mean(json.loads(row)["cost/seconds"] for row in rows)}
 
 
-def overhead() -> float:
-    """Seconds a job beyond its training."""
-    short, long = sweep(SHORT, 300, 1), sweep(LONG, 300, 1)
-    return (long["wall"] - short["wall"]) / (LONG - SHORT) - long["training"]
-
-
-def speed_up() -> float:
-    """One worker over two."""
-    return sweep(12, 2000, 1)["wall"] / sweep(12, 2000, 2)["wall"]
+def turn() -> dict[str, float]:
+    """All figures once."""
+    short, long = ([sweep(jobs, workers) for workers in (1, 2)] for jobs in (SHORT, LONG))
+    one, two = ((b["wall"] - a["wall"]) / (LONG - SHORT) for a, b in zip(short, long))
+    return {
+        "seconds of a warm job beyond its training": one - long[0]["training"],
+        "one worker over two, warm": one / two,
+        "one worker over two, a whole sweep": long[0]["wall"] / long[1]["wall"],
+        "seconds to start, on a new store": short[0]["wall"] - SHORT * one,
+    }
 
 
 def main() -> None:
-    """Measure in turns, and write the medians."""
-    turns = [(overhead(), speed_up()) for _ in range(TURNS)]
-    results: dict[str, Any] = {
-        "overhead_seconds": median(turn[0] for turn in turns),
-        "two_workers_over_one": median(turn[1] for turn in turns),
-        "turns": turns,
-    }
+    """Measure in turns, print and write them."""
+    turns = []
+    for _ in range(TURNS):
+        turns.append(turn())
+        print("  ".join(f"{name} {value:.2f}" for name, value in turns[-1].items()), flush=True)
+    figures = {name: median(each[name] for each in turns) for name in turns[0]}
+    results = {"jobs": LONG, "steps": STEPS, "median": figures, "turns": turns}
     (HERE / "sweeps.json").write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{results['overhead_seconds']:.2f} s a job beyond its training")
-    print(f"{results['two_workers_over_one']:.2f} times as fast with two workers as with one")
 
 
 if __name__ == "__main__":

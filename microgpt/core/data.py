@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from random import Random
 
@@ -30,16 +31,19 @@ def split_documents(
     sample of all of them, even when the file is sorted.
     """
     fraction("val_fraction", val_fraction)
-    train, held_out = [], []
-    for document in documents:
-        place = int(sha256(f"{split_seed}/{document}".encode()).hexdigest()[:13], 16) / 16**13
-        if place < val_fraction:
-            held_out.append((place, document))
-        else:
-            train.append(document)
+    places = _places(tuple(documents), f"{split_seed}/")
+    held_out = sorted(pair for pair in zip(places, documents) if pair[0] < val_fraction)
+    train = [document for place, document in zip(places, documents) if place >= val_fraction]
     if not train:
         raise BadValue("val_fraction", val_fraction, "it leaves no document to train on")
-    return train, [document for _, document in sorted(held_out)]
+    return train, [document for _, document in held_out]
+
+
+@lru_cache(maxsize=1)  # the runs of a process mostly have the same data
+def _places(documents: tuple[str, ...], salt: str) -> list[float]:
+    """Each document's hash, as a fraction of 1."""
+    hashes = (sha256(f"{salt}{document}".encode()).hexdigest() for document in documents)
+    return [int(digits[:13], 16) / 16**13 for digits in hashes]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from uuid import uuid4
 
 import dask
 from dask.utils import parse_bytes
@@ -31,15 +30,14 @@ def run_all(
     tasks: Sequence[Task], address: str | None, workers: int | None, memory_limit: str
 ) -> list[int | None]:
     """The exit code of each task; None for those that an interrupt ended or kept from beginning."""
-    launch = uuid4().hex
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with dask.config.set(SETTINGS), connected(address, workers, memory_limit) as client:
         with interruptible() as signals:
             futures = [
-                client.submit(perform, task, launch, key=f"job-{task.number}-{launch}")
+                client.submit(perform, task, key=f"job-{task.number}-{task.launch}")
                 for task in tasks
             ]
-            codes = follow(client, launch, tasks, futures, signals)
+            codes = follow(client, tasks, futures, signals)
         names = client.scheduler_info(n_workers=-1)["workers"]
         sent = [client.submit(flush, PATIENCE, workers=[name], pure=False) for name in names]
         with suppress(TimeoutError):  # a worker may die, or have other work: `catch_up` sends
@@ -87,11 +85,7 @@ def connected(address: str | None, workers: int | None, memory_limit: str) -> It
 
 
 def follow(
-    client: Client,
-    launch: str,
-    tasks: Sequence[Task],
-    futures: Sequence[Future],
-    signals: list[int],
+    client: Client, tasks: Sequence[Task], futures: Sequence[Future], signals: list[int]
 ) -> list[int | None]:
     """Wait for all tasks; an interrupt ends those under way, and the others do not begin."""
     codes: dict[int, int | None] = {}
@@ -102,7 +96,7 @@ def follow(
             if not told:
                 out.print(STOPPING)
                 told = True
-            client.run(stop, launch)  # again and again: a worker may have come in late
+            client.run(stop, tasks[0].launch)  # again and again: a worker may have come in late
         for i, future in enumerate(futures):
             if i not in codes and future.done():
                 codes[i] = code_of(tasks[i], future)

@@ -10,9 +10,10 @@ from omegaconf import OmegaConf
 
 from microgpt.build import ConfigError
 from microgpt.run.record import Busy
+from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
 from microgpt.sweep.expand import expand, grid_of, key_and_value, quoted, short_names
-from microgpt.sweep.plan import Composer, Job, jobs_of
+from microgpt.sweep.plan import Job, jobs_of
 
 
 def sweep(sweeper: Any, arguments: Sequence[str]) -> int:

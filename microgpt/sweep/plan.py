@@ -2,18 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, OmegaConf, open_dict
 
 from microgpt.build import ConfigError, call, part, resolve
 from microgpt.core.data import digest
 from microgpt.run.identity import signature
 from microgpt.run.sweep import key
+from microgpt.sweep.compose import Composer
 from microgpt.sweep.expand import key_and_value, short_names, short_values
 from microgpt.train import code_of
 
@@ -31,39 +26,6 @@ class Job:
     signature: str
     source: str
     run: str  # name of the run's folder
-
-
-class Composer:
-    """Composes the configurations of jobs.
-
-    Hydra takes a tenth of a second for one. So it composes once for each choice of options, and
-    plain values are set on copies, as Hydra sets them.
-    """
-
-    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
-        self._loader, self._master = loader, master
-        self._load = cache(self._composed)
-        self._options = cache(loader.get_group_options)
-        self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
-
-    def __call__(self, words: Sequence[str]) -> DictConfig:
-        """The configuration of one job, without Hydra's part. Raises what Hydra raises."""
-        overrides = [self._parse(word) for word in words]
-        values = [override for override in overrides if self._is_value(override)]
-        options = [str(each.input_line) for each in overrides if each not in values]
-        config = self._load(*options).copy()
-        for override in values:
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        return config
-
-    def _composed(self, *options: str) -> DictConfig:
-        config = self._loader.load_sweep_config(self._master, list(options))
-        with open_dict(config):
-            del config["hydra"]
-        return config
-
-    def _is_value(self, override: Override) -> bool:
-        return override.type == OverrideType.CHANGE and not self._options(override.key_or_group)
 
 
 def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Composer) -> list[Job]:

@@ -18,6 +18,7 @@ from microgpt.build import resolve
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import Busy
 from microgpt.run.sweep import sweep_folder
+from microgpt.sweep.compose import Composer
 from microgpt.sweep.job import interrupt, record_failure
 
 LIVES = 3  # processes that may die of one job before it counts as failed
@@ -28,6 +29,7 @@ BEGUN = ".begun"
 one_job = Lock()  # Hydra's state is that of the process: a worker with more threads waits
 current: list[str] = []  # the launch of the job under way
 stopped: set[str] = set()  # the launches that were interrupted
+composers: dict[str, Composer] = {}  # that of the launch under way
 
 
 def dask_setup(worker: Worker) -> None:
@@ -50,14 +52,20 @@ class Task:
     state: Any  # Hydra's singletons
     words: list[str]  # the overrides of this job
     number: int
+    launch: str  # an id that all jobs share which were handed out together
 
     def compose(self) -> DictConfig:
         """The job's configuration."""
         Singleton.set_state(self.state)
         setup_globals()
-        config = self.context.config_loader.load_sweep_config(self.config, self.words)
+        if self.launch not in composers:
+            composers.clear()
+            loader = self.context.config_loader
+            composers[self.launch] = Composer(loader, self.config, with_hydra=True)
+        config = composers[self.launch](self.words)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = self.number
+            config.hydra.overrides.task = self.words
         return config
 
 
@@ -66,23 +74,23 @@ def place(config: DictConfig) -> Path:
     return Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
 
 
-def perform(task: Task, launch: str) -> int | None:
+def perform(task: Task) -> int | None:
     """Do a job; returns its exit code, or None if the sweep was interrupted."""
     with one_job:
-        current[:] = [launch]
-        return None if launch in stopped else _perform(task, launch)
+        current[:] = [task.launch]
+        return None if task.launch in stopped else _perform(task)
 
 
-def _perform(task: Task, launch: str) -> int | None:
+def _perform(task: Task) -> int | None:
     config = task.compose()
     begun = place(config) / BEGUN
-    if begun.exists() and begun.read_text().split().count(launch) >= LIVES:
+    if begun.exists() and begun.read_text().split().count(task.launch) >= LIVES:
         lost(task, f"its process was killed, {LIVES} times")
         begun.unlink()
         return RUN_FAILED
     begun.parent.mkdir(parents=True, exist_ok=True)
     with begun.open("a") as file:
-        file.write(f"{launch}\n")
+        file.write(f"{task.launch}\n")
     done = run_job(
         hydra_context=task.context,
         task_function=task.function,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
@@ -34,8 +35,10 @@ class DaskLauncher(Launcher):
         from microgpt.sweep.worker import Task
 
         state: Any = Singleton.get_state()
+        shared = self.hydra_context, self.config, self.task_function, state
+        launch = uuid4().hex
         tasks = [
-            Task(self.hydra_context, self.config, self.task_function, state, list(words), number)
+            Task(*shared, list(words), number, launch)
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         codes = run_all(tasks, self.address, self.workers, self.memory_limit)
