@@ -140,11 +140,11 @@ def _runs(words: Sequence[str]) -> None:
     parser.add_argument("-n", type=int, default=20, help="how many at most; 0 all")
     options = parser.parse_args(words)
     from microgpt.console import list_runs
-    from microgpt.run.folder import all_runs
+    from microgpt.run.folder import all_runs, latest_runs
 
     if options.n < 0:
         parser.error(f"argument -n: {options.n} must be at least 0")
-    list_runs(all_runs(_outputs())[-options.n :])
+    list_runs(latest_runs(_outputs(), options.n) if options.n else all_runs(_outputs()))
 
 
 def _ui(words: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import pickletools
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from safetensors import safe_open
 
 from microgpt.core.events import Checkpointed, Sampled, Stepped
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint, write_whole
-from microgpt.run.folder import NoSuchRun, RunFolder, find_run
+from microgpt.run.folder import NoSuchRun, RunFolder, all_runs, find_run, latest_runs
 from microgpt.run.record import KILLED, RUNNING, Busy
 from tests.running import NAMES, train_here
 
@@ -214,6 +215,18 @@ def test_a_run_is_found_by_its_names(tmp_path: Path) -> None:
     for nobody in ("", "2", "222", "zzzz", str(tmp_path)):
         with pytest.raises(NoSuchRun, match="no such run or folder"):
             found(nobody)
+
+
+def test_the_latest_runs_are_those_that_began_last(tmp_path: Path) -> None:
+    now = time.time()
+    for i in range(20):
+        folder = RunFolder(tmp_path / "runs" / str(i))
+        folder.create({}, [], "", begun=now - 1000 + 10 * i)
+        resumed = i % 7 == 0  # its file is new, its beginning old
+        os.utime(folder.path / "run.json", (now if resumed else now - 990 + 10 * i,) * 2)
+    for count in (1, 2, 5, 19, 20, 30):
+        latest = [run.path for run in latest_runs(tmp_path, count)]
+        assert latest == [run.path for run in all_runs(tmp_path)[-count:]]
 
 
 def test_documents_above_the_limit_are_not_kept(

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FAILED, FINISHED, RUNNING
-from microgpt.run.sweep import SweepFolder
+from microgpt.run.sweep import SweepFolder, all_sweeps
 from tests.running import (
     TINY,
     figures,
@@ -164,16 +164,25 @@ def test_a_sweep_takes_over_what_another_has_finished(copy: Path) -> None:
 
 @pytest.mark.slow
 def test_skip_false_trains_all_anew_and_keeps_the_old(copy: Path) -> None:
-    before = files(copy)
+    before, (first,) = files(copy), all_sweeps(copy)
     names = {run.path.name for run in all_runs(copy)}
     said, _ = microgpt(copy, *SHORT, *GRID, "skip=false")
     assert "4 jobs: 4 new" in said
+    (second,) = (sweep for sweep in all_sweeps(copy) if sweep.path.name != first.path.name)
+    mark = second.path.name.removeprefix(first.path.name)
     runs = {run.path.name: run for run in all_runs(copy)}
-    assert runs.keys() == names | {f"{name}-2" for name in names}
+    assert runs.keys() == names | {name + mark for name in names}
     assert before.items() <= files(copy).items()
-    assert all(figures(runs[name]) == figures(runs[f"{name}-2"]) for name in names)
-    assert len(parents(copy)) == 1
-    assert Counter(run.info.status for run in children(copy)) == {"FINISHED": 8}
+    assert all(figures(runs[name]) == figures(runs[name + mark]) for name in names)
+    ids = {run.info.run_id for run in parents(copy)}
+    below = Counter(run.data.tags["mlflow.parentRunId"] for run in children(copy))
+    assert below == dict.fromkeys(ids, 4)
+
+    second.update(status=FAILED)  # as if it had not come to its end: then it goes on
+    runs[f"{min(names)}{mark}"].update(status=FAILED)
+    said, _ = microgpt(copy, *SHORT, *GRID, "skip=false")
+    assert "4 jobs: 3 finished before, skipped, 1 failed before, done again" in said
+    assert len(parents(copy)) == 2
 
 
 @pytest.mark.slow

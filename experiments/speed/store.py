@@ -102,9 +102,10 @@ def copy(first: RunFolder, run: dict[str, Any]) -> None:
     path.mkdir()
     for name in ("config.yaml", "metrics.jsonl", "samples.txt"):
         shutil.copy(first.path / name, path / name)
-    begun = first.info["begun"] + run["seed"] / 1000
+    begun = first.info["begun"] + run["seed"] - max(SIZES)  # one a second
     info = first.info | {"id": path.name, "begun": begun, "name": f"seed={run['seed']}"}
     (path / "run.json").write_text(json.dumps(info, indent=1))  # RunFolder would wait for the disk
+    os.utime(path / "run.json", (begun, begun))
     (path / ".mlflow_run_id").write_text(run["new"])
 
 

@@ -13,6 +13,7 @@ there are several) and its mean is at least `matters`: confirmed. It is refuted 
 interval lies short of `matters`. Between the two the seeds at hand cannot tell: not distinguishable.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -78,6 +79,10 @@ class Claim:
 
     kind: ClassVar[str]
 
+    def __str__(self) -> str:
+        """The claim in words."""
+        raise NotImplementedError
+
     def judge(self, evidence: Evidence) -> Judged:
         """Raises BadValue for an arm that is not there."""
         raise NotImplementedError
@@ -116,6 +121,7 @@ class Worse(Claim):
     """Arms are worse than another by at least what matters; all of them."""
 
     kind = "worse"
+    relation = "worse than"
     sign = 1
 
     def __init__(
@@ -124,6 +130,11 @@ class Worse(Claim):
         if not isinstance(arms, list) or not arms or not all(isinstance(a, Mapping) for a in arms):
             raise BadValue("ablation.claim.arms", arms, "must be a list of {key: value}")
         self.arms, self.than = arms, than
+
+    def __str__(self) -> str:
+        arms = " and ".join(map(_named, self.arms))
+        other = _named(self.than) if self.than else "the baseline"
+        return f"{arms} {self.relation} {other}"
 
     def judge(self, evidence: Evidence) -> Judged:
         other = evidence.arm(self.than) if self.than else evidence.baseline
@@ -147,6 +158,7 @@ class Better(Worse):
     """Arms are better than another by at least what matters; all of them."""
 
     kind = "better"
+    relation = "better than"
     sign = -1
 
 
@@ -154,6 +166,7 @@ class Equal(Worse):
     """Arms are as good as another: the whole interval lies within what matters."""
 
     kind = "equal"
+    relation = "as good as"
 
     def _one(self, one: Compared, corrected: float, matters: float) -> str:
         low, high = _signed(one.difference, 1)
@@ -171,6 +184,9 @@ class Optimum(Claim):
     """
 
     kind = "optimum"
+
+    def __str__(self) -> str:
+        return "one of the inner arms better than both ends"
 
     def judge(self, evidence: Evidence) -> Judged:
         first, *inner, last = evidence.along_axis()
@@ -210,6 +226,10 @@ class PowerLaw(Claim):
             raise BadValue("ablation.claim.bend", bend, "must be flattens, steepens or null")
         self.low, self.high, self.bend = float(numbers[0]), float(numbers[1]), bend
 
+    def __str__(self) -> str:
+        bent = f", which {self.bend}" if self.bend else ""
+        return f"a power law with an exponent from {self.low:g} to {self.high:g}{bent}"
+
     def judge(self, evidence: Evidence) -> Judged:
         fit = evidence.fit
         if fit is None or fit.exponent.low is None or fit.exponent.high is None:
@@ -235,6 +255,9 @@ class All(Claim):
         if not isinstance(claims, list) or not claims:
             raise BadValue("ablation.claim.claims", claims, "must be a list of claims")
         self.claims = [claim(section) for section in claims]
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.claims))
 
     def judge(self, evidence: Evidence) -> Judged:
         each = [one.judge(evidence) for one in self.claims]
@@ -266,6 +289,12 @@ def together(verdicts: Sequence[str]) -> str:
     if REFUTED in verdicts:
         return REFUTED
     return CONFIRMED if set(verdicts) == {CONFIRMED} else UNCLEAR
+
+
+def _named(values: Mapping[str, Any]) -> str:
+    """`n_head=4 lr=0.01`."""
+    last = re.compile("[./]").split
+    return " ".join(f"{last(key)[-1]}={value}" for key, value in values.items())
 
 
 def _signed(difference: Summary, sign: int) -> tuple[float, float]:

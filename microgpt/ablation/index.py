@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from microgpt.ablation.claims import claim
 from microgpt.ablation.lock import LOCK, read_lock
-from microgpt.ablation.readme import flow
 from microgpt.ablation.render import markdown_table
 from microgpt.run.checkpoint import write_whole
 
@@ -12,19 +12,21 @@ HEAD = """# Questions and verdicts
 
 Written by `microgpt report` from the lock file of each experiment. Each folder has the question, its
 source, what was expected before the run, the table, the figures and the commands that check it.
+How fast the engines are, and what sweeps and stores cost, is in [speed](speed/README.md).
 
 """
 
 
 def write_index(experiments: Path) -> None:
-    """One line for each experiment that claims something. Raises BadValue for a lock that is none."""
+    """One line for each experiment that asks something. Raises BadValue for a lock that is none."""
     locks = [read_lock(file) for file in sorted(experiments.glob(f"*/{LOCK}"))]
     rows: list[tuple[str, ...]] = [("experiment", "question", "source", "claim", "verdict")]
-    rows += [_row(lock) for lock in locks if lock["ablation"] and lock["verdict"]]
+    rows += [_row(lock) for lock in locks if lock["ablation"]]
     write_whole(experiments / "README.md", (HEAD + markdown_table(rows)).encode())
 
 
 def _row(lock: dict[str, Any]) -> tuple[str, ...]:
     asked, name = lock["ablation"], str(lock["experiment"])
     told = [" ".join(str(asked[key]).split()) for key in ("question", "source")]
-    return f"[{name}]({name}/README.md)", *told, f"`{flow(asked['claim'])}`", lock["verdict"]
+    claimed = str(claim(asked["claim"])) if asked.get("claim") else "none"
+    return f"[{name}]({name}/README.md)", *told, claimed, lock["verdict"] or ""

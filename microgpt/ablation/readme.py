@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from microgpt.ablation.question import scalar
+from microgpt.ablation.claims import claim
 from microgpt.ablation.render import (
     count,
     figure,
@@ -59,7 +59,7 @@ def _stated(lock: Mapping[str, Any]) -> str:
     told = [("Source", asked.get("source")), ("Expectation", asked.get("expectation"))]
     lines = [f"- {key}: {sentence(str(text))}" for key, text in told if text]
     if asked.get("claim"):
-        lines.append(f"- Claim, as a machine judges it: `{flow(asked['claim'])}`; ")
+        lines.append(f"- Claim, as a machine judges it: {claim(asked['claim'])}; ")
         lines[-1] += f"a difference matters from {asked['matters']:g} nats per token on."
     return "\n".join(lines) or "No question was written down before this sweep."
 
@@ -220,13 +220,3 @@ def span(seeds: Sequence[int]) -> str:
 def sentence(text: str) -> str:
     """With one full stop at its end."""
     return f"{' '.join(text.split()).rstrip('.')}."
-
-
-def flow(value: Any) -> str:
-    """A claim on one line, as YAML has it."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(flow, value)) + "]"
-    number = scalar(value)
-    return f"{number:g}" if isinstance(number, float) else str(value)

@@ -15,6 +15,7 @@ Hidden files are no part of it: a lock, a file that is being written, the id tha
 import json
 import os
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkp
 from microgpt.run.record import RUNNING, Record
 
 SHORTEST = 4  # letters that name a run by the beginning of its id
+SLACK = 1.0  # seconds that a file system's clock may be behind
 DOCUMENTS_LIMIT = 10_000_000  # bytes of documents that are kept with a run
 OUTCOME = ("ended", "stopped_at", "failed_at", "reason", "parameters_sha256")  # unknown before
 
@@ -137,7 +139,7 @@ def find_run(outputs: Path, reference: str) -> RunFolder:
     """The run that a path, a run's id, its MLflow id, or the beginning of one names. Raises NoSuchRun."""
     if reference and (Path(reference) / "run.json").is_file():
         return RunFolder(Path(reference))
-    runs = all_runs(outputs)
+    runs = [RunFolder(file.parent) for file in sorted(_files(outputs))]
     if exact := [run for run in runs if reference in (run.path.name, run.mlflow_run_id)]:
         return exact[0]
     found = [run for run in runs if len(reference) >= SHORTEST and _begins(run, reference)]
@@ -150,8 +152,29 @@ def find_run(outputs: Path, reference: str) -> RunFolder:
 
 def all_runs(outputs: Path) -> list[RunFolder]:
     """Every run folder below `outputs`, the oldest first."""
-    runs = [RunFolder(file.parent) for file in outputs.glob("runs/*/run.json")]
+    runs = [RunFolder(file.parent) for file in _files(outputs)]
     return sorted(runs, key=lambda run: float(run.info["begun"]))
+
+
+def latest_runs(outputs: Path, count: int) -> list[RunFolder]:
+    """The runs that began last, at most `count` of them, the oldest first.
+
+    No run began after its run.json was last written. So those written last are read first, and the
+    others, of which there may be thousands, not at all.
+    """
+    written = sorted(((file.stat().st_mtime, file) for file in _files(outputs)), reverse=True)
+    latest: list[tuple[float, Path]] = []  # a heap: when it began, folder
+    for time, file in written:
+        if len(latest) == count and time + SLACK < latest[0][0]:
+            break
+        heappush(latest, (float(RunFolder(file.parent).info["begun"]), file.parent))
+        if len(latest) > count:
+            heappop(latest)
+    return [RunFolder(path) for _, path in sorted(latest)]
+
+
+def _files(outputs: Path) -> Iterator[Path]:
+    return outputs.glob("runs/*/run.json")
 
 
 def _begins(run: RunFolder, reference: str) -> bool:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from microgpt.build import part
-from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
 from microgpt.sweep.job import membership
@@ -29,19 +29,19 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
     """
     config = facts["config"]
     outputs = Path(config["paths"]["outputs"])
-    if not skip:
-        jobs = [renewed(job, outputs) for job in jobs]
     identity = {
         "signature": joint([job.signature for job in jobs]),
         "source": joint([job.source for job in jobs]),
     }
     sweep = sweep_folder(outputs, key(**identity))
+    if not skip:
+        sweep, jobs = anew(sweep, jobs)
     with sweep.locked():
         begin(sweep, **identity, **facts, jobs=[asdict(job) for job in jobs])
         tracking = part(config, "tracking")
         tracking.start(sweep, outputs)
         stored = tracking.stored(PATIENCE)
-        watch = Watch(sweep, {run for run in stored if skip and stored[run] == STATUS[FINISHED]})
+        watch = Watch(sweep, {run for run in stored if stored[run] == STATUS[FINISHED]})
         join(sweep, watch.skipped)
         tell_begin(watch, look := tracking.look())
         todo = [job for job in jobs if job.run not in watch.skipped]
@@ -68,12 +68,14 @@ def begin(sweep: SweepFolder, **facts: Any) -> None:
     sweep.update(id=sweep.path.name, begun=begun, status=RUNNING, ended=None, **facts)
 
 
-def renewed(job: Job, outputs: Path) -> Job:
-    """The job with a new folder, where its own holds a finished run."""
-    names = [job.run, *(f"{job.run}-{n}" for n in range(2, 1000))]
-    folders = [RunFolder(outputs / "runs" / name) for name in names]
-    free = next(each for each in folders if not (each.exists and each.status == FINISHED))
-    return replace(job, run=free.path.name)
+def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job]]:
+    """The same jobs as a sweep with runs of its own, which goes on until it is finished."""
+    others = map(SweepFolder, sweep.path.parent.glob(f"{sweep.path.name}-*"))
+    begun = [each.path.name for each in others if each.exists and each.status != FINISHED]
+    name = begun[0] if begun else f"{sweep.path.name}-{uuid4().hex[:4]}"
+    mark = name.removeprefix(sweep.path.name)
+    own = [replace(job, run=f"{job.run}{mark}") for job in jobs]
+    return SweepFolder(sweep.path.with_name(name)), own
 
 
 def join(sweep: SweepFolder, skipped: set[str]) -> None:

@@ -130,9 +130,7 @@ def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -
         if whole or watch.now[name].status == FAILED:
             complain(f"{watch.jobs[name]['name']} failed: {reason}")
     again = f"microgpt train {shlex.join(sys.argv[1:])}"
-    if "skip=false" in sys.argv and left:
-        out.print(f"skip=false trains all jobs anew: {again}", markup=False)
-    elif not whole:
+    if not whole:
         out.print(f"stopped; go on with the same command: {again}", markup=False)
     elif left:
         out.print(f"do again what failed, and nothing else: {again}", markup=False)

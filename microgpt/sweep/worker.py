@@ -2,7 +2,7 @@
 
 import os
 import signal
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -26,7 +26,9 @@ RUN_FAILED = 1
 # A file in the folder of a job under way, with the launch in a line for each time that it began. Dask
 # counts too, but for all jobs that were waiting at a worker that died.
 BEGUN = ".begun"
-one_job = Lock()  # Hydra's state is that of the process: a worker with more threads waits
+one_job = (
+    Lock()
+)  # Hydra's state, and the folder, are the process's: a worker with more threads waits
 current: list[str] = []  # the launch of the job under way
 stopped: set[str] = set()  # the launches that were interrupted
 composers: dict[str, Composer] = {}  # that of the launch under way
@@ -53,6 +55,7 @@ class Task:
     words: list[str]  # the overrides of this job
     number: int
     launch: str  # an id that all jobs share which were handed out together
+    place: str  # where the command was given: relative paths begin there
 
     def compose(self) -> DictConfig:
         """The job's configuration."""
@@ -69,21 +72,21 @@ class Task:
         return config
 
 
-def place(config: DictConfig) -> Path:
+def folder(config: DictConfig) -> Path:
     """The folder of a job's run."""
     return Path(config.hydra.sweep.dir, config.hydra.sweep.subdir)
 
 
 def perform(task: Task) -> int | None:
     """Do a job; returns its exit code, or None if the sweep was interrupted."""
-    with one_job:
+    with one_job, chdir(task.place):
         current[:] = [task.launch]
         return None if task.launch in stopped else _perform(task)
 
 
 def _perform(task: Task) -> int | None:
     config = task.compose()
-    begun = place(config) / BEGUN
+    begun = folder(config) / BEGUN
     if begun.exists() and begun.read_text().split().count(task.launch) >= LIVES:
         lost(task, f"its process was killed, {LIVES} times")
         begun.unlink()
@@ -113,7 +116,7 @@ def stop(launch: str) -> None:
 def lost(task: Task, reason: str) -> None:
     """A job whose process died: its run has failed."""
     cfg = task.compose()
-    run = RunFolder(place(cfg))
+    run = RunFolder(folder(cfg))
     with open_dict(cfg):
         del cfg["hydra"]  # as in a job; parts of it are only given there
     with suppress(Busy), run.locked(1.0):  # it was thought dead, and is not

@@ -1,5 +1,6 @@
 """The launcher of sweeps: the jobs in worker processes, by Dask."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -38,7 +39,7 @@ class DaskLauncher(Launcher):
         shared = self.hydra_context, self.config, self.task_function, state
         launch = uuid4().hex
         tasks = [
-            Task(*shared, list(words), number, launch)
+            Task(*shared, list(words), number, launch, os.getcwd())
             for number, words in enumerate(job_overrides, initial_job_idx)
         ]
         codes = run_all(tasks, self.address, self.workers, self.memory_limit)
