@@ -211,12 +211,16 @@ def _verify(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the draw of runs")
     options = parser.parse_args(words)
     from microgpt.ablation.verify import verify_run
-    from microgpt.ablation.verify_lock import lock_of, verify_lock
+    from microgpt.ablation.verify_lock import lock_of, recorded, verify_lock
+    from microgpt.run.folder import NoSuchRun
 
     if lock := lock_of(options.what):
         count = sys.maxsize if options.all else options.sample
         return verify_lock(lock, count, options.seed, options.data)
-    return verify_run(options.what, options.uri, _outputs(), options.data)
+    try:
+        return verify_run(options.what, options.uri, _outputs(), options.data)
+    except NoSuchRun as error:
+        raise NoSuchRun(f"{error}; experiments are {', '.join(recorded())}") from error
 
 
 def _fork(words: Sequence[str]) -> int:

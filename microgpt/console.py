@@ -110,14 +110,14 @@ def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
 def list_runs(folders: list[RunFolder]) -> None:
     """A table of runs: what differs, how far, how well."""
     table = Table(box=None)
-    for heading in ("run", "status", "step", "held-out", "bits/char", "params"):
+    for heading in ("run", "status", "step", "held-out", "params"):
         table.add_column(heading, no_wrap=True, min_width=22 if heading == "run" else None)
     table.add_column("name")
     for folder in folders:
         info, rows = folder.info, folder.metrics()
-        held_out = next((row for row in reversed(rows) if "val/loss" in row), {})
-        figures = [f"{held_out[key]:.4f}" if held_out else "" for key in ("val/loss", "val/bpc")]
+        losses = [row["val/loss"] for row in rows if "val/loss" in row]
+        held_out = f"{losses[-1]:.4f}" if losses else ""
         step = f"{rows[-1]['step'] if rows else 0}/{info['num_steps']}"
         size = f"{info['n_params']:,}" if "n_params" in info else ""  # it could not be built
-        table.add_row(info["id"], folder.status, step, *figures, size, info["name"])
+        table.add_row(info["id"], folder.status, step, held_out, size, info["name"])
     out.print(table)

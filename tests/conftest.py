@@ -1,14 +1,17 @@
 """Fixtures of several test files."""
 
 import shutil
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from microgpt import cli
 from microgpt.tracking import MLflow, open_store
 
+Verify = Callable[..., tuple[int, str]]
 MLflow.PATIENCE = 300.0  # a machine that is busy with tests may need minutes for what takes seconds
 
 
@@ -34,3 +37,29 @@ def outputs(
         if thread.name == "tracking":  # a store kept it waiting
             thread.join(30)
             assert not thread.is_alive(), "a run is over, and something is still being sent"
+
+
+@pytest.fixture
+def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verify:
+    """`microgpt verify words` with the store in `outputs`: its exit code, and what it says."""
+
+    def call(outputs: Path, *words: object) -> tuple[int, str]:
+        monkeypatch.setenv("MICROGPT_OUTPUTS", str(outputs))
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setattr(sys, "argv", ["microgpt", "verify", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, said.out + said.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def bench(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs with a store that all tests here share: opening one takes longer than a test."""
+    outputs = tmp_path_factory.mktemp("bench")
+    shutil.copy(store_template, outputs / "mlflow.db")
+    return outputs

@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from microgpt.run.folder import RunFolder, all_runs
+from microgpt.tracking.projection import Projection
+from microgpt.tracking.tracker import Store
 from microgpt.train import train
 
 REPOSITORY = Path(__file__).parent.parent
@@ -30,6 +32,8 @@ TINY = [
     "trainer.eval_every=10",
     "sampling.num_samples=3",
 ]
+SHORT = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
+NOWHERE = "http://127.0.0.1:1"  # no server answers there
 # As in conftest.py: patience with a store on a busy machine.
 COMMAND = "from microgpt.tracking import MLflow; MLflow.PATIENCE = 300; "
 COMMAND += "from microgpt.cli import main; main()"
@@ -162,3 +166,34 @@ def running(outputs: Path, *words: str) -> "Iterator[subprocess.Popen[str]]":
         if process.poll() is None:
             process.kill()
             process.communicate()
+
+
+def rows_of(outputs: Path) -> dict[str, int]:
+    """How many rows each table of the default store has."""
+    with sqlite3.connect(outputs / "mlflow.db") as database:
+        names = database.execute("select name from sqlite_master where type = 'table'").fetchall()
+        return {
+            name: database.execute(f'select count(*) from "{name}"').fetchone()[0]
+            for (name,) in names
+        }
+
+
+def artifacts(outputs: Path) -> dict[str, int]:
+    """name -> time of writing, for every artifact of the default store."""
+    place = outputs / "artifacts"
+    return {
+        str(f.relative_to(place)): f.stat().st_mtime_ns for f in place.rglob("*") if f.is_file()
+    }
+
+
+def project_here(run: RunFolder, outputs: Path) -> Projection:
+    """A run folder projected into the default store."""
+    projection = Store(f"sqlite:///{outputs}/mlflow.db", outputs).project(run, "microgpt")
+    assert isinstance(projection, Projection)
+    projection.update()
+    return projection
+
+
+def untracked(outputs: Path, *overrides: str) -> RunFolder:
+    """A finished run that no store knows."""
+    return train_here(outputs, "tracking=none", *SHORT, *overrides)[1]

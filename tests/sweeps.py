@@ -16,8 +16,22 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
+from microgpt.ablation.lock import LOCK
+from microgpt.ablation.readme import render_readme
+from microgpt.ablation.report import examine
+from microgpt.ablation.store import client_of
 from microgpt.tracking.store import experiment_id
 
+HEADS, RATE, WIDTH = "model.n_head", "optimizer.lr", "model.n_embd"
+FILES = {
+    "README.md",
+    "report.html",
+    LOCK,
+    "arms.png",
+    "arms.svg",
+    "curves.png",
+    "curves.svg",
+}  # of every report
 STEPS = 200  # of every run, evaluated ten times
 DOCUMENTS = "anna\nbert\ncarla\ndora\nemil\nfritz\ngerda\nhans\nida\njo\n"
 CONFIG: dict[str, Any] = {
@@ -236,3 +250,22 @@ def curve(made: Made, loss: float) -> list[dict[str, float]]:
         row |= {key: figures[key] for key in made.metrics}
         rows.append(row | {"cost/seconds": i * 0.7, "cost/tokens_per_sec": 9000.0 + i})
     return rows
+
+
+def address(bench: Path) -> str:
+    return f"sqlite:///{bench}/mlflow.db"
+
+
+def lock_of(bench: Path, made: Made) -> dict[str, Any]:
+    """The lock of a sweep that is logged first."""
+    log_sweep(bench, made)
+    client, store = client_of(address(bench), bench)
+    return examine(client, made.id, store)[1]
+
+
+def rows(lock: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["arm"]: row for row in lock["table"]}
+
+
+def page_of(lock: dict[str, Any]) -> str:
+    return render_readme(lock, [])

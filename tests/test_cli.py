@@ -60,6 +60,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_help_is_there_at_once(tmp_path: Path) -> None:
     def seconds() -> float:
         """Of CPU: a machine with other work to do must not fail this."""

@@ -2,27 +2,19 @@
 
 import gc
 import math
-from collections.abc import Iterator
 from random import Random
 
 import pytest
 
 from microgpt.core.check import BadValue
-from microgpt.core.data import digest, make_batch, make_corpus, read_documents, split_documents
+from microgpt.core.data import make_batch, read_documents
 from microgpt.core.engine.scalar import ScalarEngine, Value
 from microgpt.core.events import Checkpointed, Diverged, Event, Sampled, Stepped
-from microgpt.core.optim.adam import Adam
-from microgpt.core.optim.adam_original import AdamOriginal
-from microgpt.core.optim.adamw import AdamW
-from microgpt.core.optim.base import Optimizer
 from microgpt.core.optim.sgd import SGD
 from microgpt.core.sampling import Sampler
-from microgpt.core.schedule.constant import Constant
-from microgpt.core.schedule.cosine import Cosine
-from microgpt.core.schedule.linear import Linear
 from microgpt.core.streams.independent import Independent
 from microgpt.core.streams.single import Single
-from microgpt.core.tokenizer import CharTokenizer, UnknownCharacter
+from microgpt.core.tokenizer import UnknownCharacter
 from microgpt.core.trainer import Trainer
 from tests.golden.check import FILES, HERE, trainer_of
 
@@ -57,56 +49,6 @@ def told(trainer: Trainer) -> list[Event]:
 
 
 # Tokenizer and data
-
-
-def test_bos_begins_and_ends_a_document() -> None:
-    tokenizer = CharTokenizer("banana")
-    assert tokenizer.characters == ["a", "b", "n"]
-    assert tokenizer.document("nab") == [3, 2, 0, 1, 3]
-    assert tokenizer.decode([2, 0, 1]) == "nab"
-    with pytest.raises(UnknownCharacter, match="'z'"):
-        tokenizer.encode("zax")
-
-
-def test_the_split_depends_on_documents_and_split_seed_alone() -> None:
-    documents = [f"name{i}" for i in range(2000)]
-    train, held_out = split_documents(documents, val_fraction=0.1, split_seed=0)
-    assert 150 < len(held_out) < 250
-    assert sorted(train + held_out) == sorted(documents)
-    again = split_documents(documents[::-1], val_fraction=0.1, split_seed=0)[1]
-    assert again == held_out
-    more = split_documents(documents, val_fraction=0.2, split_seed=0)[1]
-    assert more[: len(held_out)] == held_out
-    assert split_documents(documents, val_fraction=0.1, split_seed=1)[1] != held_out
-    twice = split_documents(documents * 2, val_fraction=0.1, split_seed=0)
-    assert not set(twice[0]) & set(twice[1])
-
-
-def test_no_held_out_documents_and_none_to_train_on() -> None:
-    assert split_documents(NAMES, val_fraction=0, split_seed=0) == (NAMES, [])
-    with pytest.raises(BadValue, match=r"val_fraction=0.9999"):
-        split_documents(["a"], val_fraction=0.9999, split_seed=0)
-
-
-def test_a_batch_is_rows_with_spans() -> None:
-    batch = make_batch(["ab", "b", "abab"], CharTokenizer("ab"), block_size=3)
-    assert batch.tokens == [2, 0, 1, 2, 1, 2, 0, 1]
-    assert batch.targets == [0, 1, 2, 1, 2, 0, 1, 0]
-    assert batch.spans == [(0, 3), (3, 5), (5, 8)]
-
-
-def test_documents_follow_each_other_and_begin_again() -> None:
-    corpus = make_corpus(["a", "b", "c"], val_fraction=0, split_seed=0, rng=Random(0))
-    seen = [corpus.batch(step, 2, 4).tokens for step in range(3)]
-    ids = [token for tokens in seen for token in tokens if token != 3]
-    assert ids[:3] == ids[3:]
-    assert sorted(ids[:3]) == [0, 1, 2]
-
-
-def test_the_digest_is_that_of_a_clean_file() -> None:
-    from hashlib import sha256
-
-    assert digest(NAMES) == sha256((HERE / "names_tiny.txt").read_bytes()).hexdigest()
 
 
 # Streams
@@ -146,65 +88,7 @@ def test_normal_numbers_go_on_from_a_state(drawn: int) -> None:
 # Schedules
 
 
-def test_schedules_begin_at_the_peak_and_decay_as_they_say() -> None:
-    rates = {
-        "linear": [Linear(warmup_steps=0)(0.5, step, 10) for step in range(10)],
-        "cosine": [Cosine(warmup_steps=0, final=0.1)(0.5, step, 10) for step in range(11)],
-        "constant": [Constant(warmup_steps=0)(0.5, step, 10) for step in range(10)],
-    }
-    assert rates["linear"] == [0.5 * (1 - step / 10) for step in range(10)]
-    assert rates["cosine"][0] == 0.5
-    assert math.isclose(rates["cosine"][5], 0.5 * 0.55)
-    assert math.isclose(rates["cosine"][10], 0.05)
-    assert rates["constant"] == [0.5] * 10
-
-
-def test_warm_up_rises_to_the_peak() -> None:
-    schedule = Linear(warmup_steps=4)
-    assert [schedule(1.0, step, 8) for step in range(8)] == [0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25]
-
-
 # Optimizers, against the papers' equations written out for one number
-
-
-def adam_by_the_book(p: float, grads: list[float], decay: float = 0.0) -> Iterator[float]:
-    m = v = 0.0
-    for t, g in enumerate(grads, 1):
-        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
-        p -= 0.1 * (decay * p)
-        p -= 0.1 * (m / (1 - 0.9**t)) / (math.sqrt(v / (1 - 0.99**t)) + 1e-8)
-        yield p
-
-
-def sgd_by_the_book(p: float, grads: list[float]) -> Iterator[float]:
-    m = 0.0
-    for g in grads:
-        m = 0.9 * m + g
-        p -= 0.1 * m
-        yield p
-
-
-BETAS = {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8}
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "book"),
-    [
-        (Adam(**BETAS), adam_by_the_book),
-        (AdamOriginal(**BETAS), adam_by_the_book),
-        (AdamW(**BETAS, weight_decay=0.2), lambda p, grads: adam_by_the_book(p, grads, 0.2)),
-        (SGD(lr=0.1, momentum=0.9), sgd_by_the_book),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_update_rules_by_the_book(optimizer: Optimizer, book: object) -> None:
-    grads = [0.3, -1.0, 0.7, 2.0, -0.1]
-    optimizer.prepare({"w": (1, 1)}, {"w": 1.0})
-    value, ours = [0.5], []
-    for g in grads:
-        value = optimizer.step({"w": value}, {"w": [g]}, 0.1)["w"]
-        ours.append(value[0])
-    assert ours == pytest.approx(list(book(0.5, grads)), rel=1e-12)  # type: ignore[operator]
 
 
 # Sampling

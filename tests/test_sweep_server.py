@@ -193,6 +193,7 @@ def pace(outputs: Path) -> tuple[float, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_server_whose_every_answer_takes_seconds(outputs: Path, tmp_path: Path) -> None:
     words = ["trainer.num_steps=600", "trainer.log_every=10"]
     quick = tmp_path / "quick"  # the same with a quick server: MLflow's import takes its time, too

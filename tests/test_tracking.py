@@ -8,40 +8,35 @@ import sqlite3
 import subprocess
 import sys
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from random import Random
-from threading import Event as Flag
 from threading import Thread
-from typing import Any
 
 import pytest
 
 from microgpt.core.events import Stepped
-from microgpt.run.folder import RunFolder, all_runs
+from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, RUNNING
-from microgpt.tracking import MLflow, open_store, sync
-from microgpt.tracking.projection import Projection
-from microgpt.tracking.store import LONGEST, experiment_id
-from microgpt.tracking.tracker import Sender, Store
+from microgpt.tracking import sync
+from microgpt.tracking.store import LONGEST
 from tests.running import (
     REPOSITORY,
+    SHORT,
     TINY,
+    artifacts,
     has_reached,
     history,
     kill,
-    microgpt,
     only_run,
+    project_here,
     recorded,
+    rows_of,
     start,
     store,
     stored,
     train_here,
+    untracked,
     wait_until,
 )
-
-SHORT = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
-NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
@@ -54,37 +49,6 @@ def tracked(
     code, run = train_here(outputs, *SHORT, "description=Why")
     assert code == 0
     return outputs, run
-
-
-def project_here(run: RunFolder, outputs: Path) -> Projection:
-    """A run folder projected into the default store."""
-    projection = Store(f"sqlite:///{outputs}/mlflow.db", outputs).project(run, "microgpt")
-    assert isinstance(projection, Projection)
-    projection.update()
-    return projection
-
-
-def untracked(outputs: Path, *overrides: str) -> RunFolder:
-    """A finished run that no store knows."""
-    return train_here(outputs, "tracking=none", *SHORT, *overrides)[1]
-
-
-def rows_of(outputs: Path) -> dict[str, int]:
-    """How many rows each table of the default store has."""
-    with sqlite3.connect(outputs / "mlflow.db") as database:
-        names = database.execute("select name from sqlite_master where type = 'table'").fetchall()
-        return {
-            name: database.execute(f'select count(*) from "{name}"').fetchone()[0]
-            for (name,) in names
-        }
-
-
-def artifacts(outputs: Path) -> dict[str, int]:
-    """name -> time of writing, for every artifact of the default store."""
-    place = outputs / "artifacts"
-    return {
-        str(f.relative_to(place)): f.stat().st_mtime_ns for f in place.rglob("*") if f.is_file()
-    }
 
 
 def test_params_are_what_the_run_depends_on(tracked: tuple[Path, RunFolder]) -> None:
@@ -179,76 +143,6 @@ def test_figures_arrive_while_the_run_goes_on(outputs: Path) -> None:
     assert stored(outputs)[0].info.status == "FINISHED"
 
 
-def test_two_at_once_double_nothing(outputs: Path) -> None:
-    run = untracked(outputs)
-    with run.locked():
-        run.update(status=RUNNING, ended=None)
-        uri = f"sqlite:///{outputs}/mlflow.db"
-        client = open_store(uri, outputs)
-        experiment = experiment_id(client, "microgpt", uri, outputs)
-        both = [Projection(client, run, experiment) for _ in range(2)]
-        for projection in both:
-            projection._prepare(RUNNING)  # both believe that the store has nothing
-        for projection in both:
-            projection.update()
-    assert len(stored(outputs)) == 1
-    assert history(client, run.mlflow_run_id) == recorded(run)
-
-
-class Forgetful:
-    """A store that does what it is asked for, and whose answers are lost now and then."""
-
-    def __init__(self, client: Any) -> None:
-        self.client, self.rng = client, Random(0)
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.client, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            answer = method(*args, **kwargs)
-            if self.rng.random() < 0.3 and not name.startswith(("get", "search", "list")):
-                raise ConnectionError("no answer")
-            return answer
-
-        return call
-
-
-def test_answers_that_are_lost_double_nothing(outputs: Path) -> None:
-    run = untracked(outputs)
-    project_here(run, outputs)  # what it should be
-    right = {**rows_of(outputs)}
-    store(outputs).delete_run(run.mlflow_run_id)
-    uri = f"sqlite:///{outputs}/mlflow.db"
-    client = Forgetful(open_store(uri, outputs))
-    experiment = experiment_id(client.client, "microgpt", uri, outputs)
-    lost = 0
-    while True:
-        try:
-            Projection(client, run, experiment).update()  # type: ignore[arg-type]
-            break
-        except ConnectionError:
-            lost += 1
-    assert lost > 3
-    (there,) = stored(outputs)
-    assert there.info.status == "FINISHED"
-    assert history(store(outputs), there.info.run_id) == recorded(run)
-    twice = rows_of(outputs)
-    for table in ("runs", "metrics", "params", "latest_metrics"):
-        assert twice[table] == 2 * right[table], table  # the deleted run's are still there
-
-
-def test_twins_of_a_call_that_seemed_to_fail(outputs: Path) -> None:
-    run = untracked(outputs)
-    uri = f"sqlite:///{outputs}/mlflow.db"
-    client = open_store(uri, outputs)
-    experiment = experiment_id(client, "microgpt", uri, outputs)
-    for _ in range(3):
-        client.create_run(experiment, 0, {"microgpt.id": run.path.name})
-    assert len(stored(outputs)) == 3
-    project_here(run, outputs)
-    assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
-
-
 def test_a_run_that_diverges(outputs: Path, capfd: pytest.CaptureFixture[str]) -> None:
     wild = ["optimizer=sgd", "optimizer.lr=1e6", "model/norm=none", "trainer.eval_every=0"]
     code, run = train_here(outputs, *wild, "trainer.num_steps=50")
@@ -303,71 +197,6 @@ def test_a_killed_run_is_shown_as_failed_until_it_goes_on(outputs: Path) -> None
         assert "reason" not in there.data.tags
 
 
-def test_a_server_that_is_down_costs_nothing_but_lateness(outputs: Path) -> None:
-    said, complained = start(
-        outputs, "train", *TINY, *SHORT, f"tracking.uri={NOWHERE}"
-    ).communicate(timeout=100)
-    run = only_run(outputs)
-    name = run.path.name
-    assert complained == (
-        f"microgpt: not all is in MLflow yet ({NOWHERE}: nothing answers there); "
-        f"later: microgpt sync {name}\n"
-    )
-    assert run.status == FINISHED
-    assert stored(outputs) == []
-    said, complained = microgpt(outputs, "sync", name, code=1)
-    assert said == f"{name}  finished  {NOWHERE}: nothing answers there\n"
-    assert complained == "microgpt: 1 of 1 runs are not all in MLflow\n"
-    uri = f"sqlite:///{outputs}/mlflow.db"
-    for _ in range(2):
-        list(sync([run], uri, outputs))
-        assert history(store(outputs), run.mlflow_run_id) == recorded(run)
-    assert len(stored(outputs)) == 1
-
-
-class Sleepy(BaseHTTPRequestHandler):
-    """Answers nothing before the test is over."""
-
-    over = Flag()
-
-    def do_GET(self) -> None:
-        self.over.wait()
-
-    do_POST = do_GET
-
-
-def test_a_server_that_does_not_answer_does_not_hold_the_end(
-    outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(MLflow, "PATIENCE", 0.5)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Sleepy)
-    Thread(target=server.serve_forever, daemon=True).start()
-    uri = f"http://127.0.0.1:{server.server_port}"
-    try:
-        code, run = train_here(
-            outputs, *SHORT, f"tracking.uri={uri}"
-        )  # the server holds it for ever
-    finally:
-        Sleepy.over.set()
-        server.shutdown()
-        server.server_close()
-    assert (code, run.status) == (0, FINISHED)
-    assert f"({uri}: no end within 0.5 s); later: microgpt sync here" in capfd.readouterr().err
-
-
-def test_ctrl_c_ends_the_waiting(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flush = Sender.flush
-
-    def interrupted(sender: Sender, _: float) -> None:
-        flush(sender, 0.0)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Sender, "flush", interrupted)
-        code, run = train_here(outputs, *SHORT, f"tracking.uri={NOWHERE}")
-    assert (code, run.status) == (130, FINISHED)
-
-
 def test_the_environment_names_the_store(
     outputs: Path, store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,40 +231,6 @@ def test_long_values_are_cut(outputs: Path) -> None:
     assert there.data.params["model.notes"] == "x" * (LONGEST - 1) + "…"
     assert there.data.tags["mlflow.note.content"] == ("long" * 3000)[: LONGEST - 1] + "…"
     assert there.data.tags["data.vocabulary"] == data["vocabulary"][: LONGEST - 1] + "…"
-
-
-def train_at_once(outputs: Path, count: int, *words: str) -> None:
-    """So many processes that log into one store: no complaint, no figure lost."""
-    processes = [start(outputs, "train", *TINY, *words, f"seed={seed}") for seed in range(count)]
-    said = [process.communicate(timeout=600) for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, said
-    assert [complained for _, complained in said] == [""] * count  # and no noise of MLflow's
-    runs = stored(outputs)
-    assert sorted(int(run.data.params["seed"]) for run in runs) == list(range(count))
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    folders = all_runs(outputs)
-    assert len(folders) == count
-    for run in folders:
-        assert history(store(outputs), run.mlflow_run_id) == recorded(run)
-
-
-@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
-def test_processes_on_a_fresh_store(count: int, tmp_path: Path) -> None:
-    train_at_once(tmp_path, count, *SHORT)
-
-
-@pytest.mark.slow
-def test_sixteen_processes_log_into_one_store(outputs: Path) -> None:
-    train_at_once(outputs, 16, "trainer.num_steps=500")
-
-
-def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
-    process = start(tmp_path, "train", *TINY, "trainer.num_steps=9000")
-    wait_until((tmp_path / ".mlflow.db.new").exists)
-    kill(process)
-    assert not (tmp_path / "mlflow.db").exists()
-    run = train_here(tmp_path, *SHORT)[1]
-    assert history(store(tmp_path), run.mlflow_run_id) == recorded(run)
 
 
 def test_a_run_in_a_thread(outputs: Path) -> None:

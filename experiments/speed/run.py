@@ -172,7 +172,7 @@ def main() -> None:
             "load": load,
         }
         if not options.ratios:
-            run["commands"] = commands(max(3, options.turns // 2), folder)
+            run["commands"] = commands(options.turns, folder)
     run["minutes"] = (perf_counter() - begun) / 60
     keep(run, whole=not options.ratios)
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -38,9 +39,18 @@ PROCESSES = 2  # at once, at most
 
 def lock_of(name: str) -> Path | None:
     """The lock of an experiment: by its folder, or by its name here or beside the package."""
-    beside = Path(microgpt.__file__).parent.parent
-    places = [Path(name), Path("experiments") / name, beside / "experiments" / name]
+    places = [Path(name), *(folder / name for folder in _experiments())]
     return next((place / LOCK for place in places if (place / LOCK).is_file()), None)
+
+
+def recorded() -> list[str]:
+    """The names of the experiments that have a lock."""
+    files = [file for folder in _experiments() for file in folder.glob(f"*/{LOCK}")]
+    return sorted({file.parent.name for file in files})
+
+
+def _experiments() -> list[Path]:
+    return [Path("experiments"), Path(microgpt.__file__).parent.parent / "experiments"]
 
 
 def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) -> int:
@@ -103,10 +113,14 @@ def _all(jobs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Path | None]
         with bar:
             task = bar.add_task("", total=len(jobs))
             waiting = {pool.submit(run_again, *job): job[1]["name"] for job in jobs}
+            told: set[str] = set()  # what has changed since the record is mostly one thing for all
             for future in as_completed(waiting):
                 out.print(f"run {waiting[future]}", markup=False)
-                if code := tell(future.result()):
-                    return code
+                verdict = future.result()
+                if verdict.difference:
+                    return tell(verdict)
+                tell(replace(verdict, changed=[c for c in verdict.changed if c not in told]))
+                told.update(verdict.changed)
                 bar.advance(task)
     except (Gone, BrokenProcessPool) as error:
         complain(f"cannot run again: {error}")
