@@ -115,8 +115,8 @@ def command(words: list[str], folder: Path) -> dict[str, float]:
     return {"seconds": seconds, "megabytes": memory}
 
 
-def commands(turns: int, folder: Path) -> dict[str, dict[str, float]]:
-    """Start-up, and what tracking costs a run; medians of interleaved turns."""
+def commands(turns: int, folder: Path) -> list[dict[str, dict[str, float]]]:
+    """Start-up, and what tracking costs a run: each turn has every command once."""
     one = ["train", "trainer.num_steps=1", "trainer.eval_documents=0", "sampling.num_samples=0"]
     few = ["trainer.num_steps=200", "trainer.eval_documents=0"]
     kinds = {
@@ -136,14 +136,7 @@ def commands(turns: int, folder: Path) -> dict[str, dict[str, float]]:
         },
     }
     command(one, folder)  # makes the store
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
-    for _ in range(turns):
-        for name, words in kinds.items():
-            results[name].append(command(words, folder))
-    return {
-        name: {key: median(r[key] for r in rows) for key in rows[0]}
-        for name, rows in results.items()
-    }
+    return [{name: command(words, folder) for name, words in kinds.items()} for _ in range(turns)]
 
 
 def main() -> None:
