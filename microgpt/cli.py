@@ -220,7 +220,8 @@ def _verify(words: Sequence[str]) -> int:
     try:
         return verify_run(options.what, options.uri, _outputs(), options.data)
     except NoSuchRun as error:
-        raise NoSuchRun(f"{error}; experiments are {', '.join(recorded())}") from error
+        names = ", ".join(recorded())
+        raise NoSuchRun(f"{error}; experiments are {names}" if names else f"{error}") from error
 
 
 def _fork(words: Sequence[str]) -> int:

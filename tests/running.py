@@ -157,9 +157,11 @@ def recorded(run: RunFolder, names: Sequence[str] = ()) -> dict[str, list[tuple[
 
 
 @contextmanager
-def running(outputs: Path, *words: str) -> "Iterator[subprocess.Popen[str]]":
+def running(
+    outputs: Path, *words: str, cwd: Path | None = None
+) -> "Iterator[subprocess.Popen[str]]":
     """A process that is ended with the block, however that ends."""
-    process = start(outputs, *words)
+    process = start(outputs, *words, cwd=cwd)
     try:
         yield process
     finally:

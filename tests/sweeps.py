@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -269,3 +269,57 @@ def rows(lock: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def page_of(lock: dict[str, Any]) -> str:
     return render_readme(lock, [])
+
+
+_names = count()
+
+
+WIDTHS = {8: 2.30, 16: 2.22, 32: 2.16}
+
+
+SIZES = {8: 1500, 16: 4700, 32: 16200}
+
+
+BEST = {8: 0.02, 16: 0.01, 32: 0.01}
+
+
+def tuning(best: dict[int, float] | None = None, **changes: Any) -> Made:
+    """The sweep that finds each width's rate."""
+    wanted = BEST | (best or {})
+    section = asked(baseline={WIDTH: 16, RATE: 0.01}, axis=RATE)
+    del section["claim"]
+    known: dict[str, Any] = {
+        "arms": [{WIDTH: w, RATE: r} for w in WIDTHS for r in (0.005, 0.01, 0.02, 0.04)],
+        "loss": lambda arm, seed: (
+            WIDTHS[arm[WIDTH]] + abs(math.log(arm[RATE] / wanted[arm[WIDTH]])) / 9 + seed * 1e-5
+        ),
+        "name": "width_tuning",
+        "experiment": "width_tuning",
+        "seeds": (100, 101),
+        "ablation": section,
+    }
+    return Made(**known | changes)
+
+
+def width(**changes: Any) -> Made:
+    """The sweep over widths, each at its rate."""
+    stated = {"kind": "power_law", "exponent": [0.02, 0.05]}
+    known: dict[str, Any] = {
+        "arms": [{WIDTH: w, RATE: BEST[w]} for w in WIDTHS],
+        "loss": noisy(WIDTHS, sd=0.002, key=WIDTH),
+        "name": "width",
+        "experiment": "width",
+        "n_params": lambda arm: SIZES[arm[WIDTH]],
+        "ablation": asked(
+            baseline={WIDTH: 16}, axis=WIDTH, tuning="width_tuning", fit="n_params", claim=stated
+        ),
+    }
+    return Made(**known | changes)
+
+
+def tuned_lock(bench: Path, tuned: Made | None) -> dict[str, Any]:
+    """The lock of `width`, whose rates `tuned` chose, under a name of its own in the shared store."""
+    name = f"tuning_{next(_names)}"
+    if tuned:
+        log_sweep(bench, replace(tuned, experiment=name))
+    return lock_of(bench, width(ablation=dict(width().ablation or {}) | {"tuning": name}))

@@ -221,3 +221,32 @@ def test_every_experiment_asks_a_question_that_can_be_judged(file: Any) -> None:
 
 def test_the_three_questions_are_asked() -> None:
     assert {"heads", "width", "learning_rate"} <= {file.stem for file in ASKED}
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        (
+            {"kind": "worse", "arms": [{KEY: 1}, {KEY: 8}]},
+            "n_head=1 and n_head=8 worse than the baseline",
+        ),
+        (
+            {"kind": "better", "arms": [{"a/b": "x"}], "than": {"c.lr": 1, "d.lr": 2}},
+            "b=x better than c.lr=1 d.lr=2",
+        ),
+        ({"kind": "equal", "arms": [{KEY: 1}]}, "n_head=1 as good as the baseline"),
+        (
+            {"kind": "power_law", "exponent": [0.05, 0.1]},
+            "a power law with an exponent from 0.05 to 0.1",
+        ),
+        (
+            {
+                "kind": "all",
+                "claims": [{"kind": "optimum"}, {"kind": "better", "arms": [{KEY: 1}]}],
+            },
+            "one of the inner arms better than both ends, and n_head=1 better than the baseline",
+        ),
+    ],
+)
+def test_a_claim_in_words(stated: dict[str, Any], words: str) -> None:
+    assert str(claim(stated)) == words

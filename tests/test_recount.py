@@ -12,8 +12,7 @@ import pytest
 
 from microgpt.ablation.readme import render_readme
 from microgpt.ablation.recount import miscounted, misquoted
-from tests.sweeps import DOCUMENTS, Made, heads
-from tests.test_report import lock_of, tuned_lock, tuning
+from tests.sweeps import DOCUMENTS, Made, heads, lock_of, tuned_lock, tuning
 
 TEXTS = DOCUMENTS.split("\n")[:-1]
 

@@ -4,8 +4,6 @@ import json
 import math
 import re
 import statistics
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,13 @@ import pytest
 
 from microgpt.ablation.report import report
 from tests.sweeps import (
+    BEST,
     CONFIG,
     FILES,
     RATE,
+    SIZES,
     WIDTH,
+    WIDTHS,
     Made,
     address,
     asked,
@@ -25,11 +26,13 @@ from tests.sweeps import (
     noisy,
     page_of,
     rows,
+    tuned_lock,
+    tuning,
+    width,
 )
 
 RATES = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1]
 VALLEY = {0.001: 2.4, 0.002: 2.31, 0.005: 2.235, 0.01: 2.22, 0.02: 2.23, 0.05: 2.3, 0.1: 2.45}
-_names = count()
 
 
 def rates(best: float | None = None, **changes: Any) -> Made:
@@ -75,57 +78,6 @@ def test_a_rate_that_diverged_is_never_the_best_but_bounds_the_grid(bench: Path)
     (grid,) = lock_of(bench, rates(loss=loss))["rates"]
     assert (grid["best"], grid["flag"]) == (0.05, None)
     assert grid["points"][-1] == {"rate": 0.1, "loss": None}
-
-
-WIDTHS = {8: 2.30, 16: 2.22, 32: 2.16}
-
-
-SIZES = {8: 1500, 16: 4700, 32: 16200}
-
-
-BEST = {8: 0.02, 16: 0.01, 32: 0.01}
-
-
-def tuning(best: dict[int, float] | None = None, **changes: Any) -> Made:
-    """The sweep that finds each width's rate."""
-    wanted = BEST | (best or {})
-    section = asked(baseline={WIDTH: 16, RATE: 0.01}, axis=RATE)
-    del section["claim"]
-    known: dict[str, Any] = {
-        "arms": [{WIDTH: w, RATE: r} for w in WIDTHS for r in (0.005, 0.01, 0.02, 0.04)],
-        "loss": lambda arm, seed: (
-            WIDTHS[arm[WIDTH]] + abs(math.log(arm[RATE] / wanted[arm[WIDTH]])) / 9 + seed * 1e-5
-        ),
-        "name": "width_tuning",
-        "experiment": "width_tuning",
-        "seeds": (100, 101),
-        "ablation": section,
-    }
-    return Made(**known | changes)
-
-
-def width(**changes: Any) -> Made:
-    """The sweep over widths, each at its rate."""
-    stated = {"kind": "power_law", "exponent": [0.02, 0.05]}
-    known: dict[str, Any] = {
-        "arms": [{WIDTH: w, RATE: BEST[w]} for w in WIDTHS],
-        "loss": noisy(WIDTHS, sd=0.002, key=WIDTH),
-        "name": "width",
-        "experiment": "width",
-        "n_params": lambda arm: SIZES[arm[WIDTH]],
-        "ablation": asked(
-            baseline={WIDTH: 16}, axis=WIDTH, tuning="width_tuning", fit="n_params", claim=stated
-        ),
-    }
-    return Made(**known | changes)
-
-
-def tuned_lock(bench: Path, tuned: Made | None) -> dict[str, Any]:
-    """The lock of `width`, whose rates `tuned` chose, under a name of its own in the shared store."""
-    name = f"tuning_{next(_names)}"
-    if tuned:
-        log_sweep(bench, replace(tuned, experiment=name))
-    return lock_of(bench, width(ablation=dict(width().ablation or {}) | {"tuning": name}))
 
 
 def test_a_power_law_over_arms_at_their_tuned_rates(bench: Path) -> None:

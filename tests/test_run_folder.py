@@ -227,6 +227,10 @@ def test_the_latest_runs_are_those_that_began_last(tmp_path: Path) -> None:
     for count in (1, 2, 5, 19, 20, 30):
         latest = [run.path for run in latest_runs(tmp_path, count)]
         assert latest == [run.path for run in all_runs(tmp_path)[-count:]]
+    old = tmp_path / "runs/1/run.json"
+    old.write_text("nobody reads this")
+    os.utime(old, (now - 980,) * 2)
+    assert [run.path.name for run in latest_runs(tmp_path, 2)] == ["18", "19"]
 
 
 def test_documents_above_the_limit_are_not_kept(

@@ -12,7 +12,16 @@ import pytest
 
 from microgpt.run.folder import all_runs
 from microgpt.run.record import RUNNING
-from tests.running import REPOSITORY, TINY, figures, running, stored, train_here, wait_until
+from tests.running import (
+    NAMES,
+    REPOSITORY,
+    TINY,
+    figures,
+    running,
+    stored,
+    train_here,
+    wait_until,
+)
 
 
 @contextmanager
@@ -21,6 +30,7 @@ def dask(program: str, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(
         [sys.executable, "-m", f"distributed.cli.dask_{program}", *words, "--no-dashboard"],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        cwd="/",  # not where the command is given, which relative paths are from
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -47,8 +57,9 @@ def test_a_cluster_of_workers_that_come_and_go(outputs: Path, tmp_path: Path) ->
         worker = [*own, "--scheduler-file", str(place), "--nthreads", "1", "--no-nanny"]
         stack.enter_context(dask("worker", *worker))
         address = json.loads(place.read_text())["address"]
-        words = ["train", "-m", *TINY, *steps, "seed=range(5)", f"hydra.launcher.address={address}"]
-        launcher = stack.enter_context(running(outputs, *words))
+        words = ["train", "-m", *TINY, f"data.path={NAMES.name}", *steps, "seed=range(5)"]
+        words += [f"hydra.launcher.address={address}"]
+        launcher = stack.enter_context(running(outputs, *words, cwd=NAMES.parent))
         wait_until(lambda: at_work() == 1 or launcher.poll() is not None)
         late = stack.enter_context(dask("worker", *worker))
         wait_until(lambda: at_work() == 2 or launcher.poll() is not None)

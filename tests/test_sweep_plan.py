@@ -233,6 +233,8 @@ OVERRIDES: list[list[str]] = [
     ["~trainer.log_every=10"],
     ["~tracking"],
     ["+trainer.more={a: 1}", "trainer.num_steps=3"],
+    ["description=1", "++description={a: 2}"],  # in the order in which they stand
+    ["trainer.log_every=2", "~trainer.log_every"],
     ["tracking=none"],
     ["data=lines", "data.path=there.txt"],
     ["optimizer.lr=0.1", "optimizer.lr=0.2"],
@@ -261,7 +263,9 @@ def test_the_composer_gives_what_hydra_gives(
     assert OmegaConf.to_yaml(compose(words)) == OmegaConf.to_yaml(theirs)
 
 
-@pytest.mark.parametrize("word", ["nothing=1", "optimizer=none", "optimizer.nothing=1", "~nothing"])
+@pytest.mark.parametrize(
+    "word", ["nothing=1", "optimizer=none", "optimizer.nothing=1", "~nothing", "seed@a=1"]
+)
 def test_the_composer_refuses_what_hydra_refuses(
     loader: ConfigLoader, base: DictConfig, compose: Composer, word: str
 ) -> None:

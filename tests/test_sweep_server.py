@@ -20,16 +20,18 @@ from microgpt.run.record import FINISHED
 from microgpt.run.sweep import all_sweeps
 from microgpt.tracking.sweep import statuses
 from tests.running import (
+    NOWHERE,
     REPOSITORY,
     TINY,
+    artifacts,
     history,
     microgpt,
     recorded,
+    rows_of,
     store,
     stored,
     wait_until,
 )
-from tests.test_tracking import NOWHERE, artifacts, rows_of
 from tests.test_tracking_server import free_port, serving
 
 DELAY = 5.0  # seconds that a slow server takes for any answer

@@ -257,7 +257,7 @@ class All(Claim):
         self.claims = [claim(section) for section in claims]
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.claims))
+        return ", and ".join(map(str, self.claims))
 
     def judge(self, evidence: Evidence) -> Judged:
         each = [one.judge(evidence) for one in self.claims]
@@ -292,9 +292,10 @@ def together(verdicts: Sequence[str]) -> str:
 
 
 def _named(values: Mapping[str, Any]) -> str:
-    """`n_head=4 lr=0.01`."""
-    last = re.compile("[./]").split
-    return " ".join(f"{last(key)[-1]}={value}" for key, value in values.items())
+    """`n_head=4 lr=0.01`; whole keys where the last parts do not tell them apart."""
+    last = {key: re.split("[./]", key)[-1] for key in values}
+    short = len({*last.values()}) == len(last)
+    return " ".join(f"{last[key] if short else key}={value}" for key, value in values.items())
 
 
 def _signed(difference: Summary, sign: int) -> tuple[float, float]:

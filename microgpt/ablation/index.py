@@ -1,18 +1,19 @@
 """experiments/README.md: every question that was asked, and what came out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from microgpt.ablation.claims import claim
 from microgpt.ablation.lock import LOCK, read_lock
 from microgpt.ablation.render import markdown_table
+from microgpt.core.check import BadValue
 from microgpt.run.checkpoint import write_whole
 
 HEAD = """# Questions and verdicts
 
 Written by `microgpt report` from the lock file of each experiment. Each folder has the question, its
 source, what was expected before the run, the table, the figures and the commands that check it.
-How fast the engines are, and what sweeps and stores cost, is in [speed](speed/README.md).
 
 """
 
@@ -28,5 +29,13 @@ def write_index(experiments: Path) -> None:
 def _row(lock: dict[str, Any]) -> tuple[str, ...]:
     asked, name = lock["ablation"], str(lock["experiment"])
     told = [" ".join(str(asked[key]).split()) for key in ("question", "source")]
-    claimed = str(claim(asked["claim"])) if asked.get("claim") else "none"
+    claimed = _words(asked["claim"]) if asked.get("claim") else "none"
     return f"[{name}]({name}/README.md)", *told, claimed, lock["verdict"] or ""
+
+
+def _words(section: Mapping[str, Any]) -> str:
+    """A claim in words; one that this version does not know, as it stands."""
+    try:
+        return str(claim(section))
+    except BadValue:
+        return str(dict(section))

@@ -40,10 +40,10 @@ def split_documents(
 
 
 @lru_cache(maxsize=1)  # the runs of a process mostly have the same data
-def _places(documents: tuple[str, ...], salt: str) -> list[float]:
+def _places(documents: tuple[str, ...], salt: str) -> tuple[float, ...]:
     """Each document's hash, as a fraction of 1."""
     hashes = (sha256(f"{salt}{document}".encode()).hexdigest() for document in documents)
-    return [int(digits[:13], 16) / 16**13 for digits in hashes]
+    return tuple(int(digits[:13], 16) / 16**13 for digits in hashes)
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def all_runs(outputs: Path) -> list[RunFolder]:
 
 
 def latest_runs(outputs: Path, count: int) -> list[RunFolder]:
-    """The runs that began last, at most `count` of them, the oldest first.
+    """The runs that began last, the oldest first: `count` of them, 1 or more, or all there are.
 
     No run began after its run.json was last written. So those written last are read first, and the
     others, of which there may be thousands, not at all.

@@ -13,7 +13,7 @@ class Composer:
     """Composes the configurations of jobs, with Hydra's own part or without.
 
     Hydra takes a tenth of a second for one. So it composes once for each choice of options, and
-    plain values are set on copies, as Hydra sets them.
+    plain values are set on copies, as Hydra sets them. Words of other kinds are left to Hydra.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig, with_hydra: bool = False) -> None:
@@ -26,8 +26,10 @@ class Composer:
         """The configuration of one job. Raises what Hydra raises."""
         overrides = [self._parse(word) for word in words]
         values = [override for override in overrides if self._is_value(override)]
-        options = [str(each.input_line) for each in overrides if each not in values]
-        config = self._load(*options).copy()
+        options = [override for override in overrides if self._options(override.key_or_group)]
+        if len(values) + len(options) < len(words):  # of `+a=1` and `~a` the order counts
+            return self._load(*words).copy()
+        config = self._load(*(str(option.input_line) for option in options)).copy()
         for override in values:
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         return config
@@ -40,4 +42,5 @@ class Composer:
         return config
 
     def _is_value(self, override: Override) -> bool:
-        return override.type == OverrideType.CHANGE and not self._options(override.key_or_group)
+        plain = override.type == OverrideType.CHANGE and override.package is None
+        return plain and not self._options(override.key_or_group)

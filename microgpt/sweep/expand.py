@@ -23,9 +23,10 @@ def expand(
     arms       explicit arms, each some keys and their values; all are crossed with the rest
     """
     axes = {override.get_key_element(): words_of(override) for override in overrides}
-    if twice := [key for arm in arms for key in arm if key in axes]:
-        problem = f"stands in hydra.sweeper.arms and, as {axes[twice[0]][0]}, beside them"
-        raise ConfigError(f"{twice[0]}: {problem}; one place must say it")
+    beside = {key.lstrip("+~") for key in axes}
+    if twice := [key for arm in arms for key in arm if key in beside]:
+        problem = "stands in hydra.sweeper.arms and beside them; one place must say it"
+        raise ConfigError(f"{twice[0]}: {problem}")
     factors: list[list[list[str]]] = []
     for keys in zipped:
         factors.append(_side_by_side(keys, axes))

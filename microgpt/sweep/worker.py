@@ -68,7 +68,6 @@ class Task:
         config = composers[self.launch](self.words)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = self.number
-            config.hydra.overrides.task = self.words
         return config
 
 
@@ -79,7 +78,10 @@ def folder(config: DictConfig) -> Path:
 
 def perform(task: Task) -> int | None:
     """Do a job; returns its exit code, or None if the sweep was interrupted."""
-    with one_job, chdir(task.place):
+    here = (
+        task.place if Path(task.place).is_dir() else "."
+    )  # machines share the outputs, perhaps no more
+    with one_job, chdir(here):
         current[:] = [task.launch]
         return None if task.launch in stopped else _perform(task)
 

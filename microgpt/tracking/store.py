@@ -30,7 +30,14 @@ class StoreError(RuntimeError):
 def store_uri(uri: str | None, outputs: Path) -> str:
     """The store: the one asked for, MLFLOW_TRACKING_URI, or a database in `outputs`."""
     default = f"sqlite:///{outputs.absolute() / 'mlflow.db'}"
-    return check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None) or default
+    return _absolute(check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None) or default)
+
+
+def _absolute(uri: str) -> str:
+    """A database's file by its whole path: it may be opened when the process is elsewhere."""
+    before, local, path = uri.partition("sqlite:///")
+    relative = local and path and not path.startswith(("/", ":"))
+    return f"{before}{local}{Path(path).absolute()}" if relative else uri
 
 
 def check_uri(uri: str | None) -> str | None:
