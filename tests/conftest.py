@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from microgpt import cli
+from microgpt.ablation.report import report
 from microgpt.tracking import MLflow, open_store
+from tests.sweeps import (
+    Made,
+    address,
+    heads,
+    log_sweep,
+)
 
 Verify = Callable[..., tuple[int, str]]
 MLflow.PATIENCE = 300.0  # a machine that is busy with tests may need minutes for what takes seconds
@@ -63,3 +70,11 @@ def bench(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     outputs = tmp_path_factory.mktemp("bench")
     shutil.copy(store_template, outputs / "mlflow.db")
     return outputs
+
+
+@pytest.fixture(scope="module")
+def told(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Made]:
+    """The folder of a report, its sweep's run, the sweep."""
+    made = heads()
+    parent = log_sweep(bench, made)
+    return report(made.id, address(bench), bench, tmp_path_factory.mktemp("told")), parent, made

@@ -13,7 +13,8 @@ class Composer:
     """Composes the configurations of jobs, with Hydra's own part or without.
 
     Hydra takes a tenth of a second for one. So it composes once for each choice of options, and
-    plain values are set on copies, as Hydra sets them. Words of other kinds are left to Hydra.
+    plain values are set on copies, as Hydra sets them. Where a word of another kind, as `+a.b=1` or
+    `~a`, touches such a value, their order counts, and Hydra composes them all.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig, with_hydra: bool = False) -> None:
@@ -26,10 +27,11 @@ class Composer:
         """The configuration of one job. Raises what Hydra raises."""
         overrides = [self._parse(word) for word in words]
         values = [override for override in overrides if self._is_value(override)]
-        options = [override for override in overrides if self._options(override.key_or_group)]
-        if len(values) + len(options) < len(words):  # of `+a=1` and `~a` the order counts
-            return self._load(*words).copy()
-        config = self._load(*(str(option.input_line) for option in options)).copy()
+        others = [override for override in overrides if override not in values]
+        edits = [override for override in others if not self._options(override.key_or_group)]
+        if any(_touch(value, edit) for value in values for edit in edits):
+            return self._composed(*words)
+        config = self._load(*(str(override.input_line) for override in others)).copy()
         for override in values:
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         return config
@@ -44,3 +46,9 @@ class Composer:
     def _is_value(self, override: Override) -> bool:
         plain = override.type == OverrideType.CHANGE and override.package is None
         return plain and not self._options(override.key_or_group)
+
+
+def _touch(one: Override, other: Override) -> bool:
+    """Whether one sets what lies in the other."""
+    a, b = f"{one.key_or_group}.", f"{other.key_or_group}."
+    return a.startswith(b) or b.startswith(a)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from microgpt.build import part
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
-from microgpt.run.sweep import SweepFolder, all_sweeps, joint, key, sweep_folder
+from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
 from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, watching
@@ -35,7 +35,7 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
     }
     sweep = sweep_folder(outputs, key(**identity))
     if not skip:
-        sweep, jobs = anew(sweep, jobs, outputs)
+        sweep, jobs = anew(sweep, jobs)
     with sweep.locked():
         begin(sweep, **identity, **facts, jobs=[asdict(job) for job in jobs])
         tracking = part(config, "tracking")
@@ -68,13 +68,11 @@ def begin(sweep: SweepFolder, **facts: Any) -> None:
     sweep.update(id=sweep.path.name, begun=begun, status=RUNNING, ended=None, **facts)
 
 
-def anew(sweep: SweepFolder, jobs: Sequence[Job], outputs: Path) -> tuple[SweepFolder, list[Job]]:
+def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job]]:
     """The same jobs as a sweep with runs of its own, which goes on until it is finished."""
-    others = [
-        each for each in all_sweeps(outputs) if each.path.name.startswith(f"{sweep.path.name}-")
-    ]
-    begun = [each.path.name for each in others if each.status != FINISHED]
-    name = begun[-1] if begun else f"{sweep.path.name}-{uuid4().hex[:8]}"
+    files = sorted(sweep.path.parent.glob(f"{sweep.path.name}-*/{SweepFolder.FILE}"))
+    begun = [file.parent.name for file in files if SweepFolder(file.parent).status != FINISHED]
+    name = begun[0] if begun else f"{sweep.path.name}-{uuid4().hex[:8]}"
     mark = name.removeprefix(sweep.path.name)
     own = [replace(job, run=f"{job.run}{mark}") for job in jobs]
     return SweepFolder(sweep.path.with_name(name)), own

@@ -26,9 +26,7 @@ RUN_FAILED = 1
 # A file in the folder of a job under way, with the launch in a line for each time that it began. Dask
 # counts too, but for all jobs that were waiting at a worker that died.
 BEGUN = ".begun"
-one_job = (
-    Lock()
-)  # Hydra's state, and the folder, are the process's: a worker with more threads waits
+one_job = Lock()  # Hydra's state and the current folder are the process's: other threads wait
 current: list[str] = []  # the launch of the job under way
 stopped: set[str] = set()  # the launches that were interrupted
 composers: dict[str, Composer] = {}  # that of the launch under way
@@ -78,10 +76,8 @@ def folder(config: DictConfig) -> Path:
 
 def perform(task: Task) -> int | None:
     """Do a job; returns its exit code, or None if the sweep was interrupted."""
-    here = (
-        task.place if Path(task.place).is_dir() else "."
-    )  # machines share the outputs, perhaps no more
-    with one_job, chdir(here):
+    shared = Path(task.place).is_dir()  # machines have the outputs in common, perhaps no more
+    with one_job, chdir(task.place if shared else "."):
         current[:] = [task.launch]
         return None if task.launch in stopped else _perform(task)
 
