@@ -12,13 +12,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.tracker import Store
+from microgpt.tracking.sync import Store
 from microgpt.train import train
 
 REPOSITORY = Path(__file__).parent.parent
@@ -154,6 +155,14 @@ def recorded(run: RunFolder, names: Sequence[str] = ()) -> dict[str, list[tuple[
             if name != "step" and (not names or name in names):
                 found.setdefault(name, []).append((int(row["step"]), value))
     return found
+
+
+def kill_all(process: "subprocess.Popen[str]") -> None:
+    """kill -9, of the process that sends too."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    kill(process)
+    for each in family:
+        each.kill()
 
 
 @contextmanager

@@ -242,7 +242,10 @@ def test_a_run_in_a_thread(outputs: Path) -> None:
     assert codes == [0]
 
 
-@pytest.mark.parametrize("words", [["train", "--help"], ["runs"], ["train", *TINY, "--cfg", "job"]])
+@pytest.mark.parametrize(
+    "words",
+    [["train", "--help"], ["runs"], ["train", *TINY, "--cfg", "job"], ["train", *TINY, *SHORT]],
+)
 def test_mlflow_is_not_imported_for_nothing(words: list[str], tmp_path: Path) -> None:
     code = (
         "import atexit, sys; from microgpt.cli import main;"

@@ -1,12 +1,16 @@
 """Tracking where a store is down, slow or forgetful, or several write to it at once."""
 
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
+from signal import SIGINT
 from threading import Event as Flag
 from threading import Thread
+from time import sleep
 from typing import Any
 
+import psutil
 import pytest
 
 from microgpt.run.folder import all_runs
@@ -14,13 +18,14 @@ from microgpt.run.record import FINISHED, RUNNING
 from microgpt.tracking import MLflow, open_store, sync
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.store import experiment_id
-from microgpt.tracking.tracker import Sender
 from tests.running import (
     NOWHERE,
     SHORT,
     TINY,
+    has_stored,
     history,
     kill,
+    kill_all,
     microgpt,
     only_run,
     project_here,
@@ -127,47 +132,76 @@ def test_a_server_that_is_down_costs_nothing_but_lateness(outputs: Path) -> None
     assert len(stored(outputs)) == 1
 
 
-class Sleepy(BaseHTTPRequestHandler):
-    """Answers nothing before the test is over."""
-
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """The address of a server that answers nothing before the test is over."""
     over = Flag()
 
-    def do_GET(self) -> None:
-        self.over.wait()
+    class Mute(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            over.wait()
 
-    do_POST = do_GET
+        do_POST = do_GET
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mute)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    over.set()
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_server_that_does_not_answer_does_not_hold_the_end(
-    outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    outputs: Path, mute: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(MLflow, "PATIENCE", 0.5)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Sleepy)
-    Thread(target=server.serve_forever, daemon=True).start()
-    uri = f"http://127.0.0.1:{server.server_port}"
-    try:
-        code, run = train_here(
-            outputs, *SHORT, f"tracking.uri={uri}"
-        )  # the server holds it for ever
-    finally:
-        Sleepy.over.set()
-        server.shutdown()
-        server.server_close()
+    code, run = train_here(outputs, *SHORT, f"tracking.uri={mute}")
     assert (code, run.status) == (0, FINISHED)
-    assert f"({uri}: no end within 0.5 s); later: microgpt sync here" in capfd.readouterr().err
+    assert f"({mute}: no end within 0.5 s); later: microgpt sync here" in capfd.readouterr().err
 
 
-def test_ctrl_c_ends_the_waiting(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flush = Sender.flush
+def test_ctrl_c_ends_the_waiting(outputs: Path, mute: str) -> None:
+    process = start(outputs, "train", *TINY, *SHORT, f"tracking.uri={mute}")
+    wait_until(lambda: any(run.status == FINISHED for run in all_runs(outputs)))
+    sleep(0.5)  # now it waits
+    process.send_signal(SIGINT)
+    _, complained = process.communicate(timeout=20)
+    name = only_run(outputs).path.name
+    assert process.returncode == 130
+    assert complained == (
+        f"microgpt: not all is in MLflow yet (interrupted); later: microgpt sync {name}\n"
+    )
 
-    def interrupted(sender: Sender, _: float) -> None:
-        flush(sender, 0.0)
-        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Sender, "flush", interrupted)
-        code, run = train_here(outputs, *SHORT, f"tracking.uri={NOWHERE}")
-    assert (code, run.status) == (130, FINISHED)
+def test_the_process_that_sends_is_killed(outputs: Path) -> None:
+    """Memory may run out: the training goes on, and says what is missing."""
+    process = start(outputs, "train", *TINY, "trainer.num_steps=3000")
+    wait_until(lambda: has_stored(outputs, 10))
+    (sender,) = psutil.Process(process.pid).children()
+    sender.kill()
+    _, complained = process.communicate(timeout=100)
+    run = only_run(outputs)
+    assert (process.returncode, run.status) == (0, FINISHED)
+    assert complained == (
+        f"microgpt: not all is in MLflow yet (sqlite:///{outputs}/mlflow.db: "
+        f"the process that sends has ended); later: microgpt sync {run.path.name}\n"
+    )
+    project_here(run, outputs)
+    assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
+    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+
+
+def test_a_run_that_is_killed_has_failed_at_once(outputs: Path) -> None:
+    process = start(outputs, "train", *TINY, "trainer.num_steps=9000")
+    wait_until(lambda: has_stored(outputs, 10))
+    (sender,) = psutil.Process(process.pid).children()
+    kill(process)
+    sender.wait(100)  # of its own accord
+    run = only_run(outputs)
+    (there,) = stored(outputs)
+    assert there.info.status == "FAILED"
+    assert there.data.tags["reason"] == "its process was killed"
+    assert history(store(outputs), there.info.run_id) == recorded(run)
 
 
 def train_at_once(outputs: Path, count: int, *words: str) -> None:
@@ -198,7 +232,7 @@ def test_sixteen_processes_log_into_one_store(outputs: Path) -> None:
 def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
     process = start(tmp_path, "train", *TINY, "trainer.num_steps=9000")
     wait_until((tmp_path / ".mlflow.db.new").exists)
-    kill(process)
+    kill_all(process)
     assert not (tmp_path / "mlflow.db").exists()
     run = train_here(tmp_path, *SHORT)[1]
     assert history(store(tmp_path), run.mlflow_run_id) == recorded(run)

@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from microgpt.core.check import BadValue
-from microgpt.run.sweep import sweep_folder
-from microgpt.tracking import MLflow, open_store, store_uri
+from microgpt.tracking import open_store, store_uri
 from microgpt.tracking.state import colour
-from microgpt.tracking.sweep import SweepProjection, description
+from microgpt.tracking.sweep import description
 from microgpt.tracking.view import (
     PARAMS,
     all_runs_state,
     columns,
     runs_address,
     set_sweep_view,
+    sweep_shown,
     sweep_state,
 )
 from microgpt.ui import HOST, free_port
@@ -165,13 +165,7 @@ def test_a_sweep_is_found_by_its_experiment_and_its_id(outputs: Path) -> None:
     ],
 )
 def test_a_sweep_says_where_to_look(uri: str, look: str, outputs: Path) -> None:
-    projection = SweepProjection.__new__(SweepProjection)
-    projection.folder, projection.experiment = sweep_folder(outputs, "0123-4567"), "7"
-    tracking: Any = MLflow(uri=uri or None, experiment="microgpt")
-    store = SimpleNamespace(uri=uri or store_uri(None, outputs), outputs=outputs)
-    tracking._sender = SimpleNamespace(store=store)
-    tracking._sending = SimpleNamespace(projection=projection)
-    assert tracking.look() == look
+    assert sweep_shown(uri or store_uri(None, outputs), outputs, "7", "0123-4567") == look
 
 
 def test_a_port_in_use_is_passed_over() -> None:

@@ -52,7 +52,10 @@ class Record:
     def status(self) -> str:
         """How it stands: `running` only while a process holds the folder."""
         status = str(self.info["status"])
-        return KILLED if status == RUNNING and not self.held else status
+        if status == RUNNING and not self.held:
+            status = str(self.info["status"])  # it may have ended between the two looks
+            return KILLED if status == RUNNING else status
+        return status
 
     @property
     def mlflow_run_id(self) -> str:

@@ -1,8 +1,10 @@
 """MLflow: a copy of what the folders say. The one place that writes to a store."""
 
+from microgpt.tracking.process import flush
 from microgpt.tracking.projection import STATUS, params_of
 from microgpt.tracking.store import StoreError, cut, open_store, store_uri, told
-from microgpt.tracking.tracker import MLflow, NoTracking, flush, is_tracked, sync
+from microgpt.tracking.sync import is_tracked, sync
+from microgpt.tracking.tracker import MLflow, NoTracking
 
 __all__ = [
     "STATUS",

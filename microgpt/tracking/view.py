@@ -22,7 +22,7 @@ from microgpt.tracking.state import (
     numeric,
     view_state,
 )
-from microgpt.tracking.store import open_store
+from microgpt.tracking.store import open_store, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,6 +76,14 @@ def view_address(server: str, experiment: str, view: str) -> str:
     """Where MLflow's UI shows an experiment as the view says."""
     page = f"{server}/#/experiments/{experiment}/runs"
     return f"{page}?workflowType=machine_learning&viewStateShareKey={view}"
+
+
+def sweep_shown(store: str, outputs: Path, experiment: str, sweep: str) -> str:
+    """What shows a sweep: the address on a server, or the command that starts one."""
+    if store.startswith(("http:", "https:")):
+        return view_address(store.rstrip("/"), experiment, sweep)
+    usual = store == store_uri(None, outputs)
+    return f"microgpt ui {sweep}" if usual else f"microgpt ui {sweep} --uri {store}"
 
 
 def set_view(client: "MlflowClient", experiment: str, key: str, state: Mapping[str, Any]) -> None:

@@ -1,0 +1,175 @@
+"""The process that sends what folders get to stores, beside the one that works.
+
+`python -m microgpt.tracking.sending FD` is started by `process`, which asks through the socket FD. It
+lives as long as the other does, and then until what there was to send is sent: so the store learns at
+once of a run that was killed.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Event as Flag
+from threading import Lock, Thread
+from time import sleep
+from typing import Any
+
+from microgpt.run.record import RUNNING
+from microgpt.run.sweep import SweepFolder
+from microgpt.tracking.projection import Projection
+from microgpt.tracking.store import told
+from microgpt.tracking.sweep import SweepProjection
+from microgpt.tracking.sync import Folder, Store
+
+PAUSE = 1.0  # seconds between two updates
+LETTING_GO = 0.2  # seconds in which a process that ends lets go of its folders
+LAST = 30.0  # seconds for what is left to send then
+
+
+class Sending:
+    """One folder on its way to a store."""
+
+    def __init__(self, store: Store, folder: Folder, experiment: str) -> None:
+        self.store, self.folder, self.experiment = store, folder, experiment
+        self.projection: Projection | SweepProjection | None = None
+        self.problem: str | None = None
+        self.met = Flag()  # the store has the folder's run, or has failed to
+        self.last = Flag()  # what is sent from now on is the last that is waited for
+        self.over = Flag()  # all is there, or the last could not be sent
+
+    def go_on(self) -> None:
+        """Send what there is."""
+        last = self.last.is_set()
+        try:
+            if self.projection is None:
+                self.projection = self.store.project(self.folder, self.experiment)
+            self.met.set()
+            self.projection.update()
+            self.problem = None
+        except Exception as error:  # whatever a store may raise: the work goes on
+            self.problem = told(self.store.uri, error)
+        self.met.set()
+        if (last and self.problem) or (self.projection and self.projection.complete):
+            self.over.set()
+
+
+class Sender:
+    """The thread that sends to one store; it lives while there is something to send."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._woken = Flag()
+        self._lock = Lock()
+        self._sendings: list[Sending] = []
+
+    @property
+    def under_way(self) -> list[Sending]:
+        """What is not over."""
+        with self._lock:
+            return list(self._sendings)
+
+    def add(self, sending: Sending) -> None:
+        """Send what its folder has, and gets."""
+        with self._lock:
+            self._sendings.append(sending)
+            if len(self._sendings) == 1:
+                Thread(target=self._work, daemon=True).start()
+        self.wake()
+
+    def wake(self) -> None:
+        """Do not wait for the next update."""
+        self._woken.set()
+
+    def _work(self) -> None:
+        while True:
+            self._woken.clear()
+            for sending in self.under_way:
+                sending.go_on()
+            with self._lock:
+                self._sendings = [each for each in self._sendings if not each.over.is_set()]
+                if not self._sendings:
+                    return
+            self._woken.wait(PAUSE)
+
+
+class Senders:
+    """What the other process may ask for. A sweep is known by its folder."""
+
+    def __init__(self) -> None:
+        self._senders: dict[str, Sender] = {}
+        self._sweeps: dict[Path, Sending] = {}
+
+    def add(self, uri: str, outputs: Path, experiment: str, folder: Folder) -> None:
+        """Send what `folder` has, and gets."""
+        sender = self._senders.setdefault(uri, Sender(Store(uri, outputs)))
+        sending = Sending(sender.store, folder, experiment)
+        if isinstance(folder, SweepFolder):
+            self._sweeps[folder.path] = sending
+        sender.add(sending)
+
+    def statuses(self, sweep: Path) -> dict[str, str]:
+        """The status of each run of a sweep that the store has, by its folder's name."""
+        sending = self._sweeps[sweep]
+        sending.met.wait()
+        with suppress(Exception):  # whatever a store may raise: `flush` says that it did
+            if isinstance(sending.projection, SweepProjection):
+                return sending.projection.statuses()
+        return {}
+
+    def home(self, sweep: Path) -> str | None:
+        """The id of the experiment that holds a sweep; None if the store has not been met."""
+        projection = self._sweeps[sweep].projection
+        return projection.experiment if isinstance(projection, SweepProjection) else None
+
+    def flush(self, uri: str | None = None) -> str | None:
+        """Send all that goes to a store, or to any, a last time. Returns what went wrong, if it did."""
+        senders = [self._senders[uri]] if uri else list(self._senders.values())
+        sendings = [each for sender in senders for each in sender.under_way]
+        for sending in sendings:
+            sending.last.set()
+        for sender in senders:
+            sender.wake()
+        for sending in sendings:
+            sending.over.wait()
+        return next((each.problem for each in sendings if each.problem), None)
+
+    def end(self) -> None:
+        """The other process is no more: send what is left, of folders that nobody goes on with."""
+        sleep(LETTING_GO)
+        for sender in self._senders.values():
+            for sending in sender.under_way:
+                if sending.folder.status == RUNNING:
+                    sending.over.set()
+        rest = Thread(target=self.flush, daemon=True)
+        rest.start()
+        rest.join(LAST)
+
+
+def serve(connection: Connection, senders: Senders) -> None:
+    """Answer what is asked, until nobody is there to ask."""
+    one = Lock()
+
+    def answer(number: int, question: str, words: tuple[Any, ...]) -> None:
+        said = getattr(senders, question)(*words)
+        with one, suppress(OSError):  # it is no more
+            connection.send((number, said))
+
+    while True:
+        try:
+            asked = connection.recv()
+        except (EOFError, OSError):
+            return
+        if asked[1] == "add":  # before what is asked about it
+            answer(*asked)
+        else:  # which may take as long as the store does
+            Thread(target=answer, args=asked, daemon=True).start()
+
+
+if __name__ == "__main__":
+    senders = Senders()
+    try:
+        serve(Connection(int(sys.argv[1])), senders)
+        senders.end()
+    finally:
+        os._exit(0)  # Python would take seconds to put MLflow away

@@ -1,0 +1,63 @@
+"""Folders projected into stores, each into its own."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from microgpt.run.folder import RunFolder
+from microgpt.run.sweep import SweepFolder
+from microgpt.tracking.projection import Projection
+from microgpt.tracking.store import StoreError, experiment_id, open_store, store_uri, told
+from microgpt.tracking.sweep import SweepProjection
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "microgpt"  # the MLflow experiment of runs that name none
+Folder: TypeAlias = RunFolder | SweepFolder
+
+
+class Store:
+    """A store that is opened when it is first needed, and the folders that are projected into it."""
+
+    def __init__(self, uri: str, outputs: Path) -> None:
+        self.uri, self.outputs = uri, outputs
+        self._client: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+
+    def project(self, folder: Folder, experiment: str) -> Projection | SweepProjection:
+        """The folder's run in the store, which is made if need be."""
+        if self._client is None:
+            self._client = open_store(self.uri, self.outputs)
+        if experiment not in self._experiments:
+            found = experiment_id(self._client, experiment, self.uri, self.outputs)
+            self._experiments[experiment] = found
+        kind = SweepProjection if isinstance(folder, SweepFolder) else Projection
+        return kind(self._client, folder, self._experiments[experiment])  # type: ignore[arg-type]
+
+
+def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[str]:
+    """Project folders, each into the store of its configuration or `uri`; yields a line each.
+
+    Raises StoreError in the end if there are any that a store did not take.
+    """
+    failed = 0
+    stores: dict[str, Store] = {}
+    for folder in folders:
+        wanted = folder.config["tracking"]
+        address = store_uri(uri or wanted.get("uri"), outputs)
+        store = stores.setdefault(address, Store(address, outputs))
+        try:
+            projection = store.project(folder, wanted.get("experiment", EXPERIMENT))
+            projection.update()
+            yield f"{folder.path.name}  {folder.status}  MLflow {projection.run_id}"
+        except Exception as error:  # the other runs may have other stores
+            failed += 1
+            yield f"{folder.path.name}  {folder.status}  {told(address, error)}"
+    if failed:
+        raise StoreError(f"{failed} of {len(folders)} runs are not all in MLflow")
+
+
+def is_tracked(folder: Folder) -> bool:
+    """Whether the configuration wants it in a store."""
+    return "experiment" in folder.config["tracking"]
