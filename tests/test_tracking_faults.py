@@ -39,6 +39,8 @@ from tests.running import (
     wait_until,
 )
 
+SENDING = "microgpt.tracking.sending"  # a word of the command that starts the process that sends
+
 
 def test_two_at_once_double_nothing(outputs: Path) -> None:
     run = untracked(outputs)
@@ -188,6 +190,17 @@ def test_the_process_that_sends_is_killed(outputs: Path) -> None:
     )
     project_here(run, outputs)
     assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
+    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+
+
+def test_the_next_run_has_another_process_that_sends(outputs: Path) -> None:
+    train_here(outputs, *SHORT, name="first")
+    senders = [each for each in psutil.Process().children() if SENDING in each.cmdline()]
+    for each in senders:
+        each.kill()
+        each.wait(20)
+    assert senders
+    _, run = train_here(outputs, *SHORT, name="second")
     assert history(store(outputs), run.mlflow_run_id) == recorded(run)
 
 

@@ -125,6 +125,7 @@ def commands(turns: int, folder: Path) -> list[dict[str, dict[str, float]]]:
         "one step, tracked": one,
         "default run, untracked": ["train", "tracking=none"],
         "default run, tracked": ["train"],
+        "microgpt sync": ["sync"],
         **{
             f"200 steps, untracked, engine={name}": [
                 "train",

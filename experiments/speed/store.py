@@ -23,7 +23,7 @@ from typing import Any
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.sweep import SweepFolder, all_sweeps
 from microgpt.tracking.sweep import SweepProjection
-from microgpt.tracking.tracker import Store
+from microgpt.tracking.sync import Store
 from microgpt.tracking.view import runs_address
 
 HERE = Path(__file__).parent

@@ -1,6 +1,5 @@
 """A worker process of a sweep: one job after the other, with everything imported once."""
 
-import os
 import signal
 from contextlib import chdir, suppress
 from dataclasses import dataclass
@@ -35,11 +34,6 @@ composers: dict[str, Composer] = {}  # that of the launch under way
 def dask_setup(worker: Worker) -> None:
     """Called by Dask in each worker of our own clusters: Ctrl-C is for the launcher, which asks us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def dask_teardown(worker: Worker) -> None:
-    """Called by Dask at the end: all is sent, and Python would take seconds to put MLflow away."""
-    os._exit(0)
 
 
 @dataclass(frozen=True)

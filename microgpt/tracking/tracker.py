@@ -30,10 +30,10 @@ class MLflow:
 
     def start(self, folder: Folder, outputs: Path) -> None:
         """Begin to send what `folder` gets."""
-        self._folder, self._outputs = folder.path, outputs
+        self._folder, self._outputs = folder.path, outputs.absolute()
         self._store = store_uri(self.uri, outputs)
         self._process = Process.beside()
-        self._process.ask("add", self._store, outputs, self.experiment, folder)
+        self._process.ask("add", self._store, self._outputs, self.experiment, folder)
 
     def stored(self, patience: float) -> dict[str, str]:
         """The status of each run of a sweep, as far as the store tells it within so many seconds."""
