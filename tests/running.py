@@ -158,11 +158,11 @@ def recorded(run: RunFolder, names: Sequence[str] = ()) -> dict[str, list[tuple[
 
 
 def kill_all(process: "subprocess.Popen[str]") -> None:
-    """kill -9, of the process that sends too."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    kill(process)
-    for each in family:
+    """kill -9, of the process that sends too: first, since it would live on."""
+    for each in psutil.Process(process.pid).children():
         each.kill()
+        each.wait(20)
+    kill(process)
 
 
 @contextmanager

@@ -58,6 +58,7 @@ def check_store(outputs: Path, run: RunFolder) -> None:
     assert there.info.status == "FINISHED"
     assert there.info.run_id == run.mlflow_run_id
     assert there.data.tags["parameters_sha256"] == run.info["parameters_sha256"]
+    assert "reason" not in there.data.tags
     found, kept = history(store(outputs), there.info.run_id), recorded(run)
     assert found.keys() == kept.keys()
     for name, steps in found.items():
@@ -89,7 +90,6 @@ def test_killed_again_and_again_in_a_store(outputs: Path) -> None:
     process = start(outputs, "train", f"resume={run.path}")
     wait_until(lambda: has_stored(outputs, 10))
     kill(process)
-    wait_until(lambda: stored(outputs)[0].info.status == "FAILED")  # but it goes on
     process = start(outputs, "train", f"resume={run.mlflow_run_id}")
     wait_until(lambda: (run.path / "checkpoints/step-1800.safetensors").exists())
     kill(process)

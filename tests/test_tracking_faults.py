@@ -1,23 +1,27 @@
 """Tracking where a store is down, slow or forgetful, or several write to it at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from signal import SIGINT
 from threading import Event as Flag
 from threading import Thread
-from time import sleep
+from time import sleep, time
 from typing import Any
 
 import psutil
 import pytest
+from mlflow.entities import Metric
 
+from microgpt.core.events import Stepped
 from microgpt.run.folder import all_runs
-from microgpt.run.record import FINISHED, RUNNING
-from microgpt.tracking import MLflow, open_store, sync
+from microgpt.run.record import FINISHED, KILLED, RUNNING, STOPPED
+from microgpt.tracking import MLflow, SendingProcess, open_store, sync
 from microgpt.tracking.projection import Projection
+from microgpt.tracking.sending import Sending
 from microgpt.tracking.store import experiment_id
+from microgpt.tracking.sync import Store
 from tests.running import (
     NOWHERE,
     SHORT,
@@ -31,6 +35,7 @@ from tests.running import (
     project_here,
     recorded,
     rows_of,
+    running,
     start,
     store,
     stored,
@@ -38,8 +43,6 @@ from tests.running import (
     untracked,
     wait_until,
 )
-
-SENDING = "microgpt.tracking.sending"  # a word of the command that starts the process that sends
 
 
 def test_two_at_once_double_nothing(outputs: Path) -> None:
@@ -163,11 +166,11 @@ def test_a_server_that_does_not_answer_does_not_hold_the_end(
 
 
 def test_ctrl_c_ends_the_waiting(outputs: Path, mute: str) -> None:
-    process = start(outputs, "train", *TINY, *SHORT, f"tracking.uri={mute}")
-    wait_until(lambda: any(run.status == FINISHED for run in all_runs(outputs)))
-    sleep(0.5)  # now it waits
-    process.send_signal(SIGINT)
-    _, complained = process.communicate(timeout=20)
+    with running(outputs, "train", *TINY, *SHORT, f"tracking.uri={mute}") as process:
+        wait_until(lambda: any(run.status == FINISHED for run in all_runs(outputs)))
+        sleep(2)  # some microseconds would do: now it waits
+        process.send_signal(SIGINT)
+        _, complained = process.communicate(timeout=20)
     name = only_run(outputs).path.name
     assert process.returncode == 130
     assert complained == (
@@ -176,30 +179,31 @@ def test_ctrl_c_ends_the_waiting(outputs: Path, mute: str) -> None:
 
 
 def test_the_process_that_sends_is_killed(outputs: Path) -> None:
-    """Memory may run out: the training goes on, and says what is missing."""
-    process = start(outputs, "train", *TINY, "trainer.num_steps=3000")
-    wait_until(lambda: has_stored(outputs, 10))
-    (sender,) = psutil.Process(process.pid).children()
-    sender.kill()
-    _, complained = process.communicate(timeout=100)
+    """Memory may run out: the training goes on, and says in the end what is missing."""
+    with running(outputs, "train", *TINY, "trainer.num_steps=20000") as process:
+        wait_until(lambda: has_stored(outputs, 10))
+        (sender,) = psutil.Process(process.pid).children()
+        sender.kill()
+        reached = len(only_run(outputs).metrics())
+        wait_until(lambda: len(only_run(outputs).metrics()) > reached + 100)
+        process.send_signal(SIGINT)
+        _, complained = process.communicate(timeout=100)
     run = only_run(outputs)
-    assert (process.returncode, run.status) == (0, FINISHED)
+    assert (process.returncode, run.status) == (130, STOPPED)
     assert complained == (
         f"microgpt: not all is in MLflow yet (sqlite:///{outputs}/mlflow.db: "
-        f"the process that sends has ended); later: microgpt sync {run.path.name}\n"
+        f"the process that sends was killed (signal 9)); later: microgpt sync {run.path.name}\n"
     )
     project_here(run, outputs)
-    assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
+    assert [there.info.status for there in stored(outputs)] == ["KILLED"]
     assert history(store(outputs), run.mlflow_run_id) == recorded(run)
 
 
 def test_the_next_run_has_another_process_that_sends(outputs: Path) -> None:
     train_here(outputs, *SHORT, name="first")
-    senders = [each for each in psutil.Process().children() if SENDING in each.cmdline()]
-    for each in senders:
-        each.kill()
-        each.wait(20)
-    assert senders
+    sender = SendingProcess.beside()._child
+    sender.kill()
+    sender.wait(20)
     _, run = train_here(outputs, *SHORT, name="second")
     assert history(store(outputs), run.mlflow_run_id) == recorded(run)
 
@@ -215,6 +219,77 @@ def test_a_run_that_is_killed_has_failed_at_once(outputs: Path) -> None:
     assert there.info.status == "FAILED"
     assert there.data.tags["reason"] == "its process was killed"
     assert history(store(outputs), there.info.run_id) == recorded(run)
+
+
+def test_a_resume_while_figures_of_the_killed_run_are_sent(outputs: Path) -> None:
+    """The store gets each figure once, and says how it ended in the end."""
+    run = untracked(outputs)
+    run.update(status=RUNNING, ended=None)
+    assert run.status == KILLED
+    uri = f"sqlite:///{outputs}/mlflow.db"
+    left, resumed = (Sending(Store(uri, outputs), run, "microgpt") for _ in range(2))
+    left.ended.set()  # its process is no more
+
+    def resume() -> None:
+        again = run.metrics()[5:]
+        with run.locked():
+            run.rewind(5)
+            run.update(status=RUNNING)
+            resumed.go_on()
+            for row in again:
+                figures = row | {"cost/seconds": row["cost/seconds"] + 100}
+                run(Stepped(int(row["step"]), 0.0, 0, figures))
+            run.update(status=FINISHED, ended=time())
+            resumed.go_on()
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def log_batch(self, *args: Any, metrics: Sequence[Metric] = (), **others: Any) -> None:
+            if metrics:
+                thread.start()
+                sleep(0.5)
+            client.log_batch(*args, metrics=metrics, **others)
+
+    thread = Thread(target=resume)
+    client = open_store(uri, outputs)
+    left.store._client = Slow()  # type: ignore[assignment]
+    left.go_on()
+    thread.join(60)
+    left.go_on()
+    assert left.over.is_set()
+    assert resumed.over.is_set()
+    (there,) = stored(outputs)
+    assert there.info.status == "FINISHED"
+    assert "reason" not in there.data.tags
+    for name, figures in history(store(outputs), there.info.run_id).items():
+        steps = [step for step, _ in figures]
+        assert steps == [step for step, _ in recorded(run)[name]], name
+
+
+def test_more_is_asked_than_a_socket_holds(outputs: Path) -> None:
+    """A sweep of thousands of runs, all unknown to the store, as it ends."""
+    run = untracked(outputs)
+    tracking = MLflow(uri=NOWHERE, experiment="microgpt")
+    tracking.start(run, outputs)
+    for _ in range(5000):
+        tracking.add(run)
+    assert tracking.finish() == f"{NOWHERE}: nothing answers there"
+
+
+def test_a_process_that_sends_and_cannot_be_started(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(SendingProcess, "_beside", None)
+    monkeypatch.setattr(SendingProcess, "_start", refuse)
+    code, run = train_here(outputs, *SHORT)
+    assert (code, run.status) == (0, FINISHED)
+    problem = "the process that sends could not be started: Resource temporarily unavailable"
+    assert f"{problem}); later: microgpt sync here" in capfd.readouterr().err
 
 
 def train_at_once(outputs: Path, count: int, *words: str) -> None:

@@ -51,11 +51,9 @@ class Record:
     @property
     def status(self) -> str:
         """How it stands: `running` only while a process holds the folder."""
+        held = self.held  # first: who lets go has written how it ended
         status = str(self.info["status"])
-        if status == RUNNING and not self.held:
-            status = str(self.info["status"])  # it may have ended between the two looks
-            return KILLED if status == RUNNING else status
-        return status
+        return KILLED if status == RUNNING and not held else status
 
     @property
     def mlflow_run_id(self) -> str:

@@ -14,7 +14,7 @@ from microgpt.build import ConfigError, call
 from microgpt.console import out
 from microgpt.core.check import integer
 from microgpt.sweep.worker import RUN_FAILED, Task, lost, perform, stop
-from microgpt.tracking import flush
+from microgpt.tracking import SendingProcess
 
 POLL = 0.1  # seconds between two looks at the tasks
 PATIENCE = 30.0  # seconds that the end waits for what the workers still send to the store
@@ -39,6 +39,7 @@ def run_all(
             ]
             codes = follow(client, tasks, futures, signals)
         names = client.scheduler_info(n_workers=-1)["workers"]
+        flush = SendingProcess.flush
         sent = [client.submit(flush, PATIENCE, workers=[name], pure=False) for name in names]
         with suppress(TimeoutError):  # a worker may die, or have other work: `catch_up` sends
             wait(sent, timeout=2 * PATIENCE)

@@ -56,7 +56,7 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
         look = tracking.look() or look
-        catch_up(sweep, tracking, outputs)
+        catch_up(sweep, tracking)
         problem = tracking.finish()
     tell_end(watch, whole, problem, look)
     return INTERRUPTED if not whole else RUN_FAILED if failed else OK
@@ -86,9 +86,9 @@ def join(sweep: SweepFolder, skipped: set[str]) -> None:
                 run.update(**membership(sweep, run))
 
 
-def catch_up(sweep: SweepFolder, tracking: Any, outputs: Path) -> None:
+def catch_up(sweep: SweepFolder, tracking: Any) -> None:
     """Send the runs that the store has otherwise: a worker may have died before it sent them."""
     stored = tracking.stored(PATIENCE)
     for run in map(sweep.run, sweep.jobs):
         if run.exists and stored.get(run.path.name) != STATUS[run.status]:
-            tracking.start(run, outputs)
+            tracking.add(run)

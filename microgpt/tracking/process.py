@@ -1,9 +1,10 @@
 """The process beside this one that sends to stores, as this one sees it.
 
 MLflow takes seconds to import, and a process that holds its objects trains some 7 % slower: in a
-process of its own it costs the training nothing. `sending` is what runs there.
+process of its own it costs the steps nothing. `sending` is what runs there.
 """
 
+import os
 import sys
 from concurrent.futures import Future
 from contextlib import suppress
@@ -11,83 +12,95 @@ from itertools import count
 from multiprocessing import Pipe
 from subprocess import DEVNULL, Popen
 from threading import Lock, Thread
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
+
+Question: TypeAlias = Literal["add", "statuses", "home", "flush"]  # a method of `sending.Service`
 
 
-class Ended(RuntimeError):
-    """The process that sends is no more."""
+class Trouble(RuntimeError):
+    """The process that sends has no answer: what went wrong there, or how it ended."""
 
 
-class Process:
+class SendingProcess:
     """Sends for this process until this one ends, and then what there still is to send."""
 
-    _beside: ClassVar["Process | None"] = None
+    _beside: ClassVar["SendingProcess | None"] = None
     _one: ClassVar[Lock] = Lock()
 
     def __init__(self) -> None:
-        self._connection, theirs = Pipe()
         self._answers: dict[int, Future[Any]] = {}
         self._numbers = count()
-        self._lock = Lock()
-        self._ended = False
-        self._child: Popen[bytes] | None = None
-        with theirs, suppress(OSError):  # there may be too many: then nobody listens
-            end = theirs.fileno()
-            self._child = Popen(
-                # -P: modules of the folder that the command was given in are not meant
-                [sys.executable, "-P", "-m", "microgpt.tracking.sending", str(end)],
-                pass_fds=[end],
-                stdin=DEVNULL,
-                stdout=DEVNULL,  # who reads our output must not wait for another process
-                stderr=DEVNULL,
-                start_new_session=True,  # Ctrl-C is for us
-            )
-        Thread(target=self._listen, name="listening", daemon=True).start()
+        self._writing = Lock()
+        self._end = ""  # how it ended
+        try:
+            self._connection, theirs = Pipe()
+            with theirs:
+                self._child = self._start(theirs.fileno())
+            Thread(target=self._listen, name="listening", daemon=True).start()
+        except (OSError, RuntimeError) as error:  # too many files, processes or threads
+            self._end = f"could not be started: {error}"
+
+    def _start(self, connection: int) -> "Popen[bytes]":
+        # -P, and our own path: modules of the folder that the command was given in are not meant.
+        path = os.pathsep.join(os.path.abspath(place) for place in sys.path if place)
+        return Popen(
+            [sys.executable, "-P", "-m", "microgpt.tracking.sending", str(connection)],
+            env=os.environ | {"PYTHONPATH": path},
+            pass_fds=[connection],
+            stdin=DEVNULL,
+            stdout=DEVNULL,  # who reads our output must not wait for another process
+            stderr=DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is no more."""
+        return bool(self._end) or self._child.poll() is not None
 
     @classmethod
-    def beside(cls) -> "Process":
+    def beside(cls) -> "SendingProcess":
         """The one that sends for this process, started if need be."""
         with cls._one:
-            if cls._beside is None or cls._beside._ended:
+            if cls._beside is None or cls._beside.ended:
                 cls._beside = cls()
             return cls._beside
 
-    def ask(self, question: str, *words: Any) -> "Future[Any]":
-        """Call a method of its `Senders`. The answer raises Ended if it is no more."""
+    @classmethod
+    def flush(cls, patience: float) -> None:
+        """Send all that this process has under way, in so many seconds. Raises TimeoutError, Trouble."""
+        if cls._beside is not None:
+            cls._beside.ask("flush").result(patience)
+
+    def ask(self, question: Question, *words: Any) -> "Future[Any]":
+        """Call a method of its `Service`. The answer may raise Trouble."""
         answer: Future[Any] = Future()
-        with self._lock:
+        with self._writing:
             number = next(self._numbers)
             self._answers[number] = answer
-            try:
-                if not self._ended:
+            if not self._end:
+                with suppress(OSError):  # the listener will see that it has ended
                     self._connection.send((number, question, words))
-            except OSError:
-                self._ended = True
-            if self._ended:
-                self._fail()
+        if self._end:
+            self._give_up()
         return answer
 
     def _listen(self) -> None:
+        """Take the answers; never wait for `_writing`, whose holder may wait for us to read."""
         with suppress(EOFError, OSError):
             while True:
-                number, said = self._connection.recv()
-                with self._lock:
-                    answer = self._answers.pop(number)
-                answer.set_result(said)
-        with self._lock:
-            self._ended = True
-            self._fail()
-        if self._child is not None:
-            self._child.wait()
+                number, said, problem = self._connection.recv()
+                answer = self._answers.pop(number)
+                if problem:
+                    answer.set_exception(Trouble(problem))
+                else:
+                    answer.set_result(said)
+        code = self._child.wait()
+        self._end = f"was killed (signal {-code})" if code < 0 else f"ended (exit code {code})"
+        self._give_up()
 
-    def _fail(self) -> None:
-        for answer in self._answers.values():
-            answer.set_exception(Ended("the process that sends has ended"))
-        self._answers.clear()
-
-
-def flush(patience: float) -> None:
-    """Send all that this process has under way, within so many seconds."""
-    if process := Process._beside:
-        with suppress(TimeoutError, Ended):
-            process.ask("flush").result(patience)
+    def _give_up(self) -> None:
+        with suppress(KeyError):  # another thread does the same
+            while self._answers:
+                _, answer = self._answers.popitem()
+                answer.set_exception(Trouble(f"the process that sends {self._end}"))

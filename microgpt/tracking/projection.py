@@ -1,7 +1,8 @@
 """Run folders projected into MLflow.
 
 `Projection.update` may be called at any time and any number of times: it sends what the folder has and
-the store has not. So the same function serves a run under way, a resumed one and `microgpt sync`.
+the store has not. So the same function serves a run under way, a resumed one and `microgpt sync`. Who
+calls it holds the folder by `one_sends`: two would both send what neither has seen in the store.
 """
 
 import json
@@ -15,7 +16,7 @@ from microgpt.run.folder import OUTCOME, RunFolder
 from microgpt.run.identity import question
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Record
 from microgpt.run.sweep import sweep_folder
-from microgpt.tracking.store import cut, locked
+from microgpt.tracking.store import cut, one_sends
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,17 +45,16 @@ def run_of(
     Of two, made by one call that seemed to fail, one stays.
     """
     name = folder.path.name
-    with locked(folder.path / ".mlflow.lock"):  # a run under way may be synced, too
-        found = list(client.search_runs([experiment], f"tags.`microgpt.id` = '{name}'"))
-        for twin in found[1:]:
-            client.delete_run(twin.info.run_id)
-        if not found:
-            tags = {"microgpt.id": name, "mlflow.user": _user(), "mlflow.source.type": "LOCAL"}
-            tags |= {"mlflow.source.name": "microgpt train"} | dict(first_tags())
-            found = [client.create_run(experiment, tags=tags, **new)]
-        run: Run = found[0]
-        if folder.mlflow_run_id != run.info.run_id:
-            folder.mlflow_run_id = run.info.run_id
+    found = list(client.search_runs([experiment], f"tags.`microgpt.id` = '{name}'"))
+    for twin in found[1:]:
+        client.delete_run(twin.info.run_id)
+    if not found:
+        tags = {"microgpt.id": name, "mlflow.user": _user(), "mlflow.source.type": "LOCAL"}
+        tags |= {"mlflow.source.name": "microgpt train"} | dict(first_tags())
+        found = [client.create_run(experiment, tags=tags, **new)]
+    run: Run = found[0]
+    if folder.mlflow_run_id != run.info.run_id:
+        folder.mlflow_run_id = run.info.run_id
     return run
 
 
@@ -104,7 +104,8 @@ class Projection:
         for sweep in list(info.get("sweeps", {}))[:1]:
             folder = sweep_folder(self.folder.path.parent.parent, sweep)
             if folder.exists:
-                parent = sweep_run(self.client, folder, experiment)  # of this store, not another
+                with one_sends(folder):  # to this store, not another
+                    parent = sweep_run(self.client, folder, experiment)
                 tags["mlflow.parentRunId"] = str(parent.info.run_id)
         return tags
 

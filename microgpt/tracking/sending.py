@@ -1,8 +1,8 @@
 """The process that sends what folders get to stores, beside the one that works.
 
 `python -m microgpt.tracking.sending FD` is started by `process`, which asks through the socket FD. It
-lives as long as the other does, and then until what there was to send is sent: so the store learns at
-once of a run that was killed.
+lives as long as the other does, and then until what there was to send is sent: so the store learns of a
+run that was killed.
 """
 
 import os
@@ -12,13 +12,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock, Thread
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 from microgpt.run.record import RUNNING
 from microgpt.run.sweep import SweepFolder
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.store import told
+from microgpt.tracking.store import one_sends, told
 from microgpt.tracking.sweep import SweepProjection
 from microgpt.tracking.sync import Folder, Store
 
@@ -35,22 +35,39 @@ class Sending:
         self.projection: Projection | SweepProjection | None = None
         self.problem: str | None = None
         self.met = Flag()  # the store has the folder's run, or has failed to
+        self.ended = Flag()  # our work on it: whoever goes on with it sends for himself
         self.last = Flag()  # what is sent from now on is the last that is waited for
-        self.over = Flag()  # all is there, or the last could not be sent
+        self.over = Flag()  # all is there, or the last could not be sent, or others send
 
     def go_on(self) -> None:
         """Send what there is."""
         last = self.last.is_set()
         try:
-            if self.projection is None:
-                self.projection = self.store.project(self.folder, self.experiment)
-            self.met.set()
-            self.projection.update()
+            with one_sends(self.folder):
+                if self._is_ours():
+                    self._send()
+                else:
+                    self.over.set()
             self.problem = None
         except Exception as error:  # whatever a store may raise: the work goes on
             self.problem = told(self.store.uri, error)
         self.met.set()
-        if (last and self.problem) or (self.projection and self.projection.complete):
+        if last and self.problem:
+            self.over.set()
+
+    def _is_ours(self) -> bool:
+        """Whether nobody goes on with what we have ended."""
+        if self.folder.status == RUNNING:
+            return not self.ended.is_set()
+        self.ended.set()
+        return True
+
+    def _send(self) -> None:
+        if self.projection is None:
+            self.projection = self.store.project(self.folder, self.experiment)
+        self.met.set()
+        self.projection.update()
+        if self.projection.complete:
             self.over.set()
 
 
@@ -93,7 +110,7 @@ class Sender:
             self._woken.wait(PAUSE)
 
 
-class Senders:
+class Service:
     """What the other process may ask for. A sweep is known by its folder."""
 
     def __init__(self) -> None:
@@ -112,10 +129,8 @@ class Senders:
         """The status of each run of a sweep that the store has, by its folder's name."""
         sending = self._sweeps[sweep]
         sending.met.wait()
-        with suppress(Exception):  # whatever a store may raise: `flush` says that it did
-            if isinstance(sending.projection, SweepProjection):
-                return sending.projection.statuses()
-        return {}
+        projection = sending.projection
+        return projection.statuses() if isinstance(projection, SweepProjection) else {}
 
     def home(self, sweep: Path) -> str | None:
         """The id of the experiment that holds a sweep; None if the store has not been met."""
@@ -137,23 +152,28 @@ class Senders:
     def end(self) -> None:
         """The other process is no more: send what is left, of folders that nobody goes on with."""
         sleep(LETTING_GO)
+        deadline = monotonic() + LAST
+        left = [each for sender in self._senders.values() for each in sender.under_way]
+        for sending in left:
+            sending.ended.set()
         for sender in self._senders.values():
-            for sending in sender.under_way:
-                if sending.folder.status == RUNNING:
-                    sending.over.set()
-        rest = Thread(target=self.flush, daemon=True)
-        rest.start()
-        rest.join(LAST)
+            sender.wake()
+        for sending in left:
+            sending.over.wait(max(0.0, deadline - monotonic()))
 
 
-def serve(connection: Connection, senders: Senders) -> None:
+def serve(connection: Connection, service: Service) -> None:
     """Answer what is asked, until nobody is there to ask."""
     one = Lock()
 
     def answer(number: int, question: str, words: tuple[Any, ...]) -> None:
-        said = getattr(senders, question)(*words)
-        with one, suppress(OSError):  # it is no more
-            connection.send((number, said))
+        said, problem = None, None
+        try:
+            said = getattr(service, question)(*words)
+        except Exception as error:  # whatever a store may raise
+            problem = f"{type(error).__name__}: {error}"
+        with one, suppress(OSError):  # nobody is there any more
+            connection.send((number, said, problem))
 
     while True:
         try:
@@ -166,10 +186,16 @@ def serve(connection: Connection, senders: Senders) -> None:
             Thread(target=answer, args=asked, daemon=True).start()
 
 
-if __name__ == "__main__":
-    senders = Senders()
+def main() -> None:
+    """Serve the process that started this one."""
+    service = Service()
     try:
-        serve(Connection(int(sys.argv[1])), senders)
-        senders.end()
-    finally:
-        os._exit(0)  # Python would take seconds to put MLflow away
+        serve(Connection(int(sys.argv[1])), service)
+        service.end()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)  # Python would take seconds to put MLflow away
+
+
+if __name__ == "__main__":
+    main()

@@ -4,11 +4,12 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microgpt.core.check import BadValue
+from microgpt.run.record import Record
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -95,14 +96,19 @@ def _alone(uri: str, outputs: Path) -> Iterator[None]:
         return
     _, local, file = uri.partition("sqlite:///")
     lock = Path(f"{file}.lock") if local else outputs / ".store.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock):
         yield
+
+
+def one_sends(folder: Record) -> AbstractContextManager[None]:
+    """Be the one who sends what a folder has; of a folder that is no more, OSError."""
+    return locked(folder.path / ".mlflow.lock")
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, which stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from microgpt.run.folder import RunFolder
 from microgpt.run.sweep import SweepFolder
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.store import StoreError, experiment_id, open_store, store_uri, told
+from microgpt.tracking.store import (
+    StoreError,
+    experiment_id,
+    one_sends,
+    open_store,
+    store_uri,
+    told,
+)
 from microgpt.tracking.sweep import SweepProjection
 
 if TYPE_CHECKING:
@@ -48,8 +55,9 @@ def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[
         address = store_uri(uri or wanted.get("uri"), outputs)
         store = stores.setdefault(address, Store(address, outputs))
         try:
-            projection = store.project(folder, wanted.get("experiment", EXPERIMENT))
-            projection.update()
+            with one_sends(folder):
+                projection = store.project(folder, wanted.get("experiment", EXPERIMENT))
+                projection.update()
             yield f"{folder.path.name}  {folder.status}  MLflow {projection.run_id}"
         except Exception as error:  # the other runs may have other stores
             failed += 1

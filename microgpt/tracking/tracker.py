@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.core.check import BadValue
-from microgpt.tracking.process import Ended, Process
+from microgpt.tracking.process import Question, SendingProcess, Trouble
 from microgpt.tracking.store import check_uri, store_uri
 from microgpt.tracking.sync import Folder
 from microgpt.tracking.view import sweep_shown
@@ -32,17 +32,21 @@ class MLflow:
         """Begin to send what `folder` gets."""
         self._folder, self._outputs = folder.path, outputs.absolute()
         self._store = store_uri(self.uri, outputs)
-        self._process = Process.beside()
+        self._process = SendingProcess.beside()
+        self.add(folder)
+
+    def add(self, folder: Folder) -> None:
+        """Send what another folder has, too."""
         self._process.ask("add", self._store, self._outputs, self.experiment, folder)
 
     def stored(self, patience: float) -> dict[str, str]:
         """The status of each run of a sweep, as far as the store tells it within so many seconds."""
-        found: dict[str, str] | None = self._told("statuses", patience)
+        found: dict[str, str] | None = self._answer("statuses", patience)
         return found or {}
 
     def look(self) -> str | None:
         """What shows the sweep: the address on a server, or the command that starts one."""
-        experiment: str | None = self._told("home", AT_ONCE)
+        experiment: str | None = self._answer("home", AT_ONCE)
         if experiment is None:
             return None
         return sweep_shown(self._store, self._outputs, experiment, self._folder.name)
@@ -53,14 +57,14 @@ class MLflow:
             problem: str | None = self._process.ask("flush", self._store).result(self.PATIENCE)
         except TimeoutError:
             return f"{self._store}: no end within {self.PATIENCE:g} s"
-        except Ended as error:
+        except Trouble as error:
             return f"{self._store}: {error}"
         return problem
 
-    def _told(self, question: str, patience: float) -> Any:
+    def _answer(self, question: Question, patience: float) -> Any:
         try:
             return self._process.ask(question, self._folder).result(patience)
-        except (TimeoutError, Ended):  # `finish` says that there was trouble
+        except (TimeoutError, Trouble):  # `finish` says that there was trouble
             return None
 
 
@@ -69,6 +73,9 @@ class NoTracking:
 
     def start(self, folder: Folder, outputs: Path) -> None:
         """Nothing to begin."""
+
+    def add(self, folder: Folder) -> None:
+        """Nor to send."""
 
     def stored(self, patience: float) -> dict[str, str]:
         """No store knows of any run."""
