@@ -12,6 +12,7 @@ from threading import Thread
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import psutil
 import pytest
 from mlflow.entities import Run
 
@@ -97,6 +98,15 @@ def sync_twice(outputs: Path, *words: str) -> None:
     microgpt(outputs, "sync", *words)
     check_all_there(outputs)
     assert rows_of(outputs) == rows
+
+
+def test_the_process_that_sends_is_killed_in_a_sweep(outputs: Path) -> None:
+    process = begin(outputs, "trainer.num_steps=1500", "hydra/launcher=basic")
+    wait_until(lambda: len(all_runs(outputs)) > 1)
+    (sender,) = psutil.Process(process.pid).children()
+    sender.kill()
+    assert ended(process).endswith(f"the process that sends was killed (signal 9)); {MESSAGE}")
+    sync_twice(outputs)
 
 
 def test_sync_sends_sweeps_too(outputs: Path) -> None:
