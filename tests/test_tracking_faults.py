@@ -273,7 +273,7 @@ def test_more_is_asked_than_a_socket_holds(outputs: Path) -> None:
     run = untracked(outputs)
     tracking = MLflow(uri=NOWHERE, experiment="microgpt")
     tracking.start(run, outputs)
-    for _ in range(5000):
+    for _ in range(3000):
         tracking.add(run)
     assert tracking.finish() == f"{NOWHERE}: nothing answers there"
 
