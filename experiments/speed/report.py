@@ -77,8 +77,8 @@ PYTHONS = """
 A column for each Python that the bench has run on: `run.py --ratios` there. A ratio is the median of the
 ratios of turns that stood beside each other in one run. Blank: no PyTorch in that environment.
 Under other work scalar / vector came out as 17 and 18 on 3.11, and single turns of original / vector lie
-between 24 and 44: the original waits for memory. On another machine it was 35.1 on 3.11. Load average when these runs began, on two
-cores: {loads}.
+between 24 and 44: the original waits for memory. On another machine it was 35.1 on 3.11. Load average
+when these runs began, on two cores: {loads}.
 """
 
 
