@@ -100,6 +100,7 @@ def sync_twice(outputs: Path, *words: str) -> None:
     assert rows_of(outputs) == rows
 
 
+@pytest.mark.slow
 def test_the_process_that_sends_is_killed_in_a_sweep(outputs: Path) -> None:
     process = begin(outputs, "trainer.num_steps=1500", "hydra/launcher=basic")
     wait_until(lambda: len(all_runs(outputs)) > 1)
