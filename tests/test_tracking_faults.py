@@ -1,10 +1,11 @@
 """Tracking where a store is down, slow or forgetful, or several write to it at once."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from signal import SIGINT
+from signal import SIGINT, SIGTERM
 from threading import Event as Flag
 from threading import Thread
 from time import sleep, time
@@ -15,12 +16,12 @@ import pytest
 from mlflow.entities import Metric
 
 from microgpt.core.events import Stepped
-from microgpt.run.folder import all_runs
+from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FINISHED, KILLED, RUNNING, STOPPED
 from microgpt.tracking import MLflow, SendingProcess, open_store, sync
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.sending import Sending
-from microgpt.tracking.store import experiment_id
+from microgpt.tracking.sending import Sending, Service
+from microgpt.tracking.store import experiment_id, one_sends
 from microgpt.tracking.sync import Store
 from tests.running import (
     NOWHERE,
@@ -197,6 +198,48 @@ def test_the_process_that_sends_is_killed(outputs: Path) -> None:
     project_here(run, outputs)
     assert [there.info.status for there in stored(outputs)] == ["KILLED"]
     assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+
+
+def test_all_processes_of_a_job_are_told_to_stop(outputs: Path) -> None:
+    """As by systemd, or a batch system."""
+    with running(outputs, "train", *TINY, "trainer.num_steps=20000") as process:
+        wait_until(lambda: has_stored(outputs, 10))
+        (sender,) = psutil.Process(process.pid).children()
+        for number in (SIGTERM, SIGINT):
+            sender.send_signal(number)
+        process.send_signal(SIGTERM)
+        _, complained = process.communicate(timeout=100)
+    assert (process.returncode, complained) == (128 + SIGTERM, "")
+    run = only_run(outputs)
+    assert run.status == STOPPED
+    assert [there.info.status for there in stored(outputs)] == ["KILLED"]
+    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+
+
+def test_what_failed_once_is_not_told_when_all_is_there(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, project, tries = untracked(outputs), Store.project, []
+
+    def hiccup(store: Store, *words: Any) -> Any:
+        tries.append(words)
+        if len(tries) == 1:
+            raise ConnectionError("it starts again")
+        return project(store, *words)
+
+    @contextmanager
+    def slow(folder: RunFolder) -> Iterator[None]:
+        with one_sends(folder):
+            yield
+        sleep(0.3)
+
+    monkeypatch.setattr(Store, "project", hiccup)
+    monkeypatch.setattr("microgpt.tracking.sending.one_sends", slow)
+    service, uri = Service(), f"sqlite:///{outputs}/mlflow.db"
+    service.add(uri, outputs, "microgpt", run)
+    wait_until(lambda: tries)
+    assert service.flush(uri) is None
+    assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
 
 
 def test_the_next_run_has_another_process_that_sends(outputs: Path) -> None:

@@ -6,6 +6,7 @@ run that was killed.
 """
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -41,19 +42,18 @@ class Sending:
 
     def go_on(self) -> None:
         """Send what there is."""
-        last = self.last.is_set()
+        last, over = self.last.is_set(), False
         try:
             with one_sends(self.folder):
-                if self._is_ours():
-                    self._send()
-                else:
-                    self.over.set()
+                over = not self._is_ours() or self._send()
             self.problem = None
         except Exception as error:  # whatever a store may raise: the work goes on
             self.problem = told(self.store.uri, error)
+            if isinstance(self.projection, Projection):
+                self.projection = None  # it may be of a file that was rewound
         self.met.set()
-        if last and self.problem:
-            self.over.set()
+        if over or (last and self.problem):
+            self.over.set()  # when all else is set: others wait for it
 
     def _is_ours(self) -> bool:
         """Whether nobody goes on with what we have ended."""
@@ -62,13 +62,13 @@ class Sending:
         self.ended.set()
         return True
 
-    def _send(self) -> None:
+    def _send(self) -> bool:
+        """Returns whether all is there."""
         if self.projection is None:
             self.projection = self.store.project(self.folder, self.experiment)
         self.met.set()
         self.projection.update()
-        if self.projection.complete:
-            self.over.set()
+        return self.projection.complete
 
 
 class Sender:
@@ -89,9 +89,9 @@ class Sender:
     def add(self, sending: Sending) -> None:
         """Send what its folder has, and gets."""
         with self._lock:
-            self._sendings.append(sending)
-            if len(self._sendings) == 1:
+            if not self._sendings:
                 Thread(target=self._work, daemon=True).start()
+            self._sendings.append(sending)
         self.wake()
 
     def wake(self) -> None:
@@ -171,6 +171,8 @@ def serve(connection: Connection, service: Service) -> None:
         try:
             said = getattr(service, question)(*words)
         except Exception as error:  # whatever a store may raise
+            if question == "add":  # no answer is waited for, and the folder would be forgotten
+                raise
             problem = f"{type(error).__name__}: {error}"
         with one, suppress(OSError):  # nobody is there any more
             connection.send((number, said, problem))
@@ -188,6 +190,11 @@ def serve(connection: Connection, service: Service) -> None:
 
 def main() -> None:
     """Serve the process that started this one."""
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # who stops all processes of a job means the other
+        signal.signal(number, signal.SIG_IGN)
     service = Service()
     try:
         serve(Connection(int(sys.argv[1])), service)

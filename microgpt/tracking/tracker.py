@@ -64,7 +64,7 @@ class MLflow:
     def _answer(self, question: Question, patience: float) -> Any:
         try:
             return self._process.ask(question, self._folder).result(patience)
-        except (TimeoutError, Trouble):  # `finish` says that there was trouble
+        except (TimeoutError, Trouble):  # then nothing is known
             return None
 
 
