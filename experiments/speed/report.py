@@ -50,8 +50,14 @@ FLOORS = """
   What did pay: no products with the zeros behind ReLU, attention over all heads in one loop, Adam in place.
   Of 3.4 ms a step the products of `linear` take 1.8, Adam 0.8, attention 0.3, the softmax of the loss 0.15.
   Adam in list comprehensions, over arrays of doubles, with a branch for zero gradients: a few % at best.
+  The rows of the shorter matrix in local variables of their own, a kernel for each shape: 20 % off the
+  gradient of a weight by itself, 0 to 4 % off a step, where each shape is met too seldom to stay warm.
+- original / vector 32 in every run: medians of 7 to 15 turns on 3.11 were 29.7, 31.8 and 40.3 within two
+  hours, while the vector engine's own time kept within 6 % of 3.3 ms.
 - a sampled token for much less than 1.3 of a position of the vector training forward: one row pays for
-  what several share. Of about 110 microseconds 6 are the model's own code, 10 softmax and the draw, and
+  what several share. Where this table was made it is 1.4: the seven products, each of which reads its
+  weight for one row, take 88 of the 141 microseconds of a call of the model. On a machine where it was
+  1.25, of about 110 microseconds a token 6 are the model's own code, 10 softmax and the draw, and
   each of 20 operations costs one more than its share in a batch. What paid: no closure and no tape where no
   weight asks for gradients, attention of one query without the bookkeeping of spans, dot products without
   a list each, nodes made by position. What did not: copies of the weights that lie side by side in memory.
