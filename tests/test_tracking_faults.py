@@ -1,35 +1,27 @@
 """Tracking where a store is down, slow or forgetful, or several write to it at once."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from signal import SIGINT, SIGTERM
+from signal import SIGINT
 from threading import Event as Flag
 from threading import Thread
-from time import sleep, time
+from time import sleep
 from typing import Any
 
-import psutil
 import pytest
-from mlflow.entities import Metric
 
-from microgpt.core.events import Stepped
-from microgpt.run.folder import RunFolder, all_runs
-from microgpt.run.record import FINISHED, KILLED, RUNNING, STOPPED
-from microgpt.tracking import MLflow, SendingProcess, open_store, sync
+from microgpt.run.folder import all_runs
+from microgpt.run.record import FINISHED, RUNNING
+from microgpt.tracking import MLflow, open_store, sync
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.sending import Sending, Service
-from microgpt.tracking.store import experiment_id, one_sends
-from microgpt.tracking.sync import Store
+from microgpt.tracking.store import experiment_id
 from tests.running import (
     NOWHERE,
     SHORT,
     TINY,
-    has_stored,
     history,
-    kill,
     kill_all,
     microgpt,
     only_run,
@@ -177,162 +169,6 @@ def test_ctrl_c_ends_the_waiting(outputs: Path, mute: str) -> None:
     assert complained == (
         f"microgpt: not all is in MLflow yet (interrupted); later: microgpt sync {name}\n"
     )
-
-
-def test_the_process_that_sends_is_killed(outputs: Path) -> None:
-    """Memory may run out: the training goes on, and says in the end what is missing."""
-    with running(outputs, "train", *TINY, "trainer.num_steps=20000") as process:
-        wait_until(lambda: has_stored(outputs, 10))
-        (sender,) = psutil.Process(process.pid).children()
-        sender.kill()
-        reached = len(only_run(outputs).metrics())
-        wait_until(lambda: len(only_run(outputs).metrics()) > reached + 100)
-        process.send_signal(SIGINT)
-        _, complained = process.communicate(timeout=100)
-    run = only_run(outputs)
-    assert (process.returncode, run.status) == (130, STOPPED)
-    assert complained == (
-        f"microgpt: not all is in MLflow yet (sqlite:///{outputs}/mlflow.db: "
-        f"the process that sends was killed (signal 9)); later: microgpt sync {run.path.name}\n"
-    )
-    project_here(run, outputs)
-    assert [there.info.status for there in stored(outputs)] == ["KILLED"]
-    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
-
-
-def test_all_processes_of_a_job_are_told_to_stop(outputs: Path) -> None:
-    """As by systemd, or a batch system."""
-    with running(outputs, "train", *TINY, "trainer.num_steps=20000") as process:
-        wait_until(lambda: has_stored(outputs, 10))
-        (sender,) = psutil.Process(process.pid).children()
-        for number in (SIGTERM, SIGINT):
-            sender.send_signal(number)
-        process.send_signal(SIGTERM)
-        _, complained = process.communicate(timeout=100)
-    assert (process.returncode, complained) == (128 + SIGTERM, "")
-    run = only_run(outputs)
-    assert run.status == STOPPED
-    assert [there.info.status for there in stored(outputs)] == ["KILLED"]
-    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
-
-
-def test_what_failed_once_is_not_told_when_all_is_there(
-    outputs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, project, tries = untracked(outputs), Store.project, []
-
-    def hiccup(store: Store, *words: Any) -> Any:
-        tries.append(words)
-        if len(tries) == 1:
-            raise ConnectionError("it starts again")
-        return project(store, *words)
-
-    @contextmanager
-    def slow(folder: RunFolder) -> Iterator[None]:
-        with one_sends(folder):
-            yield
-        sleep(0.3)
-
-    monkeypatch.setattr(Store, "project", hiccup)
-    monkeypatch.setattr("microgpt.tracking.sending.one_sends", slow)
-    service, uri = Service(), f"sqlite:///{outputs}/mlflow.db"
-    service.add(uri, outputs, "microgpt", run)
-    wait_until(lambda: tries)
-    assert service.flush(uri) is None
-    assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
-
-
-def test_the_next_run_has_another_process_that_sends(outputs: Path) -> None:
-    train_here(outputs, *SHORT, name="first")
-    sender = SendingProcess.beside()._child
-    sender.kill()
-    sender.wait(20)
-    _, run = train_here(outputs, *SHORT, name="second")
-    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
-
-
-def test_a_run_that_is_killed_has_failed_at_once(outputs: Path) -> None:
-    process = start(outputs, "train", *TINY, "trainer.num_steps=9000")
-    wait_until(lambda: has_stored(outputs, 10))
-    (sender,) = psutil.Process(process.pid).children()
-    kill(process)
-    sender.wait(100)  # of its own accord
-    run = only_run(outputs)
-    (there,) = stored(outputs)
-    assert there.info.status == "FAILED"
-    assert there.data.tags["reason"] == "its process was killed"
-    assert history(store(outputs), there.info.run_id) == recorded(run)
-
-
-def test_a_resume_while_figures_of_the_killed_run_are_sent(outputs: Path) -> None:
-    """The store gets each figure once, and says how it ended in the end."""
-    run = untracked(outputs)
-    run.update(status=RUNNING, ended=None)
-    assert run.status == KILLED
-    uri = f"sqlite:///{outputs}/mlflow.db"
-    left, resumed = (Sending(Store(uri, outputs), run, "microgpt") for _ in range(2))
-    left.ended.set()  # its process is no more
-
-    def resume() -> None:
-        again = run.metrics()[5:]
-        with run.locked():
-            run.rewind(5)
-            run.update(status=RUNNING)
-            resumed.go_on()
-            for row in again:
-                figures = row | {"cost/seconds": row["cost/seconds"] + 100}
-                run(Stepped(int(row["step"]), 0.0, 0, figures))
-            run.update(status=FINISHED, ended=time())
-            resumed.go_on()
-
-    class Slow:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(client, name)
-
-        def log_batch(self, *args: Any, metrics: Sequence[Metric] = (), **others: Any) -> None:
-            if metrics:
-                thread.start()
-                sleep(0.5)
-            client.log_batch(*args, metrics=metrics, **others)
-
-    thread = Thread(target=resume)
-    client = open_store(uri, outputs)
-    left.store._client = Slow()  # type: ignore[assignment]
-    left.go_on()
-    thread.join(60)
-    left.go_on()
-    assert left.over.is_set()
-    assert resumed.over.is_set()
-    (there,) = stored(outputs)
-    assert there.info.status == "FINISHED"
-    assert "reason" not in there.data.tags
-    for name, figures in history(store(outputs), there.info.run_id).items():
-        steps = [step for step, _ in figures]
-        assert steps == [step for step, _ in recorded(run)[name]], name
-
-
-def test_more_is_asked_than_a_socket_holds(outputs: Path) -> None:
-    """A sweep of thousands of runs, all unknown to the store, as it ends."""
-    run = untracked(outputs)
-    tracking = MLflow(uri=NOWHERE, experiment="microgpt")
-    tracking.start(run, outputs)
-    for _ in range(3000):
-        tracking.add(run)
-    assert tracking.finish() == f"{NOWHERE}: nothing answers there"
-
-
-def test_a_process_that_sends_and_cannot_be_started(
-    outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(*_: object) -> None:
-        raise BlockingIOError("Resource temporarily unavailable")
-
-    monkeypatch.setattr(SendingProcess, "_beside", None)
-    monkeypatch.setattr(SendingProcess, "_start", refuse)
-    code, run = train_here(outputs, *SHORT)
-    assert (code, run.status) == (0, FINISHED)
-    problem = "the process that sends could not be started: Resource temporarily unavailable"
-    assert f"{problem}); later: microgpt sync here" in capfd.readouterr().err
 
 
 def train_at_once(outputs: Path, count: int, *words: str) -> None:

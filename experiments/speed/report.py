@@ -18,15 +18,14 @@ exp, log and tanh, at the default size.
 
 SAMPLING = """
 A token from the default model, drawn, over a position of a training forward of the same engine and the
-same documents: at most 1.3 is asked of the vector engine. On another machine it was 1.25, 1.24 and 1.16:
-a token reads each weight once, and from the second cache, which a batch does for all its rows.
+same documents: at most 1.3 is asked of the vector engine. On another machine it was 1.25, 1.24 and 1.16.
 """
 
 TRACKING = """
-A tracked default run takes {whole:.2f} of an untracked one ({whole_spread}). Where the start that both
-have, an untracked run of one step, is taken off both, it is {beyond:.2f} ({beyond_spread}); at most 1.10 is
-asked. MLflow is loaded by a process beside the one that trains, with the memory of `microgpt sync`: a run
-that is over sooner waits for it.
+Over {turns} turns a tracked default run takes {whole:.2f} of an untracked one ({whole_spread}). Where the
+start that both have, an untracked run of one step, is taken off both, it is {beyond:.2f} ({beyond_spread});
+at most 1.10 is asked. MLflow is loaded by a process beside the one that trains, with the memory of
+`microgpt sync`: a run that is over sooner waits for it.
 """
 
 SWEEPS = """
@@ -50,10 +49,10 @@ FLOORS = """
   What did pay: no products with the zeros behind ReLU, attention over all heads in one loop, Adam in place.
   Of 3.4 ms a step the products of `linear` take 1.8, Adam 0.8, attention 0.3, the softmax of the loss 0.15.
   Adam in list comprehensions, over arrays of doubles, with a branch for zero gradients: a few % at best.
-  The rows of the shorter matrix in local variables of their own, a kernel for each shape: 20 % off the
-  gradient of a weight by itself, 0 to 4 % off a step, where each shape is met too seldom to stay warm.
+  The rows of the shorter matrix in local variables of their own, a kernel for each shape: 10 to 28 % off
+  the gradient of a weight by itself, 0 to 4 % off a step.
 - original / vector 32 in every run: medians of 7 to 15 turns on 3.11 were 29.7, 31.8 and 40.3 within two
-  hours, while the vector engine's own time kept within 6 % of 3.3 ms.
+  hours, while the vector engine took 3.2 to 3.4 ms.
 - a sampled token for much less than 1.3 of a position of the vector training forward: one row pays for
   what several share. Where this table was made it is 1.4: the seven products, each of which reads its
   weight for one row, take 88 of the 141 microseconds of a call of the model. On a machine where it was
@@ -83,7 +82,7 @@ PYTHONS = """
 A column for each Python that the bench has run on: `run.py --ratios` there. A ratio is the median of the
 ratios of turns that stood beside each other in one run. Blank: no PyTorch in that environment.
 Under other work scalar / vector came out as 17 and 18 on 3.11, and single turns of original / vector lie
-between 24 and 44: the original waits for memory. On another machine it was 35.1 on 3.11. Load average
+between 24 and 44. On another machine it was 35.1 on 3.11. Load average
 when these runs began, on two cores: {loads}.
 """
 
@@ -176,12 +175,12 @@ def commands_table(results: dict[str, Any]) -> str:
     beyond = [(a - c) / (b - c) for a, b, c in zip(tracked, untracked, start)]
     figures = {"whole": median(whole), "beyond": median(beyond)}
     spreads = {"whole_spread": between(whole), "beyond_spread": between(beyond)}
-    return table(rows) + TRACKING.format(**figures, **spreads)
+    return table(rows) + TRACKING.format(**figures, **spreads, turns=len(turns))
 
 
-def between(ratios: list[float]) -> str:
-    """The least and the most of so many turns."""
-    return f"{min(ratios):.2f} to {max(ratios):.2f} over {len(ratios)} turns"
+def between(figures: list[float]) -> str:
+    """The least and the most of several turns."""
+    return f"{min(figures):.2f} to {max(figures):.2f}"
 
 
 def growth_table(results: dict[str, Any]) -> str:
@@ -212,7 +211,7 @@ def sweeps_table(results: dict[str, Any]) -> str:
     rows = [["sweeps", "median", "turns"]]
     for name, figure in sweeps["median"].items():
         turns = [turn[name] for turn in sweeps["turns"]]
-        rows.append([name, f"{figure:.2f}", f"{min(turns):.2f} to {max(turns):.2f}"])
+        rows.append([name, f"{figure:.2f}", between(turns)])
     return table(rows) + SWEEPS.format(**sweeps)
 
 

@@ -177,7 +177,8 @@ def keep(run: dict[str, Any], whole: bool) -> None:
     results = json.loads(file.read_text()) if file.exists() else {"pythons": {}}
     few = [entry for entry in run["steps"] if Size(**entry["size"]) in RATIOS]
     python = ".".join(platform.python_version_tuple()[:2])
-    results["pythons"][python] = run | {"steps": few}
+    before = results["pythons"].get(python, {}).get("sampling", {})  # of engines left out today
+    results["pythons"][python] = run | {"steps": few, "sampling": before | run["sampling"]}
     if whole:
         results["whole"] = run
     file.write_text(json.dumps(results, indent=1) + "\n")

@@ -39,8 +39,10 @@ def run_all(
             ]
             codes = follow(client, tasks, futures, signals)
         names = client.scheduler_info(n_workers=-1)["workers"]
-        flush = SendingProcess.flush
-        sent = [client.submit(flush, PATIENCE, workers=[name], pure=False) for name in names]
+        sent = [
+            client.submit(SendingProcess.flush, PATIENCE, workers=[name], pure=False)
+            for name in names
+        ]
         with suppress(TimeoutError):  # a worker may die, or have other work: `catch_up` sends
             wait(sent, timeout=2 * PATIENCE)
     return codes

@@ -1,8 +1,8 @@
 """The process that sends what folders get to stores, beside the one that works.
 
 `python -m microgpt.tracking.sending FD` is started by `process`, which asks through the socket FD. It
-lives as long as the other does, and then until what there was to send is sent: so the store learns of a
-run that was killed.
+lives as long as the other does, and then until what there was to send is sent, or half a minute more: so
+the store learns of a run that was killed.
 """
 
 import os
