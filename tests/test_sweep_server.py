@@ -31,6 +31,7 @@ from tests.running import (
     rows_of,
     store,
     stored,
+    sync_here,
     wait_until,
 )
 from tests.test_tracking_server import free_port, serving
@@ -122,11 +123,11 @@ def test_sync_sends_sweeps_too(outputs: Path) -> None:
     parent, _ = family(outputs)
     assert said.startswith(f"{sweep.path.name}  finished  MLflow {parent.info.run_id}\n")
     rows, files = rows_of(outputs), artifacts(outputs)
-    assert microgpt(outputs, "sync", *local)[0] == said
+    assert sync_here(outputs) == said.splitlines()
     assert (rows_of(outputs), artifacts(outputs)) == (rows, files)
     for status, shown in (("failed", "FAILED"), ("stopped", "KILLED"), ("running", "FAILED")):
         sweep.update(status=status)  # the last: of a process that is no more
-        microgpt(outputs, "sync", *local)
+        sync_here(outputs)
         assert family(outputs)[0].info.status == shown
 
 
