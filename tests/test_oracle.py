@@ -17,7 +17,7 @@ KINDS: dict[str, Callable[[Engine, str, Case], Case]] = {
     "gpt": ours.gpt,
     "rule": ours.rule,
 }
-WITHIN = {"muon": 1e-5, "muon_bfloat16": 0.05}  # of the largest number beside; 1e-9 for the others
+WITHIN = {"muon": 1e-6, "muon_bfloat16": 0.03}  # of the largest number beside; 1e-9 for the others
 
 
 def numpy() -> Engine:
@@ -25,7 +25,7 @@ def numpy() -> Engine:
 
 
 @pytest.mark.parametrize("engine", [ScalarEngine, VectorEngine, numpy])
-@pytest.mark.parametrize("name", [name for name in names() if ours.has(name, recorded(name))])
+@pytest.mark.parametrize("name", names())
 def test_what_pytorch_computed(name: str, engine: Callable[[], Engine]) -> None:
     case = recorded(name)
     found = KINDS[case["kind"]](engine(), name, case)

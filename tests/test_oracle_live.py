@@ -37,7 +37,7 @@ def test_the_rival_trains_as_we_do(bench: tuple[ModuleType, ModuleType], tmp_pat
     rivals, torch_gpt = bench
     size = rivals.Size(batch_size=4)
     ours = rivals.trainer("numpy float64", size, tmp_path)
-    documents = torch_gpt.Documents(ours.corpus.train, size.block_size)
+    documents = torch_gpt.Documents(ours.corpus.split.train, size.block_size)
     sizes = {"block_size": 16, "n_layer": 1, "n_head": 4, "n_embd": 16, "std": 0.08}
     theirs = torch_gpt.TorchGPT(vocab_size=documents.vocab_size, **sizes).double()
     theirs.load(ours.engine.flat(ours.weights))
