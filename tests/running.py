@@ -90,7 +90,7 @@ def wait_until(holds: Callable[[], Any]) -> None:
     limit = time.monotonic() + 100
     while not holds():
         assert time.monotonic() < limit, "it never came about"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def only_run(outputs: Path) -> RunFolder:

@@ -186,7 +186,7 @@ def train_at_once(outputs: Path, count: int, *words: str) -> None:
         assert history(store(outputs), run.mlflow_run_id) == recorded(run)
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.soak)])
 def test_processes_on_a_fresh_store(count: int, tmp_path: Path) -> None:
     train_at_once(tmp_path, count, *SHORT)
 
