@@ -37,6 +37,10 @@ class NumpyEngine(Engine):
         # once for the thread, since an `errstate` round every operation costs 1 us each.
         np.seterr(all="ignore")
 
+    @property
+    def arithmetic(self) -> str:
+        return f"{self.dtype}/blas"
+
     def depends_on(self) -> dict[str, str]:
         """What the last bits of a result depend on, apart from the machine."""
         config = cast(dict[str, Any], np.show_config(mode="dicts"))

@@ -25,6 +25,10 @@ class Engine(Protocol):
     What has a docstring and no body is a primitive; the type checker refuses an engine without one.
     """
 
+    @property
+    def arithmetic(self) -> str:
+        """What its bits are: engines with one arithmetic have the same bits."""
+
     def depends_on(self) -> dict[str, str]:
         """What the bits of the results depend on, beside the code, the interpreter and the machine."""
         return {}
