@@ -6,6 +6,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import resolve_name
 from pathlib import Path
@@ -158,17 +159,22 @@ class Finder:
         above = self.place(parent) if parent else Place(None, None)
         if above is None or (parent and above.folders is None):
             return None
-        specs = (finder.find_spec(name, above.folders) for finder in sys.meta_path)
-        spec = next((spec for spec in specs if spec is not None), None)
+        spec = _spec(name, above.folders)
         if spec is None:
             return None
-        if spec.has_location and spec.origin:
-            inside = spec.submodule_search_locations
-            return Place(Path(spec.origin), None if inside is None else list(inside))
+        file = Path(spec.origin) if spec.has_location and spec.origin else None
         if spec.submodule_search_locations is None:
-            return Place(None, None)
-        if above.folders is None:
-            return Place(None, list(spec.submodule_search_locations))
-        # Asked for its folders, such a package would look for its parent among what has been run.
+            return Place(file, None)
+        if file is not None or above.folders is None:
+            return Place(file, list(spec.submodule_search_locations))
         folders = [Path(folder, last) for folder in above.folders]
         return Place(None, [str(folder) for folder in folders if folder.is_dir()])
+
+
+def _spec(name: str, folders: list[str] | None) -> ModuleSpec | None:
+    """What an import would find in these folders; None stands for those of `sys.path`."""
+    try:
+        found = (finder.find_spec(name, folders) for finder in sys.meta_path)
+        return next((spec for spec in found if spec is not None), None)
+    except KeyError:  # a package without an __init__ looks for its parent among what has been run
+        return ModuleSpec(name, None, is_package=True)
