@@ -55,9 +55,7 @@ class Node:
 class VectorEngine(Engine):
     """A matrix is a node; weights are the leaves of the tape."""
 
-    @property
-    def arithmetic(self) -> str:
-        return "exact"
+    arithmetic = "exact"
 
     def parameter(self, rows: Rows) -> Matrix:
         return Node([list(row) for row in rows], leaf=True)

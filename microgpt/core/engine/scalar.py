@@ -75,9 +75,7 @@ class Value:
 class ScalarEngine(Engine):
     """A matrix is a list of rows of Values. Exact, slow, and short enough to check by eye."""
 
-    @property
-    def arithmetic(self) -> str:
-        return "libm"
+    arithmetic = "libm"
 
     def parameter(self, rows: Rows) -> Matrix:
         return [[Value(number) for number in row] for row in rows]
