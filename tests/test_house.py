@@ -62,8 +62,8 @@ def imported(tree: ast.AST, home: str) -> set[str]:
     found: set[str] = set()
     conditions = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
     typing = [node for node in conditions if ast.unparse(node.test) == "TYPE_CHECKING"]
-    for node in typing:
-        node.body = [ast.Pass()]
+    for condition in typing:
+        condition.body = [ast.Pass()]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}

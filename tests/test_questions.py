@@ -53,7 +53,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 BASE = {
     "seed": 1,
     "data": {"_target_": "microgpt.datasets.sources.Names", "val_fraction": 0.1},
-    "model": {"_target_": "microgpt.core.model.GPT", "n_embd": 8},
+    "model": {"_target_": "microgpt.core.models.gpt.GPT", "n_embd": 8},
 }
 
 
@@ -110,10 +110,30 @@ def test_whole_numbers_are_spelled_in_one_way() -> None:
     assert sign({"a": 1}) == sign({"a": 1.0})
 
 
+VALUES: list[Any] = [
+    *(
+        1,
+        "1",
+        True,
+        "true",
+        None,
+        "null",
+        1.5,
+        "1.5",
+        [1],
+        [True],
+        0,
+        -0.0,
+        False,
+        "",
+        [],
+        {},
+        [[]],
+    ),
+    *([{}], math.nan, "NaN", math.inf, "inf", -math.inf),
+]
 DIFFERENT: list[dict[str, Any]] = [
-    *({"a": value} for value in (1, "1", True, "true", None, "null", 1.5, "1.5", [1], [True])),
-    *({"a": value} for value in (0, -0.0, False, "", [], {}, [[]], [{}])),
-    *({"a": value} for value in (math.nan, "NaN", math.inf, "inf", -math.inf)),
+    *({"a": value} for value in VALUES),
     {},
     {"a": {"b": 1}},
     {"a": {"b": {"c": 1}}},

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from microgpt.run.prose import Import, read
 
 OURS = __name__.partition(".")[0]  # counts also where it is installed
-WIRING = f"{OURS}.core.trainer"  # what makes a run of its parts: no configuration names it
+WIRING = f"{OURS}.core.assemble"  # what makes a run of its parts: no configuration names it
 STANDARD = {Path(ast.__file__).parent, Path(sysconfig.get_path("platstdlib"))}
 INSTALLED = {"site-packages", "dist-packages"}  # folders of what others wrote
 
