@@ -28,10 +28,8 @@ from microgpt.complaints import UNCOMPOSED, composing, explain
 from microgpt.guard import guarded
 from microgpt.syntax import written
 from microgpt.terminal import (
-    INTERRUPTED,
     OK,
     RUN_FAILED,
-    WRONG_INPUT,
     ConfigError,
     Parser,
     complain,
@@ -46,17 +44,16 @@ def run_app(words: Sequence[str]) -> int:
     if os.environ.get("MICROGPT_OUTPUTS") == "":
         del os.environ["MICROGPT_OUTPUTS"]
     parser, args = parsed(words)
-    own_configs = [Path(args.config_dir)] if args.config_dir is not None else []
-    try:
-        with application(args) as hydra:
-            return answer(hydra, parser, args)
-    except ConfigError as error:
-        complain(str(error))
-    except UNCOMPOSED as error:
-        complain(explain(error, args.overrides, [config_path(), *own_configs]))
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return WRONG_INPUT
+    folders = [config_path()] + ([Path(args.config_dir)] if args.config_dir else [])
+
+    def command() -> int:
+        try:
+            with application(args) as hydra:
+                return answer(hydra, parser, args)
+        except UNCOMPOSED as error:
+            raise ConfigError(explain(error, args.overrides, folders)) from error
+
+    return guarded(command, os_error=RUN_FAILED)
 
 
 def config_path() -> Path:

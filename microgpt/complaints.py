@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in one line that helps: Hydra's own take up to eleven."""
+"""Says in one line what is wrong with the overrides of a command line; Hydra takes up to eleven."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -45,17 +45,14 @@ def reported(error: Exception) -> int:
     from microgpt.run.record import Busy
     from microgpt.tracking import StoreError
 
-    match error:
-        case ConfigError() | BadValue() | UnknownCharacter() | NoSuchRun() | BadCheckpoint():
-            complain(str(error))
-        case Busy():
-            complain(str(error))
-        case OmegaConfBaseException():
-            complain(config_line(error))
-        case StoreError():
-            complain(str(error))
-            return RUN_FAILED
-        case _:
-            traceback.print_exception(error)
-            return RUN_FAILED
-    return WRONG_INPUT
+    if isinstance(error, OmegaConfBaseException):
+        complain(config_line(error))
+        return WRONG_INPUT
+    if isinstance(error, (ConfigError, BadValue, UnknownCharacter, NoSuchRun, BadCheckpoint, Busy)):
+        complain(str(error))
+        return WRONG_INPUT
+    if isinstance(error, StoreError):
+        complain(str(error))
+    else:
+        traceback.print_exception(error)
+    return RUN_FAILED

@@ -38,7 +38,15 @@ def made(key: str, value: Any, asked: type | None, extra: Mapping[str, Any]) -> 
         for each, of in own.items()
     }
     of_hydra = {each: of for each, of in value.items() if each not in own}
-    result = _called(key, name, of_hydra, {**arguments, **extra})
+    try:
+        result = _called(name, of_hydra, {**arguments, **extra})
+    except BadValue as error:
+        raise refused(key, error) from error
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not found or found[1] not in own or not _takes_any(parameters):
+            raise
+        raise ConfigError(f"{key}.{found[1]}: no such key here") from error
     if asked is not None and (lacks := _lacking(result, asked)):
         article = "an" if asked.__name__[0] in "AEIO" else "a"
         problem = (
@@ -53,13 +61,10 @@ def parameters_of(target: Any, name: str = "") -> Parameters:
     if not callable(target):
         kind = type(target).__name__
         raise ConfigError(f"{name}: must be callable, a class or a function, but is of type {kind}")
-    for evaluated in (
-        True,
-        False,
-    ):  # an annotation may be a text that only type checkers understand
+    for evaluated in (True, False):
         try:
             return signature(target, eval_str=evaluated).parameters
-        except (NameError, AttributeError, SyntaxError):
+        except (NameError, AttributeError, SyntaxError):  # a text for type checkers alone
             continue
         except (TypeError, ValueError):
             break
@@ -92,14 +97,18 @@ def check_arguments(
     named = [each for each in list(parameters.values())[positional:] if each.name not in extra]
     any_number = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
     names = [each.name for each in named if each.kind not in any_number]
-    takes_any = any(each.kind is Parameter.VAR_KEYWORD for each in named)
     for each in value:
-        if not takes_any and each not in names and not each.startswith("_"):
+        if not _takes_any(parameters) and each not in names and not each.startswith("_"):
             there = ", ".join(names) or "none"
             raise ConfigError(f"{key}.{each}={shown(value[each])}: no such key; {key} has {there}")
     for each in names:
         if each not in value and parameters[each].default is Parameter.empty:
             raise ConfigError(f"{key}.{each}: is missing")
+
+
+def _takes_any(parameters: Parameters) -> bool:
+    """Whether a callable takes arguments of any name, as `**settings`."""
+    return any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
 
 
 def refused(key: str, error: BadValue) -> ConfigError:
@@ -134,24 +143,17 @@ def _argument(key: str, value: Any, asked: type | None) -> Any:
     return value
 
 
-def _called(key: str, name: str, node: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
-    """What Hydra's `node`, with its `_target_`, gives for these arguments. Raises ConfigError.
+def _called(name: str, node: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+    """What Hydra's `node`, with its `_target_`, gives for these arguments.
 
-    Any other error of the target itself is raised as it is.
+    Raises ConfigError where Hydra forbids the target, and what the target itself raises as it is.
     """
     try:
         # Deferred, since `instantiate` wraps what a call raises, and turns objects into configurations.
         make = instantiate({**node, "_partial_": True})
         return partial(make, **arguments) if node.get("_partial_") else make(**arguments)
-    except InstantiationException as error:  # Hydra forbids some targets
+    except InstantiationException as error:
         raise ConfigError(f"{name}: {first_line(error)}") from error
-    except BadValue as error:
-        raise refused(key, error) from error
-    except TypeError as error:  # by a call inside, where the target itself takes any argument
-        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if found and found[1] in arguments:
-            raise ConfigError(f"{key}.{found[1]}: no such key here") from error
-        raise
 
 
 def _lacking(result: Any, asked: type) -> str:

@@ -48,6 +48,11 @@ class TypeFault(Norm):
         len(eps)
 
 
+class NameFault(RMSNorm):
+    def __init__(self, *, gain):
+        super().__init__(gain=gain)
+
+
 class ValueFault(Norm):
     def __init__(self, *, eps):
         int("three")
@@ -120,6 +125,8 @@ def test_a_class_with_a_constructor_of_its_own(config: dict[str, Any]) -> None:
         ("mine_of_build.Half.made", {}, r"model\.norm\.eps: is missing"),
         ("mine_of_build.make", {"eps": 1, "gain": 2}, r"model\.norm\.gain=2: no such key; .* eps"),
         ("mine_of_build.make", {"eps": -1}, r"model\.norm\.eps=-1: must be a number > 0"),
+        ("mine_of_build.make_any", {"eps": 1, "gain": 2}, r"model\.norm\.gain: no such key here"),
+        ("os.getcwd", {}, r"model\.norm\._target_='os\.getcwd': "),
         ("mine_of_build.make_any", {"eps": -1}, r"model\.norm\.eps=-1: must be a number > 0"),
         (
             "mine_of_build.activation",
@@ -144,11 +151,14 @@ def test_a_group_is_what_the_trainer_asks_for(config: dict[str, Any]) -> None:
         part(config, "schedule")
 
 
-@pytest.mark.parametrize(("kind", "error"), [("TypeFault", TypeError), ("ValueFault", ValueError)])
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("TypeFault", TypeError), ("ValueFault", ValueError), ("NameFault", TypeError)],
+)
 def test_a_fault_in_a_constructor_is_raised_as_it_is(
     kind: str, error: type[Exception], config: dict[str, Any]
 ) -> None:
     with pytest.raises(error) as fault:
-        norm_of(config, f"mine_of_build.{kind}", eps=1)
+        norm_of(config, f"mine_of_build.{kind}", **{"gain" if kind == "NameFault" else "eps": 1})
     assert not isinstance(fault.value, ConfigError)
     assert Path(fault.traceback[-1].path).name == "mine_of_build.py"
