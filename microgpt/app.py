@@ -44,7 +44,7 @@ def run_app(words: Sequence[str]) -> int:
     if os.environ.get("MICROGPT_OUTPUTS") == "":
         del os.environ["MICROGPT_OUTPUTS"]
     parser, args = parsed(words)
-    folders = [config_path()] + ([Path(args.config_dir)] if args.config_dir else [])
+    folders = [config_path(), *([Path(args.config_dir)] if args.config_dir else [])]
 
     def command() -> int:
         try:
@@ -144,9 +144,11 @@ def _run_one(hydra: Hydra, name: str, words: list[str]) -> int:
 
 def _run_many(hydra: Hydra, name: str, words: list[str], cfg: DictConfig) -> int:
     """`Hydra.multirun`; returns the exit code of the sweep, which is what our sweeper returns."""
-    if OmegaConf.select(cfg, "hydra.sweeper._target_") != SWEEPER:
-        choice = OmegaConf.select(cfg, "hydra.runtime.choices")["hydra/sweeper"]
-        raise ConfigError(f"hydra/sweeper={choice}: must be microgpt, whose jobs are tracked")
+    target = OmegaConf.select(cfg, "hydra.sweeper._target_")
+    if target != SWEEPER:
+        raise ConfigError(
+            f"hydra.sweeper._target_={target}: must be that of hydra/sweeper=microgpt"
+        )
     return int(hydra.multirun(name, job, [*words, "hydra.mode=MULTIRUN"]))
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from microgpt.complaints import config_line
 from microgpt.core.check import BadValue, integer
 from microgpt.core.data import Corpus, digest, make_corpus
 from microgpt.core.sampling import Sampler
@@ -47,11 +48,10 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, without Hydra's own part. Raises ConfigError."""
     try:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key}: must be given ({error.full_key}=...)") from error
     except OmegaConfBaseException as error:
-        text = str(error).splitlines()[0].lower()
-        if text.startswith("missing mandatory value"):
-            text = f"must be given ({error.full_key}=...)"
-        raise ConfigError(f"{error.full_key}: {text}") from error
+        raise ConfigError(config_line(error)) from error
     assert isinstance(config, dict)
     plain = {str(key): value for key, value in config.items() if key != "hydra"}
     _check_keys(plain)
@@ -118,7 +118,7 @@ def data_facts(documents: list[str], corpus: Corpus, block_size: int) -> dict[st
 
 
 def _check_keys(config: Mapping[str, Any]) -> None:
-    """All keys are there and none besides. Raises ConfigError."""
+    """Raises ConfigError unless the keys at the top are exactly KEYS, and of the right kind."""
     for key in KEYS:
         if key not in config:
             raise ConfigError(

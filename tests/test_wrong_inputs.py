@@ -43,6 +43,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("model.n_layer=[1", ["model.n_layer=[1", "key=value"]),
     ("seed", ["seed", "key=value"]),
     ("seed=${nothing}", ["seed", "nothing"]),
+    ("seed=${oc.env:NO_SUCH}", ["seed", "NO_SUCH"]),
     ("--nope", ["--nope", "--help"]),
     ("--cfg nope", ["--cfg", "nope", "job"]),
     # values
@@ -111,7 +112,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("-sc install=nope", ["nope", "bash"]),
     ("--config-dir own schedule=latin", ["UTF-8", "latin.yaml"]),
     # sweeps that cannot begin
-    ("-m seed=1,2 hydra/sweeper=basic", ["hydra/sweeper=basic", "microgpt"]),
+    ("-m seed=1,2 hydra/sweeper=basic", ["hydra.sweeper._target_", "hydra/sweeper=microgpt"]),
     ("-m seed=range(1,9,0)", ["seed=range(1,9,0)"]),
     ("-m seed=1,2 tracking=mlflow tracking.uri=nonsense", ["tracking.uri='nonsense'"]),
     ("-m optimizer=adam,adm", ["optimizer=adm", "adam, adam_original, adamw, sgd"]),
