@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from microgpt.core.model import GPT
 
 from microgpt.accelerate import NumpyEngine
 from microgpt.core.check import BadValue
@@ -26,7 +27,6 @@ from microgpt.core.layers.norm.none import NoNorm
 from microgpt.core.layers.norm.rmsnorm import RMSNorm
 from microgpt.core.layers.position.learned import Learned
 from microgpt.core.layers.position.none import NoPosition
-from microgpt.core.model import GPT
 from microgpt.core.optim.adam import Adam
 from microgpt.core.optim.adam_original import AdamOriginal
 from microgpt.core.optim.adamw import AdamW

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from microgpt.core.model import GPT
 
 from microgpt.core.data import make_corpus
 from microgpt.core.engine.base import Engine, Matrix, Rows
@@ -31,7 +32,6 @@ from microgpt.core.layers.init.normal import Normal
 from microgpt.core.layers.mlp.feedforward import FeedForward
 from microgpt.core.layers.norm.rmsnorm import RMSNorm
 from microgpt.core.layers.position.learned import Learned
-from microgpt.core.model import GPT
 from microgpt.core.optim.adam import Adam
 from microgpt.core.optim.base import Optimizer
 from microgpt.core.sampling import Sampler

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from microgpt.core.model import GPT
 
 from microgpt.accelerate import NumpyEngine
 from microgpt.core.data import make_batch, read_documents
@@ -19,7 +20,6 @@ from microgpt.core.layers.init.gauss import Gauss
 from microgpt.core.layers.mlp.feedforward import FeedForward
 from microgpt.core.layers.norm.rmsnorm import RMSNorm
 from microgpt.core.layers.position.learned import Learned
-from microgpt.core.model import GPT
 from microgpt.core.optim.adam import Adam
 from microgpt.core.streams.single import Single
 from microgpt.core.tokenizer import CharTokenizer

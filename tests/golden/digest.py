@@ -10,6 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
+from microgpt.core.model import GPT  # noqa: E402
+
 from microgpt.core.data import make_corpus, read_documents  # noqa: E402
 from microgpt.core.engine.base import Engine  # noqa: E402
 from microgpt.core.layers.activation.relu import ReLU  # noqa: E402
@@ -20,7 +22,6 @@ from microgpt.core.layers.init.normal import Normal  # noqa: E402
 from microgpt.core.layers.mlp.feedforward import FeedForward  # noqa: E402
 from microgpt.core.layers.norm.rmsnorm import RMSNorm  # noqa: E402
 from microgpt.core.layers.position.learned import Learned  # noqa: E402
-from microgpt.core.model import GPT  # noqa: E402
 from microgpt.core.optim.adam import Adam  # noqa: E402
 from microgpt.core.sampling import Sampler  # noqa: E402
 from microgpt.core.schedule.linear import Linear  # noqa: E402
