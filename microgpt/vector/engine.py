@@ -12,7 +12,16 @@ from typing import Any, TypeAlias
 
 from microgpt.core import exact
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Bias, Engine, Rows, Spans
+from microgpt.core.engine.base import (
+    Bias,
+    Engine,
+    Rows,
+    Spans,
+    check_bias,
+    check_columns,
+    check_operand,
+    check_rows,
+)
 from microgpt.vector import kernels as of
 
 Matrix: TypeAlias = Any  # a Node; the type checker knows it as a base.Matrix
@@ -125,6 +134,7 @@ class VectorEngine(Engine):
         return self.transpose(self.gather(self.transpose(x), range(start, stop)))
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
+        check_rows(self.shape(x) for x in xs)
         return self.transpose(self.concat_rows([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
@@ -172,6 +182,8 @@ class VectorEngine(Engine):
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
         # the products without them take a quarter off a whole step.
+        if len(x.rows[0]) != len(w.rows[0]):
+            check_columns(self.shape(x), self.shape(w))
         few = of.is_thin(x.rows)
         rows = of.thin(x.rows, w.columns()) if few else of.nt(x.rows, w.rows)
         if not (x.traced or w.traced):
@@ -266,6 +278,7 @@ class VectorEngine(Engine):
     ) -> Matrix:
         n_key, width, kv_width = len(k.rows), len(q.rows[0]), len(k.rows[0])
         cached, size = n_key - len(q.rows), width // n_head
+        check_bias(bias, n_head, spans)
         factor = repeat(1 / sqrt(size) if scale is None else scale)
         products, sums, sums_back = of.for_heads(n_head, size, width // kv_width)
         if len(q.rows) == 1 and not (q.traced or k.traced or v.traced):  # a sampled token: no tape
@@ -360,10 +373,12 @@ def _each(
 
 def _like(a: Node, b: Node) -> Rows:
     """The rows of b, one row or one column repeated to the shape of a."""
-    rows, n = b.rows, len(a.rows[0])
-    if len(rows[0]) < n:
-        rows = [row * n for row in rows]
-    return rows * len(a.rows) if len(rows) < len(a.rows) else rows
+    rows, height, n = b.rows, len(a.rows), len(a.rows[0])
+    if len(rows) != height or len(rows[0]) != n:
+        check_operand((height, n), (len(rows), len(rows[0])))
+        rows = [row * n for row in rows] if len(rows[0]) < n else rows
+        rows = rows * height if len(rows) < height else rows
+    return rows
 
 
 def _folded(grad: Rows, b: Node) -> Rows:

@@ -74,9 +74,10 @@ class Optimizer:
             rate = lr * (share if together else self.lr_scales[name])
             g = gradients[name] if scale == 1 else scale * gradients[name]
             slots = {slot: numbers[name] for slot, numbers in state.items() if name in numbers}
-            ops.assign(w, update(ops, ops.detached(w), g, slots, rate))
-            for slot, numbers in slots.items():
+            new = update(ops, ops.detached(w), g, slots, rate)
+            for slot, numbers in slots.items():  # before the weight, which a slot may keep
                 ops.assign(state[slot][name], numbers)
+            ops.assign(w, new)
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
         """New numbers for the parameters p with gradient g; new numbers of a slot go into `slots`."""
