@@ -55,6 +55,12 @@ def test_assign_changes_the_target_alone(factory: Callable[[], Engine]) -> None:
         ops.assign(target, target * 2)
         assert ops.values(target) == [[6.0, 8.0]]
         assert ops.values(source) == [[3.0, 4.0]]
+        ops.assign(target, source)
+        zeros = [ops.constant([[0.0, 0.0]]) for _ in range(2)]
+        numbers = ops.detached(target), ops.constant([[1.0, 1.0]]), *zeros
+        ops.assign(target, ops.adam(*numbers, beta1=0.9, beta2=0.9, rate=1.0, eps=1e-8)[0])
+        assert ops.values(target) != [[3.0, 4.0]]
+        assert ops.values(source) == [[3.0, 4.0]]
 
 
 @engines

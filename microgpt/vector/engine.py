@@ -34,7 +34,8 @@ _numbers = count()
 class Node(base.Matrix):
     """A matrix, the nodes that it was computed from, and how its gradient becomes theirs.
 
-    Rows are never changed once they stand in a node: so nodes, gradients and caches may share them.
+    Rows are not changed once they stand in a node, but by `adam`, when nothing else needs them any
+    more: so nodes, gradients and caches may share them.
     `back` is given the gradient and not the node, which would be a reference cycle. A node is
     `gated` if no gradient goes through its zeros. Of a constant's origin nothing is kept.
     """
@@ -96,13 +97,15 @@ class VectorEngine(Engine):
                 node.grad = None
 
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
-        grads = {n: Node(w.grad or of.scaled(w.rows, repeat(0.0))) for n, w in weights.items()}
+        grads = {n: Node(w.grad or [[0.0] * len(r) for r in w.rows]) for n, w in weights.items()}
         for w in weights.values():
             w.grad = None
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        target.rows, target.turned = source.rows, None
+        if target.rows is not source.rows:  # rows of its own, since `adam` changes them
+            target.rows = [list(row) for row in source.rows]
+        target.turned = None
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
         return {name: list(chain.from_iterable(x.rows)) for name, x in matrices.items()}
@@ -322,9 +325,8 @@ class VectorEngine(Engine):
         rate: float,
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
-        rows = of.adam(zip(p.rows, g.rows, m.rows, v.rows), beta1, beta2, rate, eps)
-        new_p, new_m, new_v = (Node(list(part)) for part in zip(*rows))
-        return new_p, new_m, new_v
+        of.adam(p.rows, g.rows, m.rows, v.rows, beta1, beta2, rate, eps)
+        return p, m, v
 
 
 Node.ops = VectorEngine()  # it has no state: one serves all nodes
