@@ -49,13 +49,14 @@ class Optimizer:
                 owners.setdefault(slot, {})[name] = weights[name]
         self.state = {slot: ops.zeros_like(owning) for slot, owning in owners.items()}
         rates, updates = dict(lr_scales), {name: self.update_of(w) for name, w in shapes.items()}
-        self._together = self.elementwise and len(set(rates.values())) == 1
+        alike = {(rates[name], updates[name], self.slots_of(w)) for name, w in shapes.items()}
+        self._together = self.elementwise and len(alike) == 1
         state: dict[str, Weights] = dict(self.state)
         if self._together:
+            ((rate, update, _),) = alike
             weights = ops.joined(weights)
             state = {slot: ops.joined(matrices) for slot, matrices in state.items()}
-            rates = dict.fromkeys(weights, next(iter(rates.values())))
-            updates = dict.fromkeys(weights, self.update)
+            rates, updates = dict.fromkeys(weights, rate), dict.fromkeys(weights, update)
         self._parts = [
             _Part(name, w, _own(state, name), rates[name], updates[name])
             for name, w in weights.items()
