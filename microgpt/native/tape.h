@@ -1,0 +1,37 @@
+/* The tape: a program of integers, run forward and back. */
+#ifndef MICROGPT_TAPE_H
+#define MICROGPT_TAPE_H
+
+#include <stdint.h>
+
+#define API __attribute__((visibility("default")))
+
+typedef struct Tape Tape;
+
+/* What a function returns where it cannot go on; microgpt/native/tape.py has the words. */
+enum { OK = 0, NO_MEMORY = -1, NO_SUCH_ID = -2 };
+
+API Tape *tape_new(void);
+API void tape_free(Tape *tape);
+API void tape_reset(Tape *tape);
+API int64_t tape_bytes(const Tape *tape);
+/* Appends a program and runs it. */
+API int tape_run(Tape *tape, const int64_t *program, int64_t length);
+/* Adds d loss / d leaf to the gradient of each leaf that asks for one. */
+API int tape_backward(Tape *tape, int64_t loss);
+API double *tape_numbers(Tape *tape, int64_t node);
+/* A whole pass of a recorded program: its loss into *value and, if that is finite, back. */
+API int tape_replay(Tape *tape, const int64_t *program, int64_t length, int64_t objective, int64_t loss,
+                    double *value);
+
+/* sum + the squares of n numbers. */
+API double square_sum(double sum, const double *x, int64_t n);
+/* Adam's step, the results in three matrices that may be those that it reads. */
+API void adam_step(double *p_out, double *m_out, double *v_out, const double *p, const double *g,
+                   const double *m, const double *v, int64_t n, double beta1, double beta2, double rate,
+                   double eps);
+API const char *compiled_by(void);
+/* For the tests: of n numbers exp (0, or 4 one by one), log (1), tanh (2), x^power (3). */
+API void function_of(double *out, const double *x, int64_t n, int64_t which, double power);
+
+#endif
