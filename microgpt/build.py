@@ -1,7 +1,7 @@
 """Configuration to objects. What does not fit is a ConfigError, with the full name of the key."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, isclass, signature
 from pathlib import Path
@@ -14,14 +14,23 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.core.check import BadValue, integer
-from microgpt.core.data import Corpus, digest, make_corpus
+from microgpt.core.assemble import assemble
+from microgpt.core.data import digest
 from microgpt.core.sampling import Sampler
-from microgpt.core.streams.base import Streams
+from microgpt.core.source import Source
 from microgpt.core.trainer import Trainer
-from microgpt.datasets.sources import Lines
 
 T = TypeVar("T")
-PARTS = ("data", "engine", "model", "optimizer", "schedule", "streams", "tracking")  # groups
+PARTS = (
+    "data",
+    "engine",
+    "loss",
+    "model",
+    "optimizer",
+    "schedule",
+    "streams",
+    "tracking",
+)  # groups
 SECTIONS = ("trainer", "sampling", "paths")  # keys of ours
 KEYS = (
     "seed",
@@ -65,35 +74,31 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def build(cfg: DictConfig) -> Parts:
-    """Everything for one run. Raises ConfigError, before anything is written."""
+def build(cfg: DictConfig, documents: Sequence[str] | None = None) -> Parts:
+    """Everything for one run; on `documents` where they are known, else on those of its source.
+
+    Raises ConfigError, before anything is written.
+    """
     config = resolve(cfg)
     seed = call("", integer, "seed", config["seed"], 0)
-    streams: Streams = part(config, "streams", seed=seed)
-    source: Lines = part(config, "data")
-    documents = call("data", source.documents)
-    corpus = call(
-        "data",
-        make_corpus,
-        documents,
-        val_fraction=source.val_fraction,
-        split_seed=source.split_seed,
-        rng=streams("data"),
-    )
-    model = part(config, "model", vocab_size=corpus.tokenizer.vocab_size)
+    source: Source = part(config, "data")
+    known = call("data", source.documents) if documents is None else list(documents)
     objects = {
-        "model": model,
-        "engine": part(config, "engine"),
-        "optimizer": part(config, "optimizer"),
-        "schedule": part(config, "schedule"),
+        "streams": part(config, "streams", seed=seed),
+        **{name: part(config, name) for name in ("engine", "loss", "optimizer", "schedule")},
         "sampler": call("sampling", Sampler, **_taken("sampling", Sampler, config["sampling"])),
-        "corpus": corpus,
-        "streams": streams,
     }
-    numbers = _taken("trainer", Trainer, config["trainer"], objects)
-    trainer = call("trainer", Trainer, **objects, **numbers)
-    facts = {"name": source.name, **data_facts(documents, corpus, model.block_size)}
-    return Parts(config, documents, facts, trainer)
+    numbers = _taken("trainer", Trainer, config["trainer"], {*objects, "model", "corpus"})
+    trainer = call(
+        "",
+        assemble,
+        source=source,
+        documents=known,
+        model=lambda vocab_size: part(config, "model", vocab_size=vocab_size),
+        **objects,
+        **numbers,
+    )
+    return Parts(config, known, data_facts(source, known, trainer), trainer)
 
 
 def part(config: Mapping[str, Any], key: str, **extra: Any) -> Any:
@@ -115,16 +120,21 @@ def call(key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         raise ConfigError(_line(key, error)) from error
 
 
-def data_facts(documents: list[str], corpus: Corpus, block_size: int) -> dict[str, Any]:
+def data_facts(source: Source, documents: Sequence[str], trainer: Trainer) -> dict[str, Any]:
     """What is worth knowing of the data: sizes in documents and characters, vocabulary, identity."""
+    corpus, block_size = trainer.corpus, trainer.model.dims.block_size
     return {
+        "name": source.name,
         "documents": len(documents),
-        "train_documents": len(corpus.train),
-        "val_documents": len(corpus.validation),
+        "train_documents": len(corpus.split.train),
+        "val_documents": len(corpus.split.validation),
+        "test_documents": len(corpus.split.test),
         "characters": sum(map(len, documents)),
         "vocabulary": "".join(corpus.tokenizer.characters),
-        "cut_by_block_size": sum(len(document) + 1 > block_size for document in documents),
-        "digest": digest(documents),
+        "batching": corpus.batching,
+        "cut_by_block_size": corpus.cut(block_size),
+        "digest": digest(documents, corpus.batching),
+        **source.facts(),
     }
 
 

@@ -32,27 +32,25 @@ def sample(
     rng = Random(
         SystemRandom().random() if seed is None else f"{integer('seed', seed, 0)}/sampling"
     )
-    tokenizer = trainer.corpus.tokenizer
     try:
-        tokenizer.encode(prompt)
+        trainer.corpus.tokenizer.encode(prompt)
     except UnknownCharacter as error:
         raise BadValue("prompt", prompt, str(error)) from error
-    return sampler.samples(trainer.model, trainer.engine, trainer.weights, tokenizer, rng, prompt)
+    return sampler.samples(
+        trainer.model, trainer.engine, trainer.weights, trainer.corpus, rng, prompt
+    )
 
 
 def rebuild(run: RunFolder, data: Path | None = None) -> Parts:
-    """What the run's configuration builds, on its own copy of the data where it keeps one, else `data`.
+    """What the run's configuration builds, on the documents that its folder keeps, else on those of `data`.
 
     Raises ConfigError, and BadValue where the documents are others.
     """
     own = OmegaConf.create(run.config)
-    documents = run.path / "documents.txt"
-    if documents.is_file():
-        own.data.path = str(documents)
-    elif data is not None:
+    if data is not None and "path" in own.data:
         own.data.path = str(data)
-    parts = build(own)
+    parts = build(own, run.documents)
     if parts.data["digest"] != run.info["data"]["digest"]:
-        name = own.data.path or parts.data["name"]
+        name = own.data.get("path") or parts.data["name"]
         raise BadValue("data", str(name), f"{run.path} was trained on other documents")
     return parts

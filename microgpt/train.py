@@ -75,7 +75,7 @@ def resume(cfg: DictConfig, overrides: Overrides) -> int:
         own = own_config(run, cfg, given)
         if run.info["status"] == FINISHED:
             return complete(run, resolve(own))
-        parts = build(own)
+        parts = build(own, run.documents)
         tracking = part(parts.config, "tracking")
         restart(run, parts)
         out.print(f"run {run.info['id']} goes on after step {parts.trainer.step}")
@@ -234,13 +234,12 @@ def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
 def identity(parts: Parts, fork: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What is known of a run before its first step; `fork` says where it branched off, if it did."""
     engine = parts.trainer.engine
-    weights = parts.trainer.model.shapes().values()
     return {
-        "signature": signature(parts.config, parts.data["digest"], fork),
+        "signature": signature(parts.config, parts.data["digest"], engine.arithmetic, fork),
         **code_of(parts.config),
         "fingerprint": fingerprint(type(engine).__name__, engine.depends_on()),
         "data": parts.data,
-        "n_params": sum(rows * columns for rows, columns in weights),
+        "n_params": sum(weight.size for weight in parts.trainer.shapes.values()),
         "num_steps": parts.trainer.num_steps,
         "description": parts.config["description"],
     }

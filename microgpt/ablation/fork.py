@@ -17,6 +17,7 @@ from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.core.events import Checkpointed, Diverged, Event
 from microgpt.core.trainer import Trainer
+from microgpt.core.weight import Weight
 from microgpt.override import overridden
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint
 from microgpt.run.folder import NoSuchRun, RunFolder, find_run
@@ -140,28 +141,11 @@ def built(config: dict[str, Any], parent: RunFolder, given: set[str]) -> Parts:
     """What the fork's configuration builds, on the parent's documents unless it names others."""
     own = OmegaConf.create(config)
     if given & {"data", "data.path"}:
-        return _absolute(build(own))
-    try:
-        parts = build(own)
-        same = parts.data["digest"] == parent.info["data"]["digest"]
-    except ConfigError as error:
-        if not str(error).startswith("data"):
-            raise
-        same = False
-    documents = parent.path / "documents.txt"
-    if not same:
-        if not documents.exists():
-            raise ConfigError("data: the run's documents are gone; name them with data.path=FILE")
-        own.data.path = str(documents)
-        parts = build(own)
+        return build(own)
+    parts = build(own, parent.documents)
+    if parts.data["digest"] != parent.info["data"]["digest"]:
+        raise ConfigError("data: the run's documents are gone; name them with data.path=FILE")
     parts.data["name"] = parent.info["data"]["name"]
-    return _absolute(parts)
-
-
-def _absolute(parts: Parts) -> Parts:
-    """A resume must find the data wherever it is called."""
-    if path := parts.config["data"].get("path"):
-        parts.config["data"]["path"] = str(Path(path).expanduser().absolute())
     return parts
 
 
@@ -170,12 +154,12 @@ def check_fit(parts: Parts, before: Parts, step: int) -> None:
     trainer, old = parts.trainer, before.trainer
     if trainer.corpus.tokenizer.characters != old.corpus.tokenizer.characters:
         raise ConfigError("data: has other characters than the run's, which the weights stand for")
-    shapes, kept = trainer.model.shapes(), old.model.shapes()
+    shapes, kept = trainer.shapes, old.shapes
     for name in {**kept, **shapes}:
         if shapes.get(name) != kept.get(name):
-            both = [facts.get(name, "nothing") for facts in (shapes, kept)]
+            both = [_shape(facts.get(name)) for facts in (shapes, kept)]
             raise ConfigError(f"model: {name} would be {both[0]}, but is {both[1]} in the state")
-    slots = [", ".join(each.optimizer.state) or "nothing" for each in (trainer, old)]
+    slots = [", ".join(sorted(each.optimizer.state)) or "nothing" for each in (trainer, old)]
     if slots[0] != slots[1]:
         raise ConfigError(
             f"optimizer: keeps {slots[0]} for each weight, but the state has {slots[1]}"
@@ -186,6 +170,10 @@ def check_fit(parts: Parts, before: Parts, step: int) -> None:
         key = "stop_after" if trainer.last_step < trainer.num_steps else "num_steps"
         allowed = f"must be at least {step}, where the fork begins"
         raise ConfigError(f"trainer.{key}={trainer.last_step}: {allowed}")
+
+
+def _shape(weight: Weight | None) -> str:
+    return f"[{weight.n_out}][{weight.n_in}] ({weight.role})" if weight else "nothing"
 
 
 def create(
@@ -211,8 +199,8 @@ def create(
     ends = [end for row, end in parent.metrics_from(0) if row["step"] <= state.step]
     content = parent.metrics_path.read_bytes()[: max(ends, default=0)]
     run.write("metrics.jsonl", content.decode())
-    if parts.config["data"].get("path") == str(parent.path / "documents.txt"):
-        parts.config["data"]["path"] = str(run.path / "documents.txt")
+    if path := parts.config["data"].get("path"):  # a resume must find it, wherever it is called
+        parts.config["data"]["path"] = str(Path(path).expanduser().absolute())
     changed = f" {run_name(words)}" if words else ""
     name = f"{before['name']} from step {state.step}{changed}"
     run.create(

@@ -5,7 +5,7 @@ from typing import Any
 
 from microgpt.build import ConfigError, part
 from microgpt.core.check import BadValue
-from microgpt.core.data import make_corpus
+from microgpt.core.assemble import make_corpus
 
 
 def tokens_trained(config: Mapping[str, Any], documents: Sequence[str] | None) -> int | None:
@@ -16,13 +16,10 @@ def tokens_trained(config: Mapping[str, Any], documents: Sequence[str] | None) -
     if documents is None:
         return None
     trainer, block_size = config["trainer"], int(config["model"]["block_size"])
+    batch_size = trainer["batch_size"] * trainer.get("accumulate", 1)
     try:
-        rng = part(config, "streams", seed=config["seed"])("data")
-        split = {key: config["data"][key] for key in ("val_fraction", "split_seed")}
-        train = make_corpus(documents, **split, rng=rng).train
+        streams = part(config, "streams", seed=config["seed"])
+        corpus = make_corpus(part(config, "data"), documents, streams)
     except (ConfigError, BadValue):
         return None
-    n = int(trainer["num_steps"] * trainer["batch_size"])
-    lengths = [min(len(document) + 1, block_size) for document in train]
-    whole, rest = divmod(n, len(lengths))
-    return whole * sum(lengths) + sum(lengths[:rest])
+    return corpus.tokens(trainer["num_steps"], batch_size, block_size)

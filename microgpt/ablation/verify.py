@@ -83,7 +83,7 @@ def judge(record: Record, data: Path | None) -> Verdict:
         raise BadValue("run", record.run.info.run_id, "must be over, but is still running")
     parts = _rebuilt(record, data)
     now = identity(parts, info.get("fork"))
-    changed = changes(info, now, [*modules(parts.config), Trainer.__module__])
+    changed = changes(info, now, modules(parts.config))
     try:
         for text in _contradictions(record, now):
             raise Parted(Difference("the record contradicts itself", text))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,19 +19,20 @@ from microgpt.accelerate.arrays import (
     width,
 )
 from microgpt.accelerate.node import Array, Node, Weight, backward, node
-from microgpt.accelerate.pack import RULES, Pack
-from microgpt.core.check import BadValue
-from microgpt.core.engine.base import Engine, Matrix, Rows, Spans
-from microgpt.core.optim.base import Optimizer
+from microgpt.accelerate.pack import Pack, WeightPack, buffer_of, packed, parts
+from microgpt.core.check import choice
+from microgpt.core.engine.base import Bias, Engine, Rows, Spans
+
+Matrix: TypeAlias = Any  # a Node; the type checker knows it as a base.Matrix
+Weights: TypeAlias = Mapping[str, Matrix]
 
 
 class NumpyEngine(Engine):
     """Matrices are arrays of `dtype`, float64 or float32."""
 
     def __init__(self, *, dtype: str) -> None:
-        if dtype not in ("float64", "float32"):
-            raise BadValue("dtype", dtype, "must be float64 or float32")
-        self.dtype = dtype
+        self.dtype = choice("dtype", dtype, ("float64", "float32"))
+        self.arithmetic = f"{dtype}/blas"
         self._paddings: dict[tuple[tuple[int, int], ...], Padding] = {}
         # A run that diverges shows in its loss: inf and nan, without a warning on the way there. Set
         # once for the thread, since an `errstate` round every operation costs 1 us each.
@@ -51,14 +52,40 @@ class NumpyEngine(Engine):
     # Numbers in and out
 
     def parameter(self, rows: Rows) -> Matrix:
-        return Weight(np.array(rows, self.dtype))
+        return self.parameters({"": rows})[""]
+
+    def parameters(self, rows: Mapping[str, Rows]) -> dict[str, Matrix]:
+        shapes = [(len(numbers), len(numbers[0])) for numbers in rows.values()]
+        buffer = buffer_of(list(rows.values()), self.dtype)
+        grads = np.zeros_like(buffer)
+        pairs = zip(parts(buffer, shapes), parts(grads, shapes))
+        weights = {name: Weight(self, data, kept) for name, (data, kept) in zip(rows, pairs)}
+        gradients = packed(self, list(rows), shapes, grads)
+        return WeightPack(weights, Node(self, buffer.reshape(1, -1)), gradients)
+
+    def gradients(self, weights: Weights) -> dict[str, Matrix]:
+        """As the contract has it; they are overwritten by the next backward pass."""
+        for w in weights.values():
+            if not w.touched:
+                w.kept.fill(0)
+            w.touched = False
+        if isinstance(weights, WeightPack):
+            return weights.gradients
+        return {name: Node(self, w.kept) for name, w in weights.items()}
+
+    def zeros_like(self, matrices: Weights) -> dict[str, Matrix]:
+        shapes = [x.data.shape for x in matrices.values()]
+        size = sum(x.data.size for x in matrices.values())
+        return packed(self, list(matrices), shapes, np.zeros(size, self.dtype))
+
+    def joined(self, matrices: Weights) -> Weights:
+        return {"": matrices.row} if isinstance(matrices, Pack) else matrices
 
     def constant(self, rows: Rows) -> Matrix:
-        return Node(np.array(rows, self.dtype))
+        return Node(self, np.array(rows, self.dtype))
 
-    def frozen(self, weights: Mapping[str, Matrix]) -> Mapping[str, Matrix]:
-        self._pack(weights)  # now, so that what is frozen stays what is trained
-        return {name: Node(w.data) for name, w in weights.items()}
+    def detached(self, x: Matrix) -> Matrix:
+        return Node(self, x.data)
 
     def values(self, x: Matrix) -> Rows:
         return cast(Rows, x.data.tolist())
@@ -69,20 +96,24 @@ class NumpyEngine(Engine):
     def backward(self, loss: Matrix) -> None:
         backward(loss, full(1, 1, 1, self.dtype))
 
-    def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        _settle(weights)
-        return {name: w.kept.ravel().tolist() for name, w in weights.items()}
+    def assign(self, target: Matrix, source: Matrix) -> None:
+        if target.data is not source.data:
+            target.data[:] = source.data
 
-    def flat(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        return {name: w.data.ravel().tolist() for name, w in weights.items()}
+    def flat(self, matrices: Weights) -> dict[str, list[float]]:
+        return {name: x.data.ravel().tolist() for name, x in matrices.items()}
 
-    def assign(self, weights: Mapping[str, Matrix], flat: Mapping[str, list[float]]) -> None:
-        for name, w in weights.items():
-            w.data[:] = np.array(flat[name]).reshape(w.data.shape)
+    def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
+        for name, x in matrices.items():
+            x.data[:] = np.array(flat[name]).reshape(x.data.shape)
+
+    def global_norm(self, matrices: Weights) -> float:
+        flats = [x.data.ravel() for x in self.joined(matrices).values()]
+        return math.sqrt(sum(float(flat.dot(flat)) for flat in flats))
 
     # Primitives: rows and columns
 
-    def rows(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+    def gather(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         places = indices(ids)
 
         def back(grad: Array) -> None:
@@ -94,14 +125,14 @@ class NumpyEngine(Engine):
                 np.add.at(total, places, grad)
                 x.give(total)
 
-        return node(x.data.take(places, 0), (x,), back)
+        return node(self, x.data.take(places, 0), (x,), back)
 
-    def stack(self, xs: Sequence[Matrix]) -> Matrix:
+    def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
         def back(grad: Array) -> None:
             for x, part in zip(xs, np.split(grad, np.cumsum([len(x.data) for x in xs])[:-1])):
                 x.give(part)
 
-        return node(np.concatenate([x.data for x in xs]), tuple(xs), back)
+        return node(self, np.concatenate([x.data for x in xs]), tuple(xs), back)
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
         def back(grad: Array) -> None:
@@ -109,18 +140,18 @@ class NumpyEngine(Engine):
             whole[:, start:stop] = grad
             x.give(whole)
 
-        return node(x.data[:, start:stop], (x,), back)
+        return node(self, x.data[:, start:stop], (x,), back)
 
-    def concat(self, xs: Sequence[Matrix]) -> Matrix:
+    def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
         def back(grad: Array) -> None:
             edges = np.cumsum([x.data.shape[1] for x in xs])[:-1]
             for x, part in zip(xs, np.split(grad, edges, axis=1)):
                 x.give(part)
 
-        return node(np.concatenate([x.data for x in xs], axis=1), tuple(xs), back)
+        return node(self, np.concatenate([x.data for x in xs], axis=1), tuple(xs), back)
 
     def transpose(self, x: Matrix) -> Matrix:
-        return node(x.data.T, (x,), lambda grad: x.give(grad.T))
+        return node(self, x.data.T, (x,), lambda grad: x.give(grad.T))
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         place = (np.arange(len(ids)), indices(ids))
@@ -130,72 +161,87 @@ class NumpyEngine(Engine):
             whole[place] = grad[:, 0]
             x.give(whole)
 
-        return node(x.data[place][:, None], (x,), back)
+        return node(self, x.data[place][:, None], (x,), back)
 
     # Primitives: arithmetic
 
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
-            return node(a.data + b, (a,), a.give)
+            return node(self, a.data + b, (a,), a.give)
 
         def back(grad: Array) -> None:
             a.give(grad)
             b.give(_like(grad, b.data))
 
-        return node(a.data + b.data, (a, b), back)
+        return node(self, a.data + b.data, (a, b), back)
 
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
-            return node(a.data * b, (a,), lambda grad: a.give(grad * b))
+            return node(self, a.data * b, (a,), lambda grad: a.give(grad * b))
 
         def back(grad: Array) -> None:
             a.give(grad * b.data)
             b.give(_like(grad * a.data, b.data))
 
-        return node(a.data * b.data, (a, b), back)
+        return node(self, a.data * b.data, (a, b), back)
+
+    def div(self, a: Matrix, b: Matrix | float) -> Matrix:
+        if not isinstance(b, Node):
+            return node(self, a.data / b, (a,), lambda grad: a.give(grad / b))
+        result = a.data / b.data
+
+        def back(grad: Array) -> None:
+            over = grad / b.data
+            a.give(over)
+            b.give(_like(-over * result, b.data))
+
+        return node(self, result, (a, b), back)
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         def back(grad: Array) -> None:
             x.give_product(grad, w.data)
             w.give_product(grad.T, x.data)
 
-        return node(x.data.dot(w.data.T), (x, w), back)
+        return node(self, x.data.dot(w.data.T), (x, w), back)
 
     def row_sum(self, x: Matrix) -> Matrix:
         def back(grad: Array) -> None:
             x.give(np.broadcast_to(grad, x.data.shape))
 
-        return node(np.add.reduce(x.data, 1, keepdims=True), (x,), back)
+        return node(self, np.add.reduce(x.data, 1, keepdims=True), (x,), back)
 
     def row_max(self, x: Matrix) -> Matrix:
-        return Node(np.maximum.reduce(x.data, 1, keepdims=True))
+        return Node(self, np.maximum.reduce(x.data, 1, keepdims=True))
+
+    def sign(self, x: Matrix) -> Matrix:
+        return Node(self, np.sign(x.data))
 
     def relu(self, x: Matrix) -> Matrix:
         result = np.maximum(x.data, number(0, self.dtype))
-        return node(result, (x,), lambda grad: x.give(grad * (result > 0)))
+        return node(self, result, (x,), lambda grad: x.give(grad * (result > 0)))
 
     def exp(self, x: Matrix) -> Matrix:
         result = np.exp(x.data)
-        return node(result, (x,), lambda grad: x.give(grad * result))
+        return node(self, result, (x,), lambda grad: x.give(grad * result))
 
     def log(self, x: Matrix) -> Matrix:
-        return node(np.log(x.data), (x,), lambda grad: x.give(grad / x.data))
+        return node(self, np.log(x.data), (x,), lambda grad: x.give(grad / x.data))
 
     def tanh(self, x: Matrix) -> Matrix:
         result = np.tanh(x.data)
-        return node(result, (x,), lambda grad: x.give(grad * (1 - result * result)))
+        return node(self, result, (x,), lambda grad: x.give(grad * (1 - result * result)))
 
     def pow(self, x: Matrix, power: float) -> Matrix:
         def back(grad: Array) -> None:
             x.give(grad * (power * x.data ** (power - 1)))
 
-        return node(x.data**power, (x,), back)
+        return node(self, x.data**power, (x,), back)
 
     # Derived, fused
 
     def mean(self, x: Matrix) -> Matrix:
         share = full(x.data.shape[0], 1, 1 / x.data.shape[0], self.dtype)
-        return node(share.T.dot(x.data), (x,), lambda grad: x.give(share.dot(grad)))
+        return node(self, share.T.dot(x.data), (x,), lambda grad: x.give(share.dot(grad)))
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
         n = x.data.shape[1]
@@ -212,7 +258,7 @@ class NumpyEngine(Engine):
             dx /= root
             x.give(dx)
 
-        return node(y, (x,), back)
+        return node(self, y, (x,), back)
 
     def softmax(self, x: Matrix) -> Matrix:
         probs = x.data.copy()
@@ -225,7 +271,7 @@ class NumpyEngine(Engine):
             dx -= probs * dx.dot(ones)
             x.give(dx)
 
-        return node(probs, (x,), back)
+        return node(self, probs, (x,), back)
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
         probs = logits.data.copy()
@@ -240,7 +286,7 @@ class NumpyEngine(Engine):
             dx *= grad
             logits.give(dx)
 
-        return node(np.negative(loss, loss), (logits,), back)
+        return node(self, np.negative(loss, loss), (logits,), back)
 
     def attention(
         self,
@@ -250,11 +296,12 @@ class NumpyEngine(Engine):
         *,
         n_head: int,
         spans: Spans,
-        bias: Sequence[Sequence[float]] | None = None,
+        bias: Bias = None,
+        scale: float | None = None,
     ) -> Matrix:
         (n_query, q_width), (n_key, kv_width) = q.data.shape, k.data.shape
         if n_query < n_key and len(spans) > 1:  # a cache of several documents: nobody has one yet
-            return super().attention(q, k, v, n_head=n_head, spans=spans, bias=bias)
+            return super().attention(q, k, v, n_head=n_head, spans=spans, bias=bias, scale=scale)
         pad = self._padding(spans)
         keys = pad.longest
         queries = keys if n_query == n_key else n_query
@@ -279,9 +326,9 @@ class NumpyEngine(Engine):
             return rows.take(pad.scatter, 0) if pad.needed else rows
 
         qs, ks, vs = split(q.data), split(k.data), split(v.data)
-        scale = number(head_dim**-0.5, self.dtype)
+        factor = number(head_dim**-0.5 if scale is None else scale, self.dtype)
         probs = np.matmul(qs, ks.swapaxes(2, 3))  # [batch][n_head][queries][keys]
-        probs *= scale
+        probs *= factor
         if bias is not None:
             probs += np.array(bias, self.dtype)[:, np.maximum(distance(queries, keys), 0)]
         exp_rows(probs, seen(*probs.shape, self.dtype))
@@ -300,43 +347,42 @@ class NumpyEngine(Engine):
             d_scores *= probs
             total = d_scores.reshape(-1, keys).dot(ones).reshape(*probs.shape[:3], -1)
             d_scores -= probs * total
-            d_scores *= scale
+            d_scores *= factor
             q.give(product(d_scores, ks, q))
             k.give(product(d_scores.swapaxes(2, 3), qs, k))
             v.give(product(probs.swapaxes(2, 3), d_out, v))
 
-        return node(product(probs, vs, q), (q, k, v), back)
+        return node(self, product(probs, vs, q), (q, k, v), back)
 
-    # The optimizer's step
-
-    def update(
+    def adam(
         self,
-        weights: Mapping[str, Matrix],
-        optimizer: Optimizer,
-        lr: float,
-        clip_norm: float | None,
-        measured: bool,
-    ) -> float:
-        rule = RULES.get(type(optimizer))
-        if rule is None:
-            return super().update(weights, optimizer, lr, clip_norm, measured)
-        pack = self._pack(weights)
-        _settle(weights)
-        if optimizer is not pack.optimizer or optimizer.state is not pack.state:
-            pack.adopt(optimizer)
-        norm = math.sqrt(pack.grads.dot(pack.grads)) if clip_norm or measured else 0.0
-        if clip_norm and norm > clip_norm:
-            pack.grads *= clip_norm / norm
-        optimizer.steps += 1
-        rule(optimizer, pack, lr * pack.scales)
-        return norm
+        p: Matrix,
+        g: Matrix,
+        m: Matrix,
+        v: Matrix,
+        *,
+        beta1: float,
+        beta2: float,
+        rate: float,
+        eps: float,
+    ) -> tuple[Matrix, Matrix, Matrix]:
+        # In place, the gradient too, which has had its day: new arrays take as long as the arithmetic.
+        grad = g.data
+        m.data *= beta1
+        step = grad * (1 - beta1)
+        m.data += step
+        grad *= grad
+        grad *= 1 - beta2
+        v.data *= beta2
+        v.data += grad
+        np.sqrt(v.data, step)
+        step += eps
+        np.divide(m.data, step, step)
+        step *= rate
+        p.data -= step
+        return p, m, v
 
     # Within
-
-    def _pack(self, weights: Mapping[str, Matrix]) -> Pack:
-        """The buffers that hold exactly these weights."""
-        pack = next(iter(weights.values())).pack
-        return pack if isinstance(pack, Pack) and pack.weights == weights else Pack(weights)
 
     def _padding(self, spans: Spans) -> Padding:
         padding = self._paddings.get(key := tuple(spans))
@@ -345,14 +391,6 @@ class NumpyEngine(Engine):
                 self._paddings.clear()
             padding = self._paddings[key] = Padding(spans, self.dtype)
         return padding
-
-
-def _settle(weights: Mapping[str, Weight]) -> None:
-    """All gradients are complete: 0 where the loss did not come from a weight; the next start anew."""
-    for w in weights.values():
-        if not w.touched:
-            w.kept.fill(0)
-        w.touched = False
 
 
 def _like(grad: Array, x: Array) -> Array:

@@ -8,20 +8,23 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from microgpt.core.engine.base import Engine, Matrix
+
 Array: TypeAlias = NDArray[Any]
 Back: TypeAlias = Callable[[Array], None]
 
 _order = count()
 
 
-class Node:
+class Node(Matrix):
     """A matrix; where a gradient goes through it, what it was computed from and how to hand it on."""
 
-    __slots__ = ("back", "data", "grad", "needs", "order", "parents")
+    __slots__ = ("back", "data", "grad", "needs", "ops", "order", "parents")
 
     def __init__(
-        self, data: Array, parents: tuple["Node", ...] = (), back: Back | None = None
+        self, ops: Engine, data: Array, parents: tuple["Node", ...] = (), back: Back | None = None
     ) -> None:
+        self.ops = ops
         self.data = data
         self.parents = parents
         self.back = back
@@ -43,14 +46,13 @@ class Node:
 class Weight(Node):
     """A parameter. Its gradient stays, in a place of its own, until the engine is asked for it."""
 
-    __slots__ = ("kept", "pack", "touched")
+    __slots__ = ("kept", "touched")
 
-    def __init__(self, data: Array) -> None:
-        super().__init__(data)
+    def __init__(self, ops: Engine, data: Array, kept: Array) -> None:
+        super().__init__(ops, data)
         self.needs = True
-        self.kept = np.zeros_like(data)
+        self.kept = kept
         self.touched = False  # does `kept` hold anything since it was last asked for?
-        self.pack: object = None  # the buffers that it lies in
 
     def give(self, grad: Array) -> None:
         if self.touched:
@@ -67,12 +69,12 @@ class Weight(Node):
             self.touched = True
 
 
-def node(data: Array, parents: tuple[Node, ...], back: Back) -> Node:
+def node(ops: Engine, data: Array, parents: tuple[Node, ...], back: Back) -> Node:
     """A node; without what it came from, where no gradient will be asked for."""
     for parent in parents:
         if parent.needs:
-            return Node(data, parents, back)
-    return Node(data)
+            return Node(ops, data, parents, back)
+    return Node(ops, data)
 
 
 def backward(loss: Node, grad: Array) -> None:

@@ -1,7 +1,8 @@
 """Checks of what a constructor is given: one line that names the key, the value and what is allowed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class BadValue(ValueError):
@@ -12,11 +13,34 @@ class BadValue(ValueError):
         super().__init__(f"{key}={value!r}: {allowed}")
 
 
+@contextmanager
+def under(prefix: str) -> Iterator[None]:
+    """Name the key of a BadValue in full: `lr` becomes `optimizer.lr` under `optimizer`."""
+    try:
+        yield
+    except BadValue as error:
+        raise BadValue(f"{prefix}.{error.key}", error.value, error.allowed) from error
+
+
 def integer(key: str, value: object, minimum: int) -> int:
     """`value` as an int >= `minimum`; booleans and floats are refused."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise BadValue(key, value, f"must be an integer >= {minimum}")
     return value
+
+
+def flag(key: str, value: object) -> bool:
+    """`value` as a boolean."""
+    if not isinstance(value, bool):
+        raise BadValue(key, value, "must be true or false")
+    return value
+
+
+def choice(key: str, value: object, options: Sequence[str]) -> str:
+    """`value` as one of the options."""
+    if value not in options:
+        raise BadValue(key, value, f"must be {' or '.join(options)}")
+    return str(value)
 
 
 def number(key: str, value: object, allowed: str, holds: Callable[[float], bool]) -> float:

@@ -1,7 +1,7 @@
 """Elementary functions with the same bits on every machine.
 
 IEEE 754 fixes the results of `+ - * /` and of the square root to the last bit. It does not fix
-those of `exp`, `log`, `tanh` and `cos`: `math` asks the C library, whose last bit depends on its
+those of `exp`, `log`, `tanh`, `cos` and `sin`: `math` asks the C library, whose last bit depends on its
 vendor, on its version, and on whether the processor can multiply and add in one step. One such bit,
 fed back through a thousand training steps, is another model.
 
@@ -122,7 +122,7 @@ def tanh(x: float) -> float:
     return math.copysign(1.0 - 2.0 / (exp(2.0 * a) + 1.0), x)
 
 
-# ----------------------------------------------------------------------------------------- cosine
+# -------------------------------------------------------------------------------- cosine and sine
 
 _LIMIT = 2.0**18
 _QUARTER = 1.5707963267923333  # 35 bits of pi/2: a product with 18 bits is exact
@@ -139,14 +139,27 @@ def cos(x: float) -> float:
     """
     if not -_LIMIT <= x <= _LIMIT:
         return math.nan
+    quarters, r, t = _reduced(x)
+    value = _sin_small(r, t) if quarters & 1 else _cos_small(r, t)
+    return -value if (quarters + 1) & 2 else value
+
+
+def sin(x: float) -> float:
+    """The sine for |x| <= 2**18, and nan outside, by the reduction of `cos`; 0.8 ulp."""
+    if not -_LIMIT <= x <= _LIMIT:
+        return math.nan
+    quarters, r, t = _reduced(x)
+    value = _cos_small(r, t) if quarters & 1 else _sin_small(r, t)
+    return -value if quarters & 2 else value
+
+
+def _reduced(x: float) -> tuple[int, float, float]:
+    """k, r and t with x = k pi/2 + r + t."""
     k = (x * 0.6366197723675814 + _ROUND) - _ROUND  # x / (pi/2), rounded
     near = x - k * _QUARTER
     step = k * _QUARTER_2
     r = near - step
-    t = ((near - r) - step) - k * _QUARTER_3
-    quarters = int(k)
-    value = _sin_small(r, t) if quarters & 1 else _cos_small(r, t)
-    return -value if (quarters + 1) & 2 else value
+    return int(k), r, ((near - r) - step) - k * _QUARTER_3
 
 
 def _cos_small(r: float, t: float) -> float:
@@ -179,6 +192,22 @@ def power(base: float, exponent: int) -> float:
         base *= base
         exponent >>= 1
     return result
+
+
+def pow(base: float, exponent: float) -> float:
+    """base**exponent; for a whole or half exponent by products and a square root, else by exp and log.
+
+    0 to a negative power is infinite, a negative base to a fractional power not a number.
+    """
+    if exponent < 0:
+        below = pow(base, -exponent)
+        return 1 / below if below else math.inf
+    if 2 * exponent % 1:
+        return exp(exponent * log(base))
+    root = 1.0
+    if exponent % 1:
+        root = math.sqrt(base) if base >= 0 else math.nan
+    return power(base, int(exponent)) * root
 
 
 # --------------------------------------------------------------------------------- normal numbers

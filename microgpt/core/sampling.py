@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from random import Random
 
 from microgpt.core.check import BadValue, integer, nonnegative, number
-from microgpt.core.engine.base import Engine, Matrix
-from microgpt.core.layers.base import Weights
-from microgpt.core.model import GPT
-from microgpt.core.tokenizer import CharTokenizer
+from microgpt.core.data import Corpus
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.models.base import Model
 
 
 class Sampler:
@@ -25,34 +24,29 @@ class Sampler:
         self.top_p = number("top_p", top_p, "> 0 and <= 1", lambda v: 0 < v <= 1)
 
     def samples(
-        self,
-        model: GPT,
-        ops: Engine,
-        w: Weights,
-        chars: CharTokenizer,
-        rng: Random,
-        prompt: str = "",
+        self, model: Model, ops: Engine, w: Weights, corpus: Corpus, rng: Random, prompt: str = ""
     ) -> Iterator[str]:
         """`num_samples` documents that begin with `prompt`. Raises UnknownCharacter, BadValue."""
-        if len(prompt) >= model.block_size:
-            raise BadValue("prompt", prompt, f"must be shorter than block_size={model.block_size}")
-        frozen = ops.frozen(w)
+        block_size, tokenizer = model.dims.block_size, corpus.tokenizer
+        if len(prompt) >= block_size:
+            raise BadValue("prompt", prompt, f"must be shorter than block_size={block_size}")
+        weights = {name: ops.detached(matrix) for name, matrix in w.items()}
         for _ in range(self.num_samples):
-            ids, caches = [chars.bos, *chars.encode(prompt)], model.caches()
-            for t in range(model.block_size):
-                logits = model(ops, frozen, ids[t : t + 1], [(0, t + 1)], caches)
+            ids, caches = [corpus.begin, *tokenizer.encode(prompt)], model.caches()
+            for t in range(block_size):
+                logits = model(ops, weights, ids[t : t + 1], [(0, t + 1)], caches)
                 if t + 1 == len(ids):  # the prompt is over
                     ids.append(self._choose(ops, logits, rng))
-                if ids[t + 1] == chars.bos:
+                if ids[t + 1] == tokenizer.bos:
                     break
-            yield chars.decode([i for i in ids if i != chars.bos])
+            yield tokenizer.decode([i for i in ids[1:] if i != tokenizer.bos])
 
     def _choose(self, ops: Engine, logits: Matrix, rng: Random) -> int:
         """The next id from one row of logits."""
         if self.temperature == 0:
             row = ops.values(logits)[0]
             return row.index(max(row))
-        weights = ops.values(ops.softmax(ops.mul(logits, self.temperature**-1)))[0]
+        weights = ops.values(ops.softmax(logits * self.temperature**-1))[0]
         ids, mass, cut = range(len(weights)), 0.0, self.top_k or self.top_p < 1
         for rank, i in enumerate(sorted(ids, key=weights.__getitem__, reverse=True) if cut else ()):
             # outside top-k and top-p nothing weighs

@@ -2,15 +2,17 @@
 
 import gc
 import math
+import sys
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NoReturn
 
 from microgpt.core.check import integer, positive
-from microgpt.core.data import Batch, Corpus, make_batch
-from microgpt.core.engine.base import Engine
+from microgpt.core.data import Batch, Corpus
+from microgpt.core.engine.base import Engine, Matrix, Weights
 from microgpt.core.events import Callback, Checkpointed, Diverged, Event, Metrics, Sampled, Stepped
-from microgpt.core.model import GPT
+from microgpt.core.loss.base import Loss
+from microgpt.core.models.base import Model, initial_weights, lr_scales
 from microgpt.core.optim.base import Optimizer
 from microgpt.core.sampling import Sampler
 from microgpt.core.schedule.base import Schedule
@@ -21,25 +23,28 @@ LN2 = 0.6931471805599453
 
 @dataclass(kw_only=True)
 class Trainer:
-    """Trains a model for `num_steps` steps of `batch_size` documents.
+    """Trains a model for `num_steps` steps of `accumulate` batches of `batch_size` rows each.
 
-    Every `log_every` steps, and after the last, the step's figures are recorded; every `eval_every`
-    steps, and after the last, so is the loss on the first `eval_documents` held-out documents.
-    Every `checkpoint_every` steps, and when the run stops, its state is kept. 0 turns an `_every`
-    off; without `checkpoint_every` nothing is ever kept, without `eval_documents` nothing evaluated.
-    `stop_after` ends the run after that many steps, with the schedule as it was. A gradient longer
-    than `clip_norm` is scaled down to it.
+    The gradients of a step's batches are those of one batch of all their rows. Every `log_every`
+    steps, and after the last, the step's figures are recorded; every `eval_every` steps, and after
+    the last, so is the loss on the first `eval_documents` rows of the validation part. The test part is
+    read once, after the last step. Every `checkpoint_every` steps, and when the run stops, its
+    state is kept. 0 turns an `_every` off; without `checkpoint_every` nothing is ever kept, without
+    `eval_documents` nothing evaluated. `stop_after` ends the run after that many steps, with the
+    schedule as it was. A gradient longer than `clip_norm` is scaled down to it.
     """
 
-    model: GPT
+    model: Model
     engine: Engine
     optimizer: Optimizer
+    loss: Loss
     schedule: Schedule
     sampler: Sampler
     corpus: Corpus
     streams: Streams
     num_steps: int
     batch_size: int
+    accumulate: int
     eval_every: int
     eval_documents: int
     stop_after: int | None
@@ -48,7 +53,7 @@ class Trainer:
     clip_norm: float | None
 
     def __post_init__(self) -> None:
-        for key in ("num_steps", "batch_size"):
+        for key in ("num_steps", "batch_size", "accumulate"):
             integer(key, getattr(self, key), 1)
         for key in ("eval_every", "eval_documents", "checkpoint_every", "log_every"):
             integer(key, getattr(self, key), 0)
@@ -62,15 +67,14 @@ class Trainer:
         self._tokens = 0  # since the last record
         self._begun = self._recorded = perf_counter()
         self.interrupted = False
-        self.weights = self.model.weights(self.engine, self.streams)
-        shapes, init = self.model.shapes(), self.model.init
-        scales = {name: init.lr_scale(name, *shape) for name, shape in shapes.items()}
-        self.optimizer.prepare(shapes, scales)
+        self.shapes = self.model.shapes()
+        self.weights = initial_weights(self.model, self.engine, self.streams)
+        self.optimizer.prepare(self.engine, self.weights, self.shapes, lr_scales(self.model))
 
     def restore(self, state: Checkpointed) -> None:
         """Go on from a state that an earlier run of this configuration kept."""
-        self.engine.assign(self.weights, state.weights)
-        self.optimizer.restore(state.step, state.slots)
+        self.engine.load(self.weights, state.weights)
+        self.optimizer.restore(self.engine, state.step, state.slots)
         self.streams.restore(state.streams)
         self.step = self.kept = state.step
         self._spent = state.seconds
@@ -98,66 +102,86 @@ class Trainer:
     def train_step(self) -> Stepped:
         """One step, and its figures where they are due."""
         lr = self.schedule(self.optimizer.lr, self.step, self.num_steps)
-        batch = self.corpus.batch(self.step, self.batch_size, self.model.block_size)
+        batches = self._batches()
         self.step += 1
         final = self.step == self.num_steps
         evaluated = _due(self.step, self.eval_every) or final
         recorded = _due(self.step, self.log_every) or evaluated
+        loss, norm = self._update(batches, lr, recorded)
+        tokens = sum(len(batch.tokens) for batch in batches)
+        self._tokens += tokens
+        metrics: Metrics = {}
+        if recorded:
+            metrics = {"train/loss": loss, "lr": lr, "grad_norm": norm}
+            metrics |= self._evaluate("val", metrics) if evaluated else {}
+            metrics |= self._evaluate("test", metrics) if final else {}
+            metrics |= self._costs()
+        return Stepped(self.step, loss, tokens, metrics)
+
+    def _batches(self) -> list[Batch]:
+        """The batches of the step that comes next."""
+        numbers = range(self.step * self.accumulate, (self.step + 1) * self.accumulate)
+        size, block_size = self.batch_size, self.model.dims.block_size
+        return [self.corpus.batch(number, size, block_size) for number in numbers]
+
+    def _update(self, batches: list[Batch], lr: float, measured: bool) -> tuple[float, float]:
+        """One update of the weights; returns the loss before it, and the gradient's norm if asked."""
         gc.disable()  # the graph of a step has no cycles: looking for some costs up to a sixth
         try:
-            loss, norm = self._update(batch, lr, recorded)
+            loss, norm = self.engine.step(
+                self._forward,
+                self.weights,
+                batches,
+                self.optimizer,
+                lr=lr,
+                clip_norm=self.clip_norm,
+                measured=measured,
+            )
         except (OverflowError, ZeroDivisionError) as error:
             self._diverge("train/loss", math.nan, {"lr": lr}, f": {error}")
         finally:
             gc.enable()
-        self._tokens += len(batch.tokens)
-        metrics: Metrics = {}
-        if recorded:
-            metrics = {"train/loss": loss, "lr": lr, "grad_norm": norm}
-            metrics |= self._evaluate(metrics) if evaluated else {}
-            metrics |= self._costs()
-        return Stepped(self.step, loss, len(batch.tokens), metrics)
-
-    def _update(self, batch: Batch, lr: float, measured: bool) -> tuple[float, float]:
-        """One update of the weights; returns the loss before it, and the gradient's norm if asked."""
-        ops = self.engine
-        logits = self.model(ops, self.weights, batch.tokens, batch.spans)
-        loss = ops.mean(ops.cross_entropy(logits, batch.targets))
-        value = ops.values(loss)[0][0]
-        if not math.isfinite(value):
-            self._diverge("train/loss", value, {"lr": lr})
-        ops.backward(loss)
-        norm = ops.update(self.weights, self.optimizer, lr, self.clip_norm, measured)
+        if not math.isfinite(loss):
+            self._diverge("train/loss", loss, {"lr": lr})
         if not math.isfinite(norm):
-            self._diverge("grad_norm", norm, {"train/loss": value, "lr": lr})
-        return value, norm
+            self._diverge("grad_norm", norm, {"train/loss": loss, "lr": lr})
+        return loss, norm
 
-    def _evaluate(self, metrics: Metrics) -> Metrics:
-        """Held-out loss in nats per predicted token, and bits per character.
+    def _forward(self, ops: Engine, w: Weights, batch: Batch) -> tuple[Matrix, Matrix]:
+        """The objective and the plain cross-entropy, both means over the batch's tokens `[1][1]`."""
+        logits = self.model(ops, w, batch.tokens, batch.spans)
+        loss = ops.mean(ops.cross_entropy(logits, batch.targets))
+        return self.loss(ops, loss, logits, batch.targets), loss
+
+    def _evaluate(self, part: str, metrics: Metrics) -> Metrics:
+        """Held-out loss in nats per predicted token, and bits per character, of `val` or `test`.
 
         bits per character = total nats over ALL targets, end tokens included, / (ln 2 * characters),
-        where the characters are the targets that are not the end token.
+        where the characters are the targets that are not the end token. All of the test part counts,
+        of validation `eval_documents` rows.
         """
-        documents = self.corpus.validation[: self.eval_documents]
-        if not documents:
-            return {}
+        split, bos = self.corpus.split, self.corpus.tokenizer.bos
+        texts, count = (
+            (split.test, sys.maxsize) if part == "test" else (split.validation, self.eval_documents)
+        )
         nats, tokens, characters = 0.0, 0, 0
-        weights = self.engine.frozen(self.weights)
-        for i in range(0, len(documents), self.batch_size):
-            part = documents[i : i + self.batch_size]
-            batch = make_batch(part, self.corpus.tokenizer, self.model.block_size)
+        weights = {name: self.engine.detached(w) for name, w in self.weights.items()}
+        block_size = self.model.dims.block_size
+        for batch in self.corpus.held_out(texts, count, self.batch_size, block_size):
             try:
                 logits = self.model(self.engine, weights, batch.tokens, batch.spans)
                 losses = self.engine.values(self.engine.cross_entropy(logits, batch.targets))
             except (OverflowError, ZeroDivisionError) as error:
-                self._diverge("val/loss", math.nan, metrics, f": {error}")
+                self._diverge(f"{part}/loss", math.nan, metrics, f": {error}")
             for (loss,) in losses:
                 nats += loss
             tokens += len(batch.targets)
-            characters += len(batch.targets) - batch.targets.count(self.corpus.tokenizer.bos)
+            characters += len(batch.targets) - batch.targets.count(bos)
         if not math.isfinite(nats):
-            self._diverge("val/loss", nats, metrics)
-        return {"val/loss": nats / tokens, "val/bpc": nats / (LN2 * characters)}
+            self._diverge(f"{part}/loss", nats, metrics)
+        if not tokens:
+            return {}
+        return {f"{part}/loss": nats / tokens, f"{part}/bpc": nats / (LN2 * max(1, characters))}
 
     def _check_weights(self) -> None:
         """No loss has been computed from what the last update left."""
@@ -185,18 +209,18 @@ class Trainer:
     def _keep(self) -> None:
         """Tell the state."""
         self.kept = self.step
-        shapes, weights = self.model.shapes(), self.engine.flat(self.weights)
-        slots = {
-            slot: {n: list(w) for n, w in s.items()} for slot, s in self.optimizer.state.items()
-        }
+        shapes = {name: (weight.n_out, weight.n_in) for name, weight in self.shapes.items()}
+        weights = self.engine.flat(self.weights)
+        slots = {slot: self.engine.flat(w) for slot, w in self.optimizer.state.items()}
         streams = self.streams.state()
         self._tell(Checkpointed(self.step, shapes, weights, slots, streams, self._seconds()))
 
     def _samples(self) -> list[str]:
         rng = self.streams("sampling")
-        tokenizer = self.corpus.tokenizer
         try:
-            return list(self.sampler.samples(self.model, self.engine, self.weights, tokenizer, rng))
+            return list(
+                self.sampler.samples(self.model, self.engine, self.weights, self.corpus, rng)
+            )
         except (ArithmeticError, ValueError) as error:  # of weights that the last step blew up
             raise Diverged(self.step, f"no samples: {error}") from error
 

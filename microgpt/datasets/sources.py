@@ -1,42 +1,99 @@
 """The sources of documents, one class an option of `data`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from microgpt.core.check import BadValue, fraction, integer
-from microgpt.core.data import read_documents
+from microgpt.core.check import BadValue
+from microgpt.core.data import Blocks, Split, read_documents, split_text
+from microgpt.core.source import Source
 
 
-class Lines:
-    """A text file in UTF-8, one document a line."""
+class Lines(Source):
+    """A text file in UTF-8, one document a line, stripped of white space; empty lines are none."""
 
-    def __init__(self, *, path: str | None, val_fraction: float, split_seed: int) -> None:
-        if path is not None and (not isinstance(path, str) or not path):
-            raise BadValue("path", path, "must name a file, or be null")
-        self.path = path
-        self.val_fraction = fraction("val_fraction", val_fraction)
-        self.split_seed = integer("split_seed", split_seed, 0)
+    def __init__(
+        self,
+        *,
+        path: str | None,
+        val_fraction: float,
+        test_fraction: float,
+        split: str,
+        split_seed: int,
+    ) -> None:
+        super().__init__(
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            split=split,
+            split_seed=split_seed,
+        )
+        self.path = _path(path)
 
     @property
     def name(self) -> str:
-        """What to call the data."""
-        return Path(self.path).stem if self.path else type(self).__name__.lower()
+        """The file's name without its suffix; the source's where no path is given."""
+        return Path(self.path).stem if self.path else super().name
 
     def documents(self) -> list[str]:
         """All documents, in the order of the file. Raises BadValue."""
-        # Not Path.expanduser, which raises where there is no such user.
-        file = Path(os.path.expanduser(self.path)) if self.path else self.default()
-        try:
-            documents = read_documents(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadValue("path", str(file), _complaint(error)) from error
+        file = self.path or str(self.default())
+        documents = read_documents(read_text(file))
         if not documents:
-            raise BadValue("path", str(file), "must be a file with at least one document")
+            raise BadValue("path", file, "must be a file with at least one document")
         return documents
 
     def default(self) -> Path:
         """The file to read where no path is given."""
         raise BadValue("path", None, "must name a file, one document a line (data.path=FILE)")
+
+
+class Text(Source):
+    """Running text in UTF-8: one document, whose windows are the rows of a batch.
+
+    Its beginning is the training part; validation and test follow.
+    """
+
+    corpus = Blocks
+
+    def __init__(self, *, path: str, val_fraction: float, test_fraction: float) -> None:
+        super().__init__(
+            val_fraction=val_fraction, test_fraction=test_fraction, split="hash", split_seed=0
+        )
+        self.path = _path(path)
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return Path(self.path or "text").stem
+
+    def documents(self) -> list[str]:
+        """The whole text. Raises BadValue."""
+        if self.path is None:
+            raise BadValue("path", None, "must name a file (data.path=FILE)")
+        text = read_text(self.path)
+        if len(text) < 2:
+            raise BadValue("path", self.path, "must be a file with at least two characters")
+        return [text]
+
+    def split(self, documents: Sequence[str]) -> Split:
+        return split_text(
+            documents, val_fraction=self.val_fraction, test_fraction=self.test_fraction
+        )
+
+
+def read_text(path: str) -> str:
+    """The text of a file in UTF-8, without a byte order mark. Raises BadValue."""
+    file = Path(os.path.expanduser(path))  # Path.expanduser raises where there is no such user
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadValue("path", str(file), _complaint(error)) from error
+
+
+def _path(path: str | None) -> str | None:
+    if path is not None and (not isinstance(path, str) or not path):
+        raise BadValue("path", path, "must name a file, or be null")
+    return path
 
 
 class Names(Lines):

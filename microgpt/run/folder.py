@@ -14,7 +14,8 @@ Hidden files are no part of it: a lock, a file that is being written, the id tha
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class RunFolder(Record):
         """Make the folder, with everything that is known before the first step."""
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.set_config(config)
-        text = "".join(f"{document}\n" for document in documents)
+        text = to_lines(documents)
         if len(text.encode()) <= DOCUMENTS_LIMIT:
             self.write("documents.txt", text)
         if diff:
@@ -86,8 +87,7 @@ class RunFolder(Record):
                 _sync(self.metrics_path)  # no crash may leave a checkpoint without its past
                 write_checkpoint(self.path / f"checkpoints/step-{event.step}.safetensors", event)
             case Sampled():
-                # A sample is a line: a document has no line feed in it, whatever else it has.
-                self.write("samples.txt", "".join(f"{sample}\n" for sample in event.samples))
+                self.write("samples.txt", to_lines(event.samples))
 
     def metrics(self) -> list[Metrics]:
         """The recorded steps; a last line that a crash cut off is left out."""
@@ -102,6 +102,17 @@ class RunFolder(Record):
                     return
                 offset += len(line)
                 yield json.loads(line), offset
+
+    @property
+    def documents(self) -> list[str] | None:
+        """The data that the run was trained on; None where they were too many to keep."""
+        file = self.path / "documents.txt"
+        return from_lines(file.read_bytes().decode()) if file.is_file() else None
+
+    def samples(self) -> list[str]:
+        """What the model wrote after its last step."""
+        file = self.path / "samples.txt"
+        return from_lines(file.read_bytes().decode()) if file.is_file() else []
 
     def files(self) -> list[Path]:
         """All that is worth keeping elsewhere, too."""
@@ -127,6 +138,17 @@ class RunFolder(Record):
         """Drop the recorded steps after `step`, which are about to be done again."""
         kept = [end for row, end in self.metrics_from(0) if row["step"] <= step]
         os.truncate(self.metrics_path, max(kept, default=0))
+
+
+def to_lines(texts: Sequence[str]) -> str:
+    """One text a line; a line feed within it is written as \\n, a backslash as two."""
+    return "".join(text.replace("\\", "\\\\").replace("\n", "\\n") + "\n" for text in texts)
+
+
+def from_lines(content: str) -> list[str]:
+    """The texts that `to_lines` wrote."""
+    unescape = lambda found: "\n" if found[0] == "\\n" else "\\"  # noqa: E731
+    return [re.sub(r"\\[n\\]", unescape, line) for line in content.split("\n")[:-1]]
 
 
 def _sync(path: Path) -> None:

@@ -43,7 +43,10 @@ def question(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def signature(
-    config: Mapping[str, Any], data_digest: str, fork: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    data_digest: str,
+    arithmetic: str = "",
+    fork: Mapping[str, Any] | None = None,
 ) -> str:
     """sha256 over the canonical JSON of `question` and the data's digest.
 
@@ -51,7 +54,7 @@ def signature(
     """
     named = {}
     if fork is not None:
-        same = signature(config, data_digest, fork.get("fork"))
+        same = signature(config, data_digest, arithmetic, fork.get("fork"))
         if same == fork["signature"]:
             return same
         named = {"fork": f"{fork['signature']}@{fork['step']}"}

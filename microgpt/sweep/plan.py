@@ -71,6 +71,7 @@ def _job(
 def _digest(config: Mapping[str, Any]) -> str:
     """The digest of a job's data; empty if it cannot be read, which the job itself will tell."""
     try:
-        return digest(call("data", part(config, "data").documents))
+        source = part(config, "data")
+        return digest(call("data", source.documents), source.corpus.batching)
     except ConfigError:
         return ""

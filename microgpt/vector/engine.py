@@ -7,19 +7,22 @@ its time in are fused, forward and backward; their derived forms in `base` say w
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count, repeat
-from math import sqrt
-from typing import TypeAlias
+from math import isnan, nan, sqrt
+from typing import Any, TypeAlias
 
 from microgpt.core import exact
-from microgpt.core.engine.base import Bias, Engine, Matrix, Rows, Spans
+from microgpt.core.engine import base
+from microgpt.core.engine.base import Bias, Engine, Rows, Spans
 from microgpt.vector import kernels as of
 
+Matrix: TypeAlias = Any  # a Node; the type checker knows it as a base.Matrix
+Weights: TypeAlias = Mapping[str, Matrix]
 Back: TypeAlias = Callable[[Rows], Iterable[Rows]]
 
 _numbers = count()
 
 
-class Node:
+class Node(base.Matrix):
     """A matrix, the nodes that it was computed from, and how its gradient becomes theirs.
 
     Rows are never changed once they stand in a node: so nodes, gradients and caches may share them.
@@ -55,14 +58,16 @@ class Node:
 class VectorEngine(Engine):
     """A matrix is a node; weights are the leaves of the tape."""
 
+    arithmetic = "exact"
+
     def parameter(self, rows: Rows) -> Matrix:
         return Node([list(row) for row in rows], leaf=True)
 
     def constant(self, rows: Rows) -> Matrix:
         return Node([list(row) for row in rows])
 
-    def frozen(self, weights: Mapping[str, Matrix]) -> Mapping[str, Matrix]:
-        return {name: Node(w.rows) for name, w in weights.items()}
+    def detached(self, x: Matrix) -> Matrix:
+        return Node(x.rows)
 
     def values(self, x: Matrix) -> Rows:
         return [list(row) for row in x.rows]
@@ -81,23 +86,26 @@ class VectorEngine(Engine):
                         pending[child.number] = child
                 node.grad = None
 
-    def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        grads = {n: _flat(w.grad or of.scaled(w.rows, repeat(0.0))) for n, w in weights.items()}
+    def gradients(self, weights: Weights) -> dict[str, Matrix]:
+        grads = {n: Node(w.grad or of.scaled(w.rows, repeat(0.0))) for n, w in weights.items()}
         for w in weights.values():
             w.grad = None
         return grads
 
-    def flat(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        return {name: _flat(w.rows) for name, w in weights.items()}
+    def assign(self, target: Matrix, source: Matrix) -> None:
+        target.rows, target.turned = source.rows, None
 
-    def assign(self, weights: Mapping[str, Matrix], flat: Mapping[str, list[float]]) -> None:
-        for name, w in weights.items():
-            numbers, n = flat[name], len(w.rows[0])
-            w.rows, w.turned = [numbers[i : i + n] for i in range(0, len(numbers), n)], None
+    def flat(self, matrices: Weights) -> dict[str, list[float]]:
+        return {name: list(chain.from_iterable(x.rows)) for name, x in matrices.items()}
+
+    def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
+        for name, x in matrices.items():
+            numbers, n = flat[name], len(x.rows[0])
+            x.rows, x.turned = [numbers[i : i + n] for i in range(0, len(numbers), n)], None
 
     # Rows and columns
 
-    def rows(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+    def gather(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         def back(grad: Rows) -> Iterable[Rows]:
             out = [[0.0] * len(x.rows[0])] * len(x.rows)
             for i, g in zip(ids, grad):
@@ -106,7 +114,7 @@ class VectorEngine(Engine):
 
         return Node([x.rows[i] for i in ids], (x,), back)
 
-    def stack(self, xs: Sequence[Matrix]) -> Matrix:
+    def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
         def back(grad: Rows) -> Iterable[Rows]:
             rest = iter(grad)
             return [[next(rest) for _ in x.rows] for x in xs]
@@ -114,10 +122,10 @@ class VectorEngine(Engine):
         return Node([row for x in xs for row in x.rows], xs, back)
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
-        return self.transpose(self.rows(self.transpose(x), range(start, stop)))
+        return self.transpose(self.gather(self.transpose(x), range(start, stop)))
 
-    def concat(self, xs: Sequence[Matrix]) -> Matrix:
-        return self.transpose(self.stack([self.transpose(x) for x in xs]))
+    def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
+        return self.transpose(self.concat_rows([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
         return Node(x.columns(), (x,), lambda grad: (of.transposed(grad),))
@@ -149,6 +157,18 @@ class VectorEngine(Engine):
 
         return Node(of.times(rows, others), (a, b), back)
 
+    def div(self, a: Matrix, b: Matrix | float) -> Matrix:
+        others = _like(a, b) if isinstance(b, Node) else [[b] * len(row) for row in a.rows]
+        out = of.quotients(a.rows, others)
+
+        def back(grad: Rows) -> Iterable[Rows]:  # g / b, -(g (a / b)) / b
+            over = of.quotients(grad, others)
+            if not isinstance(b, Node):
+                return (over,)
+            return over, _folded(of.scaled(of.times(over, out), repeat(-1.0)), b)
+
+        return Node(out, (a, b) if isinstance(b, Node) else (a,), back)
+
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
         # the products without them take a quarter off a whole step.
@@ -173,10 +193,13 @@ class VectorEngine(Engine):
         return Node([[of.total(r)] for r in x.rows], (x,), lambda grad: ([g * n for g in grad],))
 
     def row_max(self, x: Matrix) -> Matrix:
-        return Node([[max(row)] for row in x.rows])
+        return Node([[nan if any(map(isnan, row)) else max(row)] for row in x.rows])
+
+    def sign(self, x: Matrix) -> Matrix:
+        return Node([[of.sign(a) for a in row] for row in x.rows])
 
     def relu(self, x: Matrix) -> Matrix:
-        out = [[a if a > 0 else 0.0 for a in row] for row in x.rows]
+        out = [[0.0 if a <= 0 else a for a in row] for row in x.rows]  # not a number stays so
 
         def back(grad: Rows) -> Iterable[Rows]:
             return ([[g if a else 0.0 for g, a in zip(p, q)] for p, q in zip(grad, out)],)
@@ -189,14 +212,14 @@ class VectorEngine(Engine):
         return _each(x, exact.exp, lambda a, out: out)
 
     def log(self, x: Matrix) -> Matrix:
-        return _each(x, exact.log, lambda a, out: 1 / a)
+        return _each(x, exact.log, lambda a, out: of.quotient(1.0, a))
 
     def tanh(self, x: Matrix) -> Matrix:
         return _each(x, exact.tanh, lambda a, out: 1 - out * out)
 
     def pow(self, x: Matrix, power: float) -> Matrix:
-        slope = lambda a, out: power * of.power_of(a, power - 1)  # noqa: E731
-        return _each(x, lambda a: of.power_of(a, power), slope)
+        slope = lambda a, out: power * exact.pow(a, power - 1)  # noqa: E731
+        return _each(x, lambda a: exact.pow(a, power), slope)
 
     # Fused
 
@@ -231,15 +254,23 @@ class VectorEngine(Engine):
         return Node(losses, (logits,), back)
 
     def attention(
-        self, q: Matrix, k: Matrix, v: Matrix, *, n_head: int, spans: Spans, bias: Bias = None
+        self,
+        q: Matrix,
+        k: Matrix,
+        v: Matrix,
+        *,
+        n_head: int,
+        spans: Spans,
+        bias: Bias = None,
+        scale: float | None = None,
     ) -> Matrix:
         n_key, width, kv_width = len(k.rows), len(q.rows[0]), len(k.rows[0])
         cached, size = n_key - len(q.rows), width // n_head
-        scale = repeat(1 / sqrt(size))
+        factor = repeat(1 / sqrt(size) if scale is None else scale)
         products, sums, sums_back = of.for_heads(n_head, size, width // kv_width)
         if len(q.rows) == 1 and not (q.traced or k.traced or v.traced):  # a sampled token: no tape
             seen = slice(spans[-1][0], None)
-            (scores,) = products(zip(of.scaled(q.rows, scale), [k.rows[seen]]))
+            (scores,) = products(zip(of.scaled(q.rows, factor), [k.rows[seen]]))
             return Node(sums([zip(zip(*_probs(scores, bias)), v.rows[seen])]))
         out: Rows = []
         kept = []
@@ -247,7 +278,7 @@ class VectorEngine(Engine):
             first = max(start, cached)
             if first < stop:
                 own, seen = slice(first - cached, stop - cached), slice(start, stop)
-                queries, keys, values = of.scaled(q.rows[own], scale), k.rows[seen], v.rows[seen]
+                queries, keys, values = of.scaled(q.rows[own], factor), k.rows[seen], v.rows[seen]
                 scores = products(_causal(queries, keys))
                 probs = [_probs(row, bias) for row in scores]
                 out += sums(map(zip, _by_key(probs), repeat(values)))
@@ -259,12 +290,31 @@ class VectorEngine(Engine):
             for own, seen, queries, keys, values, probs in kept:
                 pairs = zip(probs, products(_causal(grad[own], values)))
                 d_scores = _by_key([list(map(of.softmax_back, p, zip(*g))) for p, g in pairs])
-                dq += of.scaled(sums(map(zip, d_scores, repeat(keys))), scale)
+                dq += of.scaled(sums(map(zip, d_scores, repeat(keys))), factor)
                 dk[seen] = sums_back(_by_query(d_scores, queries))
                 dv[seen] = sums_back(_by_query(_by_key(probs), grad[own]))
             return dq, dk, dv
 
         return Node(out, (q, k, v), back)
+
+    def adam(
+        self,
+        p: Matrix,
+        g: Matrix,
+        m: Matrix,
+        v: Matrix,
+        *,
+        beta1: float,
+        beta2: float,
+        rate: float,
+        eps: float,
+    ) -> tuple[Matrix, Matrix, Matrix]:
+        rows = of.adam(zip(p.rows, g.rows, m.rows, v.rows), beta1, beta2, rate, eps)
+        new_p, new_m, new_v = (Node(list(part)) for part in zip(*rows))
+        return new_p, new_m, new_v
+
+
+Node.ops = VectorEngine()  # it has no state: one serves all nodes
 
 
 def _causal(queries: Rows, keys: Rows) -> Iterable[tuple[list[float], Rows]]:
@@ -306,10 +356,6 @@ def _each(
         return (of.times(grad, slopes),)
 
     return Node(out, (x,), back)
-
-
-def _flat(rows: Rows) -> list[float]:
-    return list(chain.from_iterable(rows))
 
 
 def _like(a: Node, b: Node) -> Rows:

@@ -8,10 +8,10 @@ for each. Measured and no faster: blocks of several rows in one expression, the 
 or inside, two floats in a complex number. What does pay is to leave products with 0 out.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import compress, repeat
-from math import sqrt
 from operator import add, mul
 from typing import Any, TypeAlias
 
@@ -44,6 +44,18 @@ def sums(rows):
         for ({w}), ({y}) in terms:
             {add}
         out.append([{x}])
+    return out
+"""
+
+
+FURTHER = """
+def further(rows):
+    out = []
+    for ({x}), begun, others in rows:
+        row = []
+        for total, ({y}) in zip(begun, others):
+            row.append(total+{dots})
+        out.append(row)
     return out
 """
 
@@ -82,12 +94,26 @@ def _compiled(terms: list[tuple[int, int, int]], comma: str) -> list[Kernel]:
     return [scope["products"], scope["sums"], scope["dots"]]
 
 
+@cache
+def _further(n: int) -> Kernel:
+    """Of rows (x, sums so far, many y) rows of the sums with x . y added, term by term."""
+    x, y = ("".join(f"{a}{i}," for i in range(n)) for a in "xy")
+    scope: dict[str, Kernel] = {}
+    exec(FURTHER.format(x=x, y=y, dots="+".join(f"x{i}*y{i}" for i in range(n))), scope)
+    return scope["further"]
+
+
 def nt(a: Rows, b: Rows) -> Rows:
     """a times b transposed: `[T][n], [m][n] -> [T][m]`."""
     if len(a[0]) <= WIDEST:
         return for_rows(len(a[0]))[0](zip(a, repeat(b)))  # type: ignore[no-any-return]
-    left = nt([row[:WIDEST] for row in a], [row[:WIDEST] for row in b])
-    return plus(left, nt([row[WIDEST:] for row in a], [row[WIDEST:] for row in b]))
+    out = nt([row[:WIDEST] for row in a], [row[:WIDEST] for row in b])
+    for start in range(WIDEST, len(a[0]), WIDEST):
+        part = slice(start, start + WIDEST)
+        others = [row[part] for row in b]
+        further = _further(len(others[0]))
+        out = further(zip([row[part] for row in a], out, repeat(others)))
+    return out
 
 
 def dots(a: Rows, b: Rows) -> list[float]:
@@ -131,6 +157,11 @@ def times(a: Rows, b: Rows) -> Rows:
     return [list(map(mul, p, q)) for p, q in zip(a, b)]
 
 
+def quotients(a: Rows, b: Rows) -> Rows:
+    """a / b entry by entry, of one shape."""
+    return [list(map(quotient, p, q)) for p, q in zip(a, b)]
+
+
 def scaled(a: Rows, factors: Iterable[float]) -> Rows:
     """Each row of a times its factor."""
     return [[x * factor for x in row] for row, factor in zip(a, factors)]
@@ -160,10 +191,33 @@ def softmax_back(probs: Sequence[float], grad: Sequence[float]) -> list[float]:
     return [p * (g - mean) for p, g in zip(probs, grad)]
 
 
-def power_of(x: float, power: float) -> float:
-    """x to a constant power, by products and a square root where it is a whole or a half."""
-    if power < 0:
-        return 1 / power_of(x, -power)
-    if 2 * power % 1:
-        return exact.exp(power * exact.log(x))
-    return exact.power(x, int(power)) * (sqrt(x) if power % 1 else 1.0)
+def sign(x: float) -> float:
+    """The sign of x: -1, 0 or 1; not a number if x is none."""
+    return float((x > 0) - (x < 0)) if x == x else x
+
+
+def quotient(x: float, y: float) -> float:
+    """x / y as IEEE 754 has it: dividing by 0 gives an infinity or not a number."""
+    if y:
+        return x / y
+    return math.copysign(math.inf, x) * math.copysign(1.0, y) if x and x == x else math.nan
+
+
+def adam(
+    rows: Iterable[Sequence[Sequence[float]]],
+    beta1: float,
+    beta2: float,
+    rate: float,
+    eps: float,
+) -> list[list[list[float]]]:
+    """Of each (p, g, m, v) the new p, m and v, as `Engine.adam` has it."""
+    c1, c2, sqrt = 1 - beta1, 1 - beta2, math.sqrt
+    out = []
+    for row in rows:
+        p, m, v = [], [], []
+        for x, g, a, b in zip(*row):
+            m.append(a := beta1 * a + c1 * g)
+            v.append(b := beta2 * b + c2 * (g * g))
+            p.append(x - rate * a / (sqrt(b) + eps))
+        out.append([p, m, v])
+    return out

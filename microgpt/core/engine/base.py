@@ -1,154 +1,283 @@
 """The contract between the model and what computes it.
 
 The model speaks in rows: an activation is a matrix of T rows, one a token. A matrix is an opaque handle
-that its engine makes, a weight is a matrix `[n_out][n_in]` that `backward` leaves a gradient for.
-An engine must have the primitives; the derived operations are written here once, from primitives
-alone, and an engine overrides those that it can fuse. A layer that is written with these operations
-runs on every engine.
+that its engine makes; a weight is a matrix `[n_out][n_in]` for which `backward` leaves a gradient.
+An engine has the primitives. The derived operations are written here once, from primitives alone, and
+an engine overrides those that it can fuse. What is written with these operations, be it a layer, a
+loss or an update rule, runs on every engine.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
-from microgpt.core.optim.base import Optimizer
+from microgpt.core.data import Batch
 
-Matrix: TypeAlias = Any  # the engine's own handle
 Rows: TypeAlias = list[list[float]]
 Bias: TypeAlias = Sequence[Sequence[float]] | None
 Spans: TypeAlias = Sequence[tuple[int, int]]
 
 
-class Engine(Protocol):
-    """Matrices, the operations on them, and the gradients of a loss.
+class Matrix:
+    """An engine's handle of `[T][n]` numbers; arithmetic on it is the engine's.
 
-    What has a docstring and no body is a primitive; the type checker refuses an engine without one.
+    `x**2` and `x**3` are products: `x * x` and `x * x * x`.
     """
+
+    __slots__ = ()
+    ops: "Engine"  # what made it
+
+    def __add__(self, other: "Matrix | float") -> "Matrix":
+        return self.ops.add(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: "Matrix | float") -> "Matrix":
+        return self.ops.add(self, -other)
+
+    def __rsub__(self, other: float) -> "Matrix":
+        return self.ops.add(-self, other)
+
+    def __neg__(self) -> "Matrix":
+        return self.ops.mul(self, -1)
+
+    def __mul__(self, other: "Matrix | float") -> "Matrix":
+        return self.ops.mul(self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: "Matrix | float") -> "Matrix":
+        return self.ops.div(self, other)
+
+    def __pow__(self, power: float) -> "Matrix":
+        if power == 2:
+            return self.ops.mul(self, self)
+        if power == 3:
+            return self.ops.mul(self.ops.mul(self, self), self)
+        return self.ops.pow(self, power)
+
+
+Weights: TypeAlias = Mapping[str, Matrix]
+Forward: TypeAlias = Callable[["Engine", Weights, Batch], tuple[Matrix, Matrix]]
+
+
+class Updates(Protocol):
+    """What a step needs of an optimizer."""
+
+    def step(
+        self, ops: "Engine", weights: Weights, gradients: Weights, lr: float, scale: float
+    ) -> None:
+        """Update every weight from its gradient times `scale`, at learning rate `lr`."""
+
+
+class Engine(ABC):
+    """Matrices, the operations on them, and the gradients of a loss."""
+
+    arithmetic: str  # engines that name the same arithmetic compute the same bits
 
     def depends_on(self) -> dict[str, str]:
         """What the bits of the results depend on, beside the code, the interpreter and the machine."""
         return {}
 
-    # Numbers in and out
+    # Primitives: numbers in and out
 
+    @abstractmethod
     def parameter(self, rows: Rows) -> Matrix:
         """A weight with these numbers."""
 
+    @abstractmethod
     def constant(self, rows: Rows) -> Matrix:
-        """Numbers whose gradient nobody asks for."""
-        return self.parameter(rows)
+        """Numbers for which no gradient is computed."""
 
-    def frozen(self, weights: Mapping[str, Matrix]) -> Mapping[str, Matrix]:
-        """The same weights for inference: an engine that keeps a tape keeps none of what they enter."""
-        return weights
+    @abstractmethod
+    def detached(self, x: Matrix) -> Matrix:
+        """The same numbers as a constant: operations on it are not recorded for `backward`."""
 
+    @abstractmethod
     def values(self, x: Matrix) -> Rows:
         """The numbers of a matrix."""
 
+    @abstractmethod
     def shape(self, x: Matrix) -> tuple[int, int]:
         """(rows, columns)."""
 
+    @abstractmethod
     def backward(self, loss: Matrix) -> None:
-        """Leave d loss / d weight with every weight that the `[1][1]` loss was computed from."""
+        """Add d loss / d weight to the gradient of every weight that the `[1][1]` loss depends on."""
 
-    def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        """Each weight's gradient, flat, row by row; the engine forgets them."""
+    @abstractmethod
+    def gradients(self, weights: Weights) -> dict[str, Matrix]:
+        """The gradient of each weight as a constant, 0 where there is none; the engine forgets them."""
 
-    def flat(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        """Each weight's numbers, flat, row by row."""
+    @abstractmethod
+    def assign(self, target: Matrix, source: Matrix) -> None:
+        """Give `target`, a weight or a constant, the numbers of `source`, which has its shape."""
 
-    def assign(self, weights: Mapping[str, Matrix], flat: Mapping[str, list[float]]) -> None:
-        """Set each weight's numbers from a flat list."""
+    @abstractmethod
+    def flat(self, matrices: Weights) -> dict[str, list[float]]:
+        """The numbers of each matrix, row by row."""
+
+    @abstractmethod
+    def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
+        """Give each matrix the numbers that `flat` returned."""
 
     # Primitives: rows and columns
 
-    def rows(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+    @abstractmethod
+    def gather(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         """Row ids[t] of x as row t: `[N][n] -> [T][n]`."""
 
-    def stack(self, xs: Sequence[Matrix]) -> Matrix:
+    @abstractmethod
+    def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
         """The rows of all, one matrix below another."""
 
+    @abstractmethod
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
         """Columns start..stop-1: `[T][n] -> [T][stop - start]`."""
 
-    def concat(self, xs: Sequence[Matrix]) -> Matrix:
+    @abstractmethod
+    def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
         """The columns of all, one matrix beside another."""
 
+    @abstractmethod
     def transpose(self, x: Matrix) -> Matrix:
         """`[T][n] -> [n][T]`."""
 
+    @abstractmethod
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         """Entry ids[t] of row t: `[T][n] -> [T][1]`."""
 
     # Primitives: arithmetic. `b` may be a float, `[T][n]`, `[T][1]` or `[1][n]`.
+    # Not a number stays so through all of them; x / 0 is infinite or not a number.
 
+    @abstractmethod
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
         """a + b, with a `[T][n]`."""
 
+    @abstractmethod
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
         """a * b entry by entry, with a `[T][n]`."""
 
+    @abstractmethod
+    def div(self, a: Matrix, b: Matrix | float) -> Matrix:
+        """a / b entry by entry, with a `[T][n]`."""
+
+    @abstractmethod
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         """x times w transposed: `[T][n], [m][n] -> [T][m]`."""
 
+    @abstractmethod
     def row_sum(self, x: Matrix) -> Matrix:
         """`[T][n] -> [T][1]`, from left to right."""
 
+    @abstractmethod
     def row_max(self, x: Matrix) -> Matrix:
         """`[T][n] -> [T][1]`, a constant: no gradient goes through it."""
 
+    @abstractmethod
+    def sign(self, x: Matrix) -> Matrix:
+        """-1, 0 or 1, a constant: no gradient goes through it."""
+
+    @abstractmethod
     def relu(self, x: Matrix) -> Matrix:
         """max(0, x)."""
 
+    @abstractmethod
     def exp(self, x: Matrix) -> Matrix:
         """e to the power of x."""
 
+    @abstractmethod
     def log(self, x: Matrix) -> Matrix:
-        """Natural logarithm."""
+        """Natural logarithm; minus infinity at 0."""
 
+    @abstractmethod
     def tanh(self, x: Matrix) -> Matrix:
         """Hyperbolic tangent."""
 
+    @abstractmethod
     def pow(self, x: Matrix, power: float) -> Matrix:
-        """x to a constant power."""
+        """x to a constant power; not a number where x < 0 and the power is no whole number."""
 
-    # Derived
+    # Derived: many matrices
 
-    def div(self, a: Matrix, b: Matrix) -> Matrix:
-        """a / b."""
-        return self.mul(a, self.pow(b, -1))
+    def parameters(self, rows: Mapping[str, Rows]) -> dict[str, Matrix]:
+        """The weights of a model."""
+        return {name: self.parameter(numbers) for name, numbers in rows.items()}
+
+    def zeros_like(self, matrices: Weights) -> dict[str, Matrix]:
+        """A constant of zeros for each matrix."""
+        shapes = {name: self.shape(x) for name, x in matrices.items()}
+        return {name: self.constant([[0.0] * n] * rows) for name, (rows, n) in shapes.items()}
+
+    def joined(self, matrices: Weights) -> Weights:
+        """The same numbers in as few matrices as the engine likes, for what treats each alone.
+
+        Matrices of the same names and shapes are joined in the same way. `assign` to what is joined
+        changes the matrices that it was joined from.
+        """
+        return matrices
+
+    def global_norm(self, matrices: Weights) -> float:
+        """The Euclidean norm of all numbers together, summed in order."""
+        total = 0.0
+        for flat in self.flat(matrices).values():
+            for number in flat:
+                total += number * number
+        return math.sqrt(total)
+
+    # Derived: functions
 
     def mean(self, x: Matrix) -> Matrix:
         """The mean of a column: `[T][1] -> [1][1]`."""
-        return self.mul(self.row_sum(self.transpose(x)), 1 / self.shape(x)[0])
+        return self.row_sum(self.transpose(x)) * (1 / self.shape(x)[0])
+
+    def sigmoid(self, x: Matrix) -> Matrix:
+        """1 / (1 + exp(-x)), as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+        return 0.5 * (1 + self.tanh(0.5 * x))
 
     def softmax(self, x: Matrix) -> Matrix:
         """exp(x) / sum(exp(x)) a row, with the row's maximum taken off first."""
-        exps = self.exp(self.add(x, self.mul(self.row_max(x), -1)))
-        return self.div(exps, self.row_sum(exps))
+        exps = self.exp(x - self.row_max(x))
+        return exps / self.row_sum(exps)
+
+    def logsumexp(self, x: Matrix) -> Matrix:
+        """log(sum(exp(x))) a row, with the row's maximum taken off first: `[T][n] -> [T][1]`."""
+        top = self.row_max(x)
+        return self.log(self.row_sum(self.exp(x - top))) + top
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
         """x / sqrt(mean(x^2) + eps) a row (Zhang & Sennrich 2019, arXiv 1910.07467, equation 4)."""
-        mean_square = self.mul(self.row_sum(self.mul(x, x)), self.shape(x)[1] ** -1)
-        return self.mul(x, self.pow(self.add(mean_square, eps), -0.5))
+        mean_square = self.row_sum(x**2) * self.shape(x)[1] ** -1
+        return x * (mean_square + eps) ** -0.5
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
         """-log softmax(logits)[target] in nats: `[T][vocab_size] -> [T][1]`."""
-        return self.mul(self.log(self.pick(self.softmax(logits), targets)), -1)
+        return -self.log(self.pick(self.softmax(logits), targets))
 
     def attention(
-        self, q: Matrix, k: Matrix, v: Matrix, *, n_head: int, spans: Spans, bias: Bias = None
+        self,
+        q: Matrix,
+        k: Matrix,
+        v: Matrix,
+        *,
+        n_head: int,
+        spans: Spans,
+        bias: Bias = None,
+        scale: float | None = None,
     ) -> Matrix:
-        """Causal softmax(q k^T / sqrt(head_dim) + bias) v for each head (arXiv 1706.03762, eq. 1).
+        """Causal softmax(scale q k^T + bias) v for each head (arXiv 1706.03762, equation 1).
 
         q is `[T][n_head * head_dim]`; k and v are `[S][n_kv_head * head_dim]`, where n_kv_head divides
         n_head. The spans divide the S rows of k into documents; the rows of q are the last T of
         those, so T < S where the first keys come from a cache. `bias[head][distance]` is added
-        to the score of a key `distance` rows before the query. Returns `[T][n_head * head_dim]`.
+        to the score of a key `distance` rows before the query. `scale` is 1 / sqrt(head_dim) unless
+        given. Returns `[T][n_head * head_dim]`.
         """
         (n_query, width), (n_key, kv_width) = self.shape(q), self.shape(k)
         head_dim, cached = width // n_head, n_key - n_query
         share = n_head * head_dim // kv_width  # query heads that read one key-value head
+        scale = (head_dim**0.5) ** -1 if scale is None else scale
         heads = []
         for h in range(n_head):
             at, kv_at = h * head_dim, h // share * head_dim
@@ -159,43 +288,64 @@ class Engine(Protocol):
             for start, stop in spans:
                 for t in range(max(start, cached), stop):
                     seen = range(start, t + 1)
-                    query = self.rows(q_h, [t - cached])
-                    scores = self.transpose(self.linear(self.rows(k_h, seen), query))  # [1][seen]
-                    scores = self.mul(scores, (head_dim**0.5) ** -1)
-                    if bias is not None:
-                        scores = self.add(scores, self.constant([[bias[h][t - s] for s in seen]]))
-                    values = self.transpose(self.rows(v_h, seen))  # [head_dim][seen]
+                    query = self.gather(q_h, [t - cached])
+                    scores = self.transpose(self.linear(self.gather(k_h, seen), query)) * scale
+                    if bias is not None:  # scores are [1][seen]
+                        scores = scores + self.constant([[bias[h][t - s] for s in seen]])
+                    values = self.transpose(self.gather(v_h, seen))  # [head_dim][seen]
                     out = self.linear(values, self.softmax(scores))  # [head_dim][1]
                     rows.append(self.transpose(out))
-            heads.append(self.stack(rows))
-        return self.concat(heads)
+            heads.append(self.concat_rows(rows))
+        return self.concat_columns(heads)
 
-    def update(
+    # Derived: training
+
+    def adam(
         self,
-        weights: Mapping[str, Matrix],
-        optimizer: Optimizer,
+        p: Matrix,
+        g: Matrix,
+        m: Matrix,
+        v: Matrix,
+        *,
+        beta1: float,
+        beta2: float,
+        rate: float,
+        eps: float,
+    ) -> tuple[Matrix, Matrix, Matrix]:
+        """Adam's update of p and its moments m and v, without bias correction (arXiv 1412.6980)."""
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        return p - rate * m / (v**0.5 + eps), m, v
+
+    def step(
+        self,
+        forward: Forward,
+        weights: Weights,
+        batches: Sequence[Batch],
+        optimizer: Updates,
+        *,
         lr: float,
         clip_norm: float | None,
         measured: bool,
-    ) -> float:
-        """One step of the optimizer on every weight, from the gradients that `backward` left.
+    ) -> tuple[float, float]:
+        """One update of the weights from the gradients of all batches together.
 
-        All gradients together, if longer than `clip_norm`, are first scaled down to it (Pascanu et al.
-        2012, arXiv 1211.5063). Returns their length before that; 0 if neither it nor `measured` asks.
+        `forward` gives the objective to minimise and the loss to report, both `[1][1]` means over the
+        batch's tokens. All gradients together, if longer than `clip_norm`, are scaled down to it
+        (Pascanu et al. 2012, arXiv 1211.5063). Returns the loss before the update, and the gradients'
+        norm before clipping, 0 if neither `clip_norm` nor `measured` asks for it. A loss that is
+        not finite is returned at once, with the weights as they were.
         """
+        total, loss = sum(len(batch.tokens) for batch in batches), 0.0
+        for batch in batches:
+            share = len(batch.tokens) / total
+            objective, reported = forward(self, weights, batch)
+            loss += share * self.values(reported)[0][0]
+            if not math.isfinite(loss):
+                return loss, math.nan
+            self.backward(objective if len(batches) == 1 else share * objective)
         gradients = self.gradients(weights)
-        norm = length(gradients) if clip_norm or measured else 0.0
-        if clip_norm and norm > clip_norm:
-            scale = clip_norm / norm
-            gradients = {name: [scale * g for g in flat] for name, flat in gradients.items()}
-        self.assign(weights, optimizer.step(self.flat(weights), gradients, lr))
-        return norm
-
-
-def length(vectors: Mapping[str, list[float]]) -> float:
-    """The Euclidean norm of all numbers together, summed in order."""
-    total = 0.0
-    for flat in vectors.values():
-        for number in flat:
-            total += number * number
-    return math.sqrt(total)
+        norm = self.global_norm(gradients) if clip_norm or measured else 0.0
+        scale = clip_norm / norm if clip_norm and norm > clip_norm else 1.0
+        optimizer.step(self, weights, gradients, lr, scale)
+        return loss, norm

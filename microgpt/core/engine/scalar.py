@@ -7,9 +7,16 @@ order of the recursion that it replaces.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import add, mul
+from typing import Any, TypeAlias
 
-from microgpt.core.engine.base import Engine, Matrix, Rows
+from microgpt.core.engine import base
+from microgpt.core.engine.base import Engine, Rows
+
+Matrix: TypeAlias = Any  # a ScalarMatrix; the type checker knows it as a base.Matrix
+Weights: TypeAlias = Mapping[str, Matrix]
 
 
 class Value:
@@ -34,12 +41,15 @@ class Value:
         return Value(self.data * other, (self,), (other,))
 
     def __pow__(self, power: float) -> "Value":
-        return Value(self.data**power, (self,), (power * self.data ** (power - 1),))
+        slope = power * _power(self.data, power - 1)
+        return Value(_power(self.data, power), (self,), (slope,))
 
     __radd__ = __add__  # sum() starts from the integer 0
+    __rmul__ = __mul__
 
     def relu(self) -> "Value":
-        return Value(max(0.0, self.data), (self,), (float(self.data > 0),))
+        # Not max(0.0, x), which is 0 where x is not a number.
+        return Value(0.0 if self.data <= 0 else self.data, (self,), (float(self.data > 0),))
 
     def exp(self) -> "Value":
         result = math.exp(self.data)
@@ -72,95 +82,143 @@ class Value:
                 child.grad += local_grad * node.grad
 
 
+class ScalarMatrix(base.Matrix):
+    """Rows of Values; of plain floats where no gradient is asked for."""
+
+    __slots__ = ("ops", "rows")
+
+    def __init__(self, ops: Engine, rows: list[list[Any]]) -> None:
+        self.ops, self.rows = ops, rows
+
+
 class ScalarEngine(Engine):
-    """A matrix is a list of rows of Values. Exact, slow, and short enough to check by eye."""
+    """Every number is a node of the graph. Exact, slow, and short enough to check by eye."""
+
+    arithmetic = "libm"
 
     def parameter(self, rows: Rows) -> Matrix:
-        return [[Value(number) for number in row] for row in rows]
+        return ScalarMatrix(self, [[Value(number) for number in row] for row in rows])
+
+    def constant(self, rows: Rows) -> Matrix:
+        return ScalarMatrix(self, [list(row) for row in rows])
+
+    def detached(self, x: Matrix) -> Matrix:
+        return ScalarMatrix(self, self.values(x))
 
     def values(self, x: Matrix) -> Rows:
-        return [[value.data for value in row] for row in x]
+        return [[getattr(number, "data", number) for number in row] for row in x.rows]
 
     def shape(self, x: Matrix) -> tuple[int, int]:
-        return len(x), len(x[0])
+        return len(x.rows), len(x.rows[0])
 
     def backward(self, loss: Matrix) -> None:
-        loss[0][0].backward()
+        loss.rows[0][0].backward()
 
-    def gradients(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        flat = {name: [value.grad for row in w for value in row] for name, w in weights.items()}
-        for value in (value for w in weights.values() for row in w for value in row):
+    def gradients(self, weights: Weights) -> dict[str, Matrix]:
+        grads = {name: [[v.grad for v in row] for row in w.rows] for name, w in weights.items()}
+        for value in (value for w in weights.values() for row in w.rows for value in row):
             value.grad = 0.0
-        return flat
+        return {name: ScalarMatrix(self, rows) for name, rows in grads.items()}
 
-    def flat(self, weights: Mapping[str, Matrix]) -> dict[str, list[float]]:
-        return {name: [value.data for row in w for value in row] for name, w in weights.items()}
+    def assign(self, target: Matrix, source: Matrix) -> None:
+        self.load({"": target}, self.flat({"": source}))
 
-    def assign(self, weights: Mapping[str, Matrix], flat: Mapping[str, list[float]]) -> None:
-        for name, w in weights.items():
-            values = (value for row in w for value in row)
-            for value, number in zip(values, flat[name]):
-                value.data = number
+    def flat(self, matrices: Weights) -> dict[str, list[float]]:
+        return {n: [x for row in self.values(m) for x in row] for n, m in matrices.items()}
 
-    def rows(self, x: Matrix, ids: Sequence[int]) -> Matrix:
-        return [x[i] for i in ids]
+    def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
+        for name, matrix in matrices.items():
+            numbers = iter(flat[name])
+            for row in matrix.rows:
+                for i, x in enumerate(row):
+                    if isinstance(x, Value):
+                        x.data = next(numbers)
+                    else:
+                        row[i] = next(numbers)
 
-    def stack(self, xs: Sequence[Matrix]) -> Matrix:
-        return [row for x in xs for row in x]
+    def gather(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+        return ScalarMatrix(self, [x.rows[i] for i in ids])
+
+    def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
+        return ScalarMatrix(self, [row for x in xs for row in x.rows])
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
-        return [row[start:stop] for row in x]
+        return ScalarMatrix(self, [row[start:stop] for row in x.rows])
 
-    def concat(self, xs: Sequence[Matrix]) -> Matrix:
-        return [[value for row in rows for value in row] for rows in zip(*xs)]
+    def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
+        return ScalarMatrix(self, [sum(rows, []) for rows in zip(*(x.rows for x in xs))])
 
     def transpose(self, x: Matrix) -> Matrix:
-        return [list(column) for column in zip(*x)]
+        return ScalarMatrix(self, [list(column) for column in zip(*x.rows)])
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
-        return [[row[i]] for row, i in zip(x, ids)]
+        return ScalarMatrix(self, [[row[i]] for row, i in zip(x.rows, ids)])
 
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
-        pairs = zip(a, _like(a, b))
-        return [[x + y for x, y in zip(p, q)] for p, q in pairs]
+        return self._pairs(a, b, add)
 
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
-        pairs = zip(a, _like(a, b))
-        return [[x * y for x, y in zip(p, q)] for p, q in pairs]
+        return self._pairs(a, b, mul)
 
-    def div(self, a: Matrix, b: Matrix) -> Matrix:
+    def div(self, a: Matrix, b: Matrix | float) -> Matrix:
         # A power node for each quotient: one that a row shares would add gradients in another order.
-        return self.mul(a, [[y**-1 for y in row] for row in _like(a, b)])
+        return self._pairs(a, b, lambda x, y: x * _power(y, -1))
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
-        return [[sum([wi * xi for wi, xi in zip(wo, row)]) for wo in w] for row in x]
+        rows = [[_sum([wi * xi for wi, xi in zip(wo, row)]) for wo in w.rows] for row in x.rows]
+        return ScalarMatrix(self, rows)
 
     def row_sum(self, x: Matrix) -> Matrix:
-        return [[sum(row)] for row in x]
+        return ScalarMatrix(self, [[_sum(row)] for row in x.rows])
 
     def row_max(self, x: Matrix) -> Matrix:
-        return [[Value(max(value.data for value in row))] for row in x]
+        rows = self.values(x)
+        return ScalarMatrix(self, [[math.nan if any(map(math.isnan, r)) else max(r)] for r in rows])
+
+    def sign(self, x: Matrix) -> Matrix:
+        rows = self.values(x)
+        return ScalarMatrix(
+            self, [[float((a > 0) - (a < 0)) if a == a else a for a in r] for r in rows]
+        )
 
     def relu(self, x: Matrix) -> Matrix:
-        return [[value.relu() for value in row] for row in x]
+        return self._each(x, Value.relu)
 
     def exp(self, x: Matrix) -> Matrix:
-        return [[value.exp() for value in row] for row in x]
+        return self._each(x, Value.exp)
 
     def log(self, x: Matrix) -> Matrix:
-        return [[value.log() for value in row] for row in x]
+        return self._each(x, Value.log)
 
     def tanh(self, x: Matrix) -> Matrix:
-        return [[value.tanh() for value in row] for row in x]
+        return self._each(x, Value.tanh)
 
     def pow(self, x: Matrix, power: float) -> Matrix:
-        return [[value**power for value in row] for row in x]
+        return ScalarMatrix(self, [[_power(number, power) for number in row] for row in x.rows])
+
+    def _each(self, x: Matrix, function: Callable[[Value], Value]) -> Matrix:
+        return ScalarMatrix(self, [[_of(function, number) for number in row] for row in x.rows])
+
+    def _pairs(self, a: Matrix, b: Matrix | float, function: Callable[[Any, Any], Any]) -> Matrix:
+        """The function of each number of a and of b, a float, row or column repeated to the shape of a."""
+        n, rows = len(a.rows[0]), [[b]] if isinstance(b, int | float) else b.rows
+        if len(rows) == 1 < len(a.rows):
+            rows = rows * len(a.rows)
+        if len(rows[0]) == 1 < n:
+            rows = [row * n for row in rows]
+        return ScalarMatrix(self, [list(map(function, p, q)) for p, q in zip(a.rows, rows)])
 
 
-def _like(a: Matrix, b: Matrix | float) -> Matrix:
-    """`b` repeated to the shape of `a`: a float, a row or a column."""
-    if isinstance(b, int | float):
-        return [[b] * len(row) for row in a]
-    if len(b) == 1 < len(a):
-        b = b * len(a)
-    return [list(row) * len(a[0]) if len(row) == 1 else row for row in b]
+def _power(x: Any, power: float) -> Any:
+    """x**power; not a complex number where x is negative."""
+    return math.nan if power % 1 and not isinstance(x, Value) and x < 0 else x**power
+
+
+def _of(function: Callable[[Value], Value], x: Any) -> Any:
+    """The function of a Value, or of a float."""
+    return function(x) if isinstance(x, Value) else function(Value(x)).data
+
+
+def _sum(terms: list[Any]) -> Any:
+    """From left to right: `sum` of floats, not of Values, is compensated since Python 3.12."""
+    return sum(terms) if isinstance(terms[0], Value) else reduce(add, terms, 0)

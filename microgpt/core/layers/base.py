@@ -4,19 +4,19 @@ A layer names the weights that it owns with their shapes, and computes rows from
 operations of the engine. It holds its hyperparameters and no numbers, so one layer serves all blocks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from microgpt.core.check import BadValue, integer
-from microgpt.core.engine.base import Engine, Matrix, Rows, Spans
+from microgpt.core.check import BadValue, integer, nonnegative
+from microgpt.core.engine.base import Engine, Matrix, Rows, Spans, Weights
+from microgpt.core.weight import Weight
 
-Weights: TypeAlias = Mapping[str, Matrix]
-Shapes: TypeAlias = dict[str, tuple[int, int]]  # name -> (n_out, n_in)
+Shapes: TypeAlias = dict[str, Weight]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Dims:
     """The sizes of a model, named as in GPT-2's code."""
 
@@ -51,14 +51,15 @@ class Context:
 class Cache:
     """The keys and values that one layer has seen of one document: `[t][width]` each."""
 
-    keys: Matrix = None
-    values: Matrix = None
+    keys: Matrix | None = None
+    values: Matrix | None = None
 
     def append(self, ops: Engine, k: Matrix, v: Matrix) -> tuple[Matrix, Matrix]:
         """All keys and values so far, the new ones last."""
-        self.keys = k if self.keys is None else ops.stack([self.keys, k])
-        self.values = v if self.values is None else ops.stack([self.values, v])
-        return self.keys, self.values
+        if self.keys is not None and self.values is not None:
+            k, v = ops.concat_rows([self.keys, k]), ops.concat_rows([self.values, v])
+        self.keys, self.values = k, v
+        return k, v
 
 
 Caches: TypeAlias = Sequence[Cache] | None  # one for each layer, or none at all
@@ -73,10 +74,10 @@ class Layer:
 
 
 class Norm:
-    """Stands at the sites `norm_embd`, `norm_attn` and `norm_mlp`: after the embeddings, before a block."""
+    """A normalisation of rows, which stands at several sites of a model."""
 
     def shapes(self, dims: Dims, site: str) -> Shapes:
-        """The weights that it owns at this site, named after it."""
+        """The weights that it owns at a site such as `norm_attn`, named after it."""
         return {}
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix, site: str) -> Matrix:
@@ -85,7 +86,7 @@ class Norm:
 
 
 class Activation:
-    """The non-linearity of the feed-forward block."""
+    """The non-linearity of the MLP."""
 
     def __call__(self, ops: Engine, x: Matrix) -> Matrix:
         """Entry by entry."""
@@ -140,13 +141,44 @@ class Head(Layer):
         raise NotImplementedError
 
 
+Sublayer: TypeAlias = Callable[[Matrix], Matrix]  # `[T][n_embd] -> [T][n_embd]`
+NormAt: TypeAlias = Callable[[Matrix, str], Matrix]  # the same, told its site
+
+
+class Block:
+    """How attention and MLP, their norms and the residual stream make one layer of the model."""
+
+    def __init__(self, *, residual: float) -> None:
+        self.residual = nonnegative("residual", residual)
+
+    def shapes(self, dims: Dims, norm: Norm) -> Shapes:
+        """The weights of its norms."""
+        return norm.shapes(dims, "norm_attn") | norm.shapes(dims, "norm_mlp")
+
+    def __call__(self, x: Matrix, norm: NormAt, attention: Sublayer, mlp: Sublayer) -> Matrix:
+        """`[T][n_embd] -> [T][n_embd]`."""
+        raise NotImplementedError
+
+    def add(self, out: Matrix, x: Matrix) -> Matrix:
+        """out + residual * x: a sublayer's output and the residual stream."""
+        if self.residual == 0:
+            return out
+        return out + (x if self.residual == 1 else self.residual * x)
+
+
 class Init:
     """Initial weights, and where a parametrisation asks for it their share of the learning rate."""
 
-    def draw(self, name: str, n_out: int, n_in: int, rng: Random) -> Rows:
-        """The numbers of weight `name`, `[n_out][n_in]`."""
+    def __call__(self, weight: Weight, dims: Dims, rng: Random) -> Rows:
+        """The numbers of a weight `[n_out][n_in]`: gains are 1, biases 0, all others are drawn."""
+        if weight.role in ("gain", "bias"):
+            return [[float(weight.role == "gain")] * weight.n_in for _ in range(weight.n_out)]
+        return self.draw(weight, dims, rng)
+
+    def draw(self, weight: Weight, dims: Dims, rng: Random) -> Rows:
+        """The numbers of an embedding or a matrix `[n_out][n_in]`."""
         raise NotImplementedError
 
-    def lr_scale(self, name: str, n_out: int, n_in: int) -> float:
+    def lr_scale(self, weight: Weight, dims: Dims) -> float:
         """What the learning rate is multiplied with for this weight."""
         return 1.0

@@ -1,1 +1,1 @@
-"""Update rules on plain floats, one file each; `base` is the contract."""
+"""Update rules in the operations of an engine, one file each; `base` is the contract."""

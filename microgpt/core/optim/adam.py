@@ -4,7 +4,8 @@ from math import sqrt
 
 from microgpt.core import exact
 from microgpt.core.check import fraction, positive
-from microgpt.core.optim.base import Optimizer
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.optim.base import Optimizer, Slots
 
 
 class Adam(Optimizer):
@@ -23,14 +24,11 @@ class Adam(Optimizer):
         self.beta2 = fraction("beta2", beta2)
         self.eps = positive("eps", eps)
 
-    def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        b1, b2, m, v = self.beta1, self.beta2, self.state["m"][name], self.state["v"][name]
-        c1, c2 = 1 - b1, 1 - b2
-        root = sqrt(1 - exact.power(b2, self.steps))  # sqrt(v^) = sqrt(v) / root
-        rate, eps = lr * root / (1 - exact.power(b1, self.steps)), self.eps * root
-        # In place, number by number: what is freed is at once used again, while it is in the cache.
-        for i, g in enumerate(grads):
-            m[i] = a = b1 * m[i] + c1 * g
-            v[i] = b = b2 * v[i] + c2 * (g * g)
-            values[i] -= rate * a / (sqrt(b) + eps)
-        return values
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        b1, b2, t = self.beta1, self.beta2, self.steps
+        root = sqrt(1 - exact.power(b2, t))  # sqrt(v^) = sqrt(v) / root
+        rate, eps = lr * root / (1 - exact.power(b1, t)), self.eps * root
+        p, slots["m"], slots["v"] = ops.adam(
+            p, g, slots["m"], slots["v"], beta1=b1, beta2=b2, rate=rate, eps=eps
+        )
+        return p

@@ -1,7 +1,9 @@
 """AdamW: Adam with decoupled weight decay."""
 
 from microgpt.core.check import nonnegative
+from microgpt.core.engine.base import Engine, Matrix
 from microgpt.core.optim.adam import Adam
+from microgpt.core.optim.base import Slots
 
 
 class AdamW(Adam):
@@ -16,6 +18,5 @@ class AdamW(Adam):
         super().__init__(lr=lr, beta1=beta1, beta2=beta2, eps=eps)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
 
-    def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        keep = 1 - lr * self.weight_decay
-        return super().update(name, [p * keep for p in values], grads, lr)
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        return super().update(ops, p * (1 - lr * self.weight_decay), g, slots, lr)

@@ -1,48 +1,83 @@
-"""The contract of an optimizer: flat lists of numbers and gradients in, new numbers out."""
+"""The contract of an optimizer: a weight and its gradient in, new numbers out, as matrices of an engine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from microgpt.core.check import positive
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.weight import Weight
+
+Slots: TypeAlias = dict[str, Matrix]  # those of one weight
+Update: TypeAlias = Callable[[Engine, Matrix, Matrix, Slots, float], Matrix]
 
 
 class Optimizer:
-    """An update rule; a subclass names its slots and writes `update` for one weight.
+    """An update rule, written once in the operations of an engine.
 
     A slot is a number that is kept for every parameter, such as Adam's first moment. `steps` counts
-    the updates done; slots and steps are all the state there is.
+    the updates done; slots and steps are all the state there is. A rule that is `elementwise` treats
+    every number alone, so that an engine may update all weights as one matrix.
     """
 
     slots: tuple[str, ...] = ()
+    elementwise = True
 
     def __init__(self, *, lr: float) -> None:
         self.lr = positive("lr", lr)
         self.steps = 0
-        self.state: dict[str, dict[str, list[float]]] = {}  # slot -> weight -> flat numbers
+        self.state: dict[str, dict[str, Matrix]] = {}  # slot -> weight -> numbers
+
+    def update_of(self, weight: Weight) -> Update:
+        """The rule for this weight."""
+        return self.update
+
+    def slots_of(self, weight: Weight) -> tuple[str, ...]:
+        """The slots that this weight has."""
+        return self.slots
 
     def prepare(
-        self, shapes: Mapping[str, tuple[int, int]], lr_scales: Mapping[str, float]
+        self,
+        ops: Engine,
+        weights: Weights,
+        shapes: Mapping[str, Weight],
+        lr_scales: Mapping[str, float],
     ) -> None:
-        """Learn the weights' shapes and shares of the learning rate; all slots start at 0."""
+        """Learn the weights' shapes, roles and shares of the learning rate; all slots start at 0."""
         self.shapes, self.lr_scales = shapes, lr_scales
-        self.state = {
-            slot: {name: [0.0] * (rows * columns) for name, (rows, columns) in shapes.items()}
-            for slot in self.slots
-        }
+        owners: dict[str, dict[str, Matrix]] = {}
+        for name, weight in shapes.items():
+            for slot in self.slots_of(weight):
+                owners.setdefault(slot, {})[name] = weights[name]
+        self.state = {slot: ops.zeros_like(owning) for slot, owning in owners.items()}
 
-    def restore(self, steps: int, state: dict[str, dict[str, list[float]]]) -> None:
-        """Go on from the state that another optimizer of this class had after `steps` updates."""
-        self.steps, self.state = steps, state
+    def restore(
+        self, ops: Engine, steps: int, state: Mapping[str, Mapping[str, list[float]]]
+    ) -> None:
+        """Go on from the state that an optimizer of this class had after `steps` updates."""
+        self.steps = steps
+        for slot, matrices in self.state.items():
+            ops.load(matrices, state[slot])
 
     def step(
-        self, values: Mapping[str, list[float]], gradients: Mapping[str, list[float]], lr: float
-    ) -> dict[str, list[float]]:
-        """New numbers for every weight, at learning rate `lr`."""
+        self, ops: Engine, weights: Weights, gradients: Weights, lr: float, scale: float
+    ) -> None:
+        """Update every weight from its gradient times `scale`, at learning rate `lr`."""
         self.steps += 1
-        return {
-            name: self.update(name, values[name], gradients[name], lr * self.lr_scales[name])
-            for name in values
-        }
+        state: Mapping[str, Weights] = self.state
+        share = next(iter(self.lr_scales.values()))
+        together = self.elementwise and all(s == share for s in self.lr_scales.values())
+        if together:
+            weights, gradients = ops.joined(weights), ops.joined(gradients)
+            state = {slot: ops.joined(matrices) for slot, matrices in state.items()}
+        for name, w in weights.items():
+            update = self.update if together else self.update_of(self.shapes[name])
+            rate = lr * (share if together else self.lr_scales[name])
+            g = gradients[name] if scale == 1 else scale * gradients[name]
+            slots = {slot: numbers[name] for slot, numbers in state.items() if name in numbers}
+            ops.assign(w, update(ops, ops.detached(w), g, slots, rate))
+            for slot, numbers in slots.items():
+                ops.assign(state[slot][name], numbers)
 
-    def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        """New numbers for one weight; `values` and the slots may be changed in place."""
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        """New numbers for the parameters p with gradient g; new numbers of a slot go into `slots`."""
         raise NotImplementedError

@@ -1,7 +1,8 @@
 """Stochastic gradient descent, with or without momentum."""
 
 from microgpt.core.check import fraction
-from microgpt.core.optim.base import Optimizer
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.optim.base import Optimizer, Slots
 
 
 class SGD(Optimizer):
@@ -13,7 +14,6 @@ class SGD(Optimizer):
         super().__init__(lr=lr)
         self.momentum = fraction("momentum", momentum)
 
-    def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        m = [self.momentum * a + g for a, g in zip(self.state["m"][name], grads)]
-        self.state["m"][name] = m
-        return [p - lr * a for p, a in zip(values, m)]
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        slots["m"] = m = self.momentum * slots["m"] + g
+        return p - lr * m

@@ -1,6 +1,6 @@
 """The Gaussian error linear unit."""
 
-import math
+from math import pi, sqrt
 
 from microgpt.core.engine.base import Engine, Matrix
 from microgpt.core.layers.base import Activation
@@ -13,6 +13,4 @@ class GELU(Activation):
     """
 
     def __call__(self, ops: Engine, x: Matrix) -> Matrix:
-        cubic = ops.mul(ops.mul(ops.mul(x, x), x), 0.044715)
-        inner = ops.mul(ops.add(x, cubic), math.sqrt(2 / math.pi))
-        return ops.mul(ops.mul(x, ops.add(ops.tanh(inner), 1)), 0.5)
+        return 0.5 * (x * (1 + ops.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))))

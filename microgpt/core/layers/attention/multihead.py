@@ -1,15 +1,17 @@
 """Multi-head self-attention."""
 
-from microgpt.core.engine.base import Engine, Matrix
-from microgpt.core.layers.base import Attention, Cache, Context, Dims, Position, Shapes, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.layers.base import Attention, Cache, Context, Dims, Position, Shapes
+from microgpt.core.weight import Weight
 
 
 class MultiHead(Attention):
     """Queries, keys and values of all heads, attention, output projection (arXiv 1706.03762, 3.2.2)."""
 
     def shapes(self, dims: Dims) -> Shapes:
-        names = ("attn_wq", "attn_wk", "attn_wv", "attn_wo")
-        return dict.fromkeys(names, (dims.n_embd, dims.n_embd))
+        matrix = Weight(dims.n_embd, dims.n_embd, "matrix")
+        shapes = dict.fromkeys(("attn_wq", "attn_wk", "attn_wv"), matrix)
+        return shapes | {"attn_wo": Weight(dims.n_embd, dims.n_embd, "residual_out")}
 
     def __call__(
         self,

@@ -4,14 +4,15 @@ from random import Random
 
 from microgpt.core.check import nonnegative
 from microgpt.core.engine.base import Rows
-from microgpt.core.layers.base import Init
+from microgpt.core.layers.base import Dims, Init
+from microgpt.core.weight import Weight
 
 
 class Gauss(Init):
-    """N(0, std^2) for every weight, by `random.gauss`, whose last bits are the machine's libm's."""
+    """N(0, std^2) for every matrix, by `random.gauss`, whose last bits are the machine's libm's."""
 
     def __init__(self, *, std: float) -> None:
         self.std = nonnegative("std", std)
 
-    def draw(self, name: str, n_out: int, n_in: int, rng: Random) -> Rows:
-        return [[rng.gauss(0, self.std) for _ in range(n_in)] for _ in range(n_out)]
+    def draw(self, weight: Weight, dims: Dims, rng: Random) -> Rows:
+        return [[rng.gauss(0, self.std) for _ in range(weight.n_in)] for _ in range(weight.n_out)]

@@ -2,17 +2,18 @@
 
 from random import Random
 
-from microgpt.core import exact
 from microgpt.core.check import nonnegative
 from microgpt.core.engine.base import Rows
-from microgpt.core.layers.base import Init
+from microgpt.core.exact import normal
+from microgpt.core.layers.base import Dims, Init
+from microgpt.core.weight import Weight
 
 
 class Normal(Init):
-    """N(0, std^2) for every weight, by `exact.normal`."""
+    """N(0, std^2) for every matrix, by `exact.normal`."""
 
     def __init__(self, *, std: float) -> None:
         self.std = nonnegative("std", std)
 
-    def draw(self, name: str, n_out: int, n_in: int, rng: Random) -> Rows:
-        return [[self.std * exact.normal(rng) for _ in range(n_in)] for _ in range(n_out)]
+    def draw(self, weight: Weight, dims: Dims, rng: Random) -> Rows:
+        return [[self.std * normal(rng) for _ in range(weight.n_in)] for _ in range(weight.n_out)]

@@ -1,8 +1,9 @@
-"""The feed-forward block of GPT-2, without biases."""
+"""The MLP of GPT-2, without biases."""
 
 from microgpt.core.check import integer
-from microgpt.core.engine.base import Engine, Matrix
-from microgpt.core.layers.base import MLP, Activation, Dims, Shapes, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.layers.base import MLP, Activation, Dims, Shapes
+from microgpt.core.weight import Weight
 
 
 class FeedForward(MLP):
@@ -13,7 +14,10 @@ class FeedForward(MLP):
 
     def shapes(self, dims: Dims) -> Shapes:
         hidden = self.expansion * dims.n_embd
-        return {"mlp_fc1": (hidden, dims.n_embd), "mlp_fc2": (dims.n_embd, hidden)}
+        return {
+            "mlp_fc1": Weight(hidden, dims.n_embd, "matrix"),
+            "mlp_fc2": Weight(dims.n_embd, hidden, "residual_out"),
+        }
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix, activation: Activation) -> Matrix:
         return ops.linear(activation(ops, ops.linear(x, w["mlp_fc1"])), w["mlp_fc2"])

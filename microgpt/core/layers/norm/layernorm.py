@@ -1,8 +1,8 @@
 """LayerNorm: mean and scale of a row are taken out."""
 
 from microgpt.core.check import positive
-from microgpt.core.engine.base import Engine, Matrix
-from microgpt.core.layers.base import Norm, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.layers.base import Norm
 
 
 class LayerNorm(Norm):
@@ -15,5 +15,5 @@ class LayerNorm(Norm):
         self.eps = positive("eps", eps)
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix, site: str) -> Matrix:
-        minus_mean = ops.mul(ops.row_sum(x), -1 / ops.shape(x)[1])
-        return ops.rmsnorm(ops.add(x, minus_mean), self.eps)
+        n_embd = ops.shape(x)[1]
+        return ops.rmsnorm(x + ops.row_sum(x) * (-1 / n_embd), self.eps)

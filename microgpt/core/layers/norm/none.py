@@ -1,7 +1,7 @@
 """No normalisation: the arm that shows what one is good for."""
 
-from microgpt.core.engine.base import Engine, Matrix
-from microgpt.core.layers.base import Norm, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.layers.base import Norm
 
 
 class NoNorm(Norm):

@@ -1,8 +1,8 @@
 """RMSNorm: the scale of a row is taken out, its mean stays."""
 
 from microgpt.core.check import positive
-from microgpt.core.engine.base import Engine, Matrix
-from microgpt.core.layers.base import Norm, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.layers.base import Norm
 
 
 class RMSNorm(Norm):

@@ -1,0 +1,44 @@
+"""The wiring of a run: which part is made from which, and which random stream draws what.
+
+The documents are shuffled by the stream `data`, every weight is drawn from `init/<name>`, and samples from
+`sampling`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from microgpt.core.check import BadValue, under
+from microgpt.core.data import Corpus
+from microgpt.core.models.base import Model
+from microgpt.core.source import Source
+from microgpt.core.streams.base import Streams
+from microgpt.core.tokenizer import CharTokenizer
+from microgpt.core.trainer import Trainer
+
+
+def assemble(
+    *,
+    source: Source,
+    documents: Sequence[str],
+    streams: Streams,
+    model: Callable[[int], Model],
+    **parts: Any,
+) -> Trainer:
+    """A trainer of `model(vocab_size)` on the documents of `source`; `parts` are the trainer's own.
+
+    Raises BadValue, whose key is that of the configuration.
+    """
+    with under("data"):
+        corpus = make_corpus(source, documents, streams)
+    built = model(corpus.tokenizer.vocab_size)
+    with under("trainer"):
+        return Trainer(model=built, corpus=corpus, streams=streams, **parts)
+
+
+def make_corpus(source: Source, documents: Sequence[str], streams: Streams) -> Corpus:
+    """The parts of the documents, in the order of training. Raises BadValue."""
+    split = source.split(documents)
+    if not split.train:
+        allowed = "it leaves no document to train on"
+        raise BadValue("val_fraction", source.val_fraction, allowed)
+    return source.corpus(split, CharTokenizer("".join(documents)), streams("data"))

@@ -1,0 +1,1 @@
+"""The arrangements of a block, one file a variant."""

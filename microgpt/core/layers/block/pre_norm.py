@@ -1,0 +1,12 @@
+"""Pre-norm: a sublayer works on a normalised copy of the residual stream."""
+
+from microgpt.core.engine.base import Matrix
+from microgpt.core.layers.base import Block, NormAt, Sublayer
+
+
+class PreNorm(Block):
+    """y = x + attention(norm(x));  z = y + mlp(norm(y)) (Radford et al. 2019; Xiong et al. 2020, 2002.04745)."""
+
+    def __call__(self, x: Matrix, norm: NormAt, attention: Sublayer, mlp: Sublayer) -> Matrix:
+        y = self.add(attention(norm(x, "norm_attn")), x)
+        return self.add(mlp(norm(y, "norm_mlp")), y)

@@ -1,0 +1,1 @@
+"""Models, one file each; `base` is the contract."""

@@ -1,0 +1,86 @@
+"""The GPT: one definition, which runs on every engine."""
+
+from collections.abc import Sequence
+
+from microgpt.core.check import flag
+from microgpt.core.engine.base import Engine, Matrix, Spans, Weights
+from microgpt.core.layers import base
+from microgpt.core.layers.base import Cache, Caches, Context, Dims, Shapes
+from microgpt.core.weight import Weight
+
+
+class GPT:
+    """A decoder-only transformer (Radford et al. 2019), built from variants of its parts.
+
+    A norm may stand after the embeddings (`norm_embd`) and before the head (`norm_final`); the norms
+    within a block are the block's.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        block_size: int,
+        n_layer: int,
+        n_head: int,
+        n_embd: int,
+        norm_embd: bool,
+        norm_final: bool,
+        norm: base.Norm,
+        activation: base.Activation,
+        position: base.Position,
+        attention: base.Attention,
+        mlp: base.MLP,
+        block: base.Block,
+        head: base.Head,
+        init: base.Init,
+    ) -> None:
+        self.dims = Dims(vocab_size, block_size, n_layer, n_head, n_embd)
+        self.norm_embd = flag("norm_embd", norm_embd)
+        self.norm_final = flag("norm_final", norm_final)
+        self.norm, self.activation, self.position = norm, activation, position
+        self.attention, self.mlp, self.block, self.head = attention, mlp, block, head
+        self.init = init
+
+    def shapes(self) -> Shapes:
+        """Every weight's shape and role, in the order of the state dict."""
+        dims = self.dims
+        shapes = {"wte": Weight(dims.vocab_size, dims.n_embd, "embedding")}
+        shapes |= self.position.shapes(dims) | self.head.shapes(dims)
+        shapes |= self.norm.shapes(dims, "norm_embd") if self.norm_embd else {}
+        block = self.block.shapes(dims, self.norm)
+        block |= self.attention.shapes(dims) | self.mlp.shapes(dims)
+        for i in range(dims.n_layer):
+            shapes |= {f"layer{i}.{name}": weight for name, weight in block.items()}
+        return shapes | (self.norm.shapes(dims, "norm_final") if self.norm_final else {})
+
+    def caches(self) -> list[Cache]:
+        """An empty cache for each layer."""
+        return [Cache() for _ in range(self.dims.n_layer)]
+
+    def __call__(
+        self, ops: Engine, w: Weights, tokens: Sequence[int], spans: Spans, caches: Caches = None
+    ) -> Matrix:
+        """Logits `[T][vocab_size]` of what follows each of the T tokens; see `Model`."""
+        positions = [t for start, stop in spans for t in range(stop - start)][-len(tokens) :]
+        context = Context(self.dims, positions, spans)
+        x = ops.gather(w["wte"], tokens)  # [T][n_embd], and so up to the head
+        x = self.position.embed(ops, w, x, context)
+        x = self.norm(ops, w, x, "norm_embd") if self.norm_embd else x
+        for i, cache in enumerate(caches or [None] * self.dims.n_layer):
+            at = f"layer{i}."
+            own = {name.removeprefix(at): m for name, m in w.items() if name.startswith(at)}
+            x = self._layer(ops, own, x, context, cache)
+        x = self.norm(ops, w, x, "norm_final") if self.norm_final else x
+        return self.head(ops, w, x)
+
+    def _layer(
+        self, ops: Engine, w: Weights, x: Matrix, context: Context, cache: Cache | None
+    ) -> Matrix:
+        """One block, whose weights are `w`: `[T][n_embd] -> [T][n_embd]`."""
+        return self.block(
+            x,
+            norm=lambda x, site: self.norm(ops, w, x, site),
+            attention=lambda x: self.attention(ops, w, x, context, self.position, cache),
+            mlp=lambda x: self.mlp(ops, w, x, self.activation),
+        )

@@ -1,0 +1,51 @@
+"""Where documents come from: the contract of a source."""
+
+from collections.abc import Mapping, Sequence
+
+from microgpt.core.check import BadValue, choice, fraction, integer
+from microgpt.core.data import Corpus, Documents, Split, split_by_hash, split_shuffled
+
+SPLITS = {"hash": split_by_hash, "shuffled": split_shuffled}
+
+
+class Source:
+    """Documents, how they are divided into three parts, and how they become batches.
+
+    Validation is for curves and tuning, test is read once, at the end. `split` is `hash`, under which no
+    document lies in two parts, or `shuffled`, the split of others by line.
+    """
+
+    corpus: type[Corpus] = Documents
+
+    def __init__(
+        self, *, val_fraction: float, test_fraction: float, split: str, split_seed: int
+    ) -> None:
+        self.val_fraction = fraction("val_fraction", val_fraction)
+        self.test_fraction = fraction("test_fraction", test_fraction)
+        if self.val_fraction + self.test_fraction >= 1:
+            allowed = f"must leave something to train on beside val_fraction={val_fraction}"
+            raise BadValue("test_fraction", test_fraction, allowed)
+        self.splitting = choice("split", split, list(SPLITS))
+        self.split_seed = integer("split_seed", split_seed, 0)
+
+    @property
+    def name(self) -> str:
+        """What to call the data."""
+        return type(self).__name__.lower()
+
+    def documents(self) -> list[str]:
+        """All documents, in a fixed order. Raises BadValue."""
+        raise NotImplementedError
+
+    def facts(self) -> Mapping[str, float]:
+        """What is known of the process behind the documents, such as its `entropy_rate` in nats."""
+        return {}
+
+    def split(self, documents: Sequence[str]) -> Split:
+        """The three parts."""
+        return SPLITS[self.splitting](
+            documents,
+            val_fraction=self.val_fraction,
+            test_fraction=self.test_fraction,
+            split_seed=self.split_seed,
+        )
