@@ -172,10 +172,14 @@ static double whole_power(double base, double exponent) {
 }
 
 double exact_pow(double x, double power) {
-    if (power < 0.0) return 1.0 / exact_pow(x, -power);
+    if (power < 0.0) {
+        double below = exact_pow(x, -power);
+        return below != 0.0 ? 1.0 / below : INFINITY;
+    }
     if (fmod(2.0 * power, 1.0) != 0.0) return exact_exp(power * exact_log(x));
-    double whole = floor(power);
-    return whole_power(x, whole) * (power != whole ? sqrt(x) : 1.0);
+    double whole = floor(power), root = 1.0;
+    if (power != whole) root = x >= 0.0 ? sqrt(x) : NAN;
+    return whole_power(x, whole) * root;
 }
 
 /* ------------------------------------------------------------------------------------------------- sums */
@@ -194,11 +198,12 @@ double dot(const double *x, const double *y, long n) {
 
 double max_of(const double *x, long n) {
     double top = x[0];
-    for (long i = 1; i < n; i++)
-        if (x[i] > top || x[i] != x[i]) top = x[i];
-    for (long i = 0; i < n; i++)
-        if (x[i] != x[i]) return NAN;
-    return top;
+    int numbers = 1;
+    for (long i = 0; i < n; i++) {
+        numbers &= x[i] == x[i];
+        top = x[i] > top ? x[i] : top;
+    }
+    return numbers ? top : NAN;
 }
 
 /* --------------------------------------------------------------------------------------------- products */
@@ -298,6 +303,29 @@ void matmul(double *c, long ldc, Factor a, const double *b, long ldb, long rows,
     }
 #endif
     if (n - at >= 1) PANEL_AT(panel1, 1, at);
+}
+
+int is_thin(const double *x, long rows, long n) {
+    long zeros = 0;
+    for (long i = 0; i < n; i++) zeros += x[rows / 2 * n + i] == 0.0;
+    return 2 * zeros > n;
+}
+
+void matmul_thin(double *c, long ldc, Factor a, Factor b, long rows, long terms, long n, int skip_b) {
+    matmul(c, ldc, a, b.x, b.row, rows, terms, n, FROM_ZERO);
+    int numbers = 1;
+    for (long r = 0; r < rows; r++)
+        for (long i = 0; i < n; i++) numbers &= c[r * ldc + i] == c[r * ldc + i];
+    if (numbers) return; /* a term with a factor 0 changes no other sum */
+    for (long r = 0; r < rows; r++)
+        for (long i = 0; i < n; i++) {
+            double sum = 0.0;
+            for (long k = 0; k < terms; k++) {
+                double x = a.x[r * a.row + k * a.term], y = b.x[k * b.row + i];
+                if ((skip_b ? y : x) != 0.0) sum += x * y;
+            }
+            c[r * ldc + i] = sum;
+        }
 }
 
 void transpose(double *out, const double *x, long rows, long n) {

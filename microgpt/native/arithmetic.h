@@ -34,6 +34,12 @@ typedef struct {
 void matmul(double *c, long ldc, Factor a, const double *b, long ldb, long rows, long terms, long n,
             double start);
 
+/* Whether more than half of the middle row is 0, as ReLU leaves it. The vector engine leaves the products with
+ * such zeros out: its sums begin with 0, and 0 times an infinity is not met. */
+int is_thin(const double *x, long rows, long n);
+/* The same without the terms whose factor in A (or with `skip_b` in B) is 0. */
+void matmul_thin(double *c, long ldc, Factor a, Factor b, long rows, long terms, long n, int skip_b);
+
 void transpose(double *out, const double *x, long rows, long n);
 void exp_row(double *out, const double *x, double top, long n); /* exp(x - top) */
 void softmax_row(double *out, const double *x, long n);

@@ -35,8 +35,7 @@ SIGNATURES: Signatures = {
     "tape_new": (c_void_p, ()),
     "tape_free": (None, (c_void_p,)),
     "tape_reset": (None, (c_void_p,)),
-    "tape_bytes": (c_int64, (c_void_p,)),
-    "tape_run": (c_int, (c_void_p, c_void_p, c_int64)),
+    "tape_run": (c_int64, (c_void_p, c_void_p, c_int64)),
     "tape_backward": (c_int, (c_void_p, c_int64)),
     "tape_numbers": (c_void_p, (c_void_p, c_int64)),
     "tape_replay": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)),
@@ -59,6 +58,12 @@ def library() -> ctypes.PyDLL:
         raise Unavailable("no C compiler")
     found = _cached(command)
     return found or _temporary(command)
+
+
+def facts() -> dict[str, str]:
+    """The compiler and the flags, which the bits should not depend on."""
+    version = library().compiled_by().decode()
+    return {"compiler": version, "flags": " ".join(flags())}
 
 
 def flags() -> tuple[str, ...]:

@@ -26,6 +26,7 @@ typedef struct {
     int64_t *given;   /* of a leaf: whether `grad` holds something from an earlier pass */
     long rows, n;
     int needs, own; /* own: nobody else reads `grad` */
+    int thin;       /* of `linear`: see is_thin */
 } Node;
 
 struct Tape {
@@ -201,13 +202,13 @@ FORWARD(concat_columns) {
         at += x->n;
     }
 }
-BACK(concat_columns) {
-    long at = 0;
-    EACH(k, c->count) {
+BACK(concat_columns) { /* the last first, as where each is a transpose of its own */
+    long at = c->out->n;
+    for (int64_t k = c->count - 1; k >= 0; k--) {
         Node *x = input(c, k);
         double *dx = take(c->tape, size_of(x));
+        at -= x->n;
         EACH(i, x->rows) copy(dx + i * x->n, c->out->grad + i * c->out->n + at, x->n);
-        at += x->n;
         give(c->tape, x, dx);
     }
 }
@@ -287,7 +288,7 @@ BACK(divide) {
     }
     if (c->b->needs) {
         double *restrict dy = take(c->tape, SIZE);
-        PAIRS((void)x; dy[at] = -(g[at] * out[at]) / y);
+        PAIRS((void)x; dy[at] = g[at] / y * out[at] * -1.0);
         give_folded(c->tape, c->b, dy, c->a->rows, c->a->n);
     }
 }
@@ -348,20 +349,33 @@ static double *turned(Tape *tape, Node *node) {
 
 FORWARD(linear) {
     Node *x = c->a, *w = c->b;
-    matmul(c->out->x, w->rows, (Factor){x->x, x->n, 1}, turned(c->tape, w), w->rows, x->rows, x->n,
-           w->rows, FROM_FIRST);
+    Factor left = {x->x, x->n, 1}, right = {turned(c->tape, w), w->rows, 1};
+    c->out->thin = is_thin(x->x, x->rows, x->n);
+    if (c->out->thin)
+        matmul_thin(c->out->x, w->rows, left, right, x->rows, x->n, w->rows, 0);
+    else
+        matmul(c->out->x, w->rows, left, right.x, w->rows, x->rows, x->n, w->rows, FROM_FIRST);
 }
 BACK(linear) {
     Node *x = c->a, *w = c->b;
     const double *g = c->out->grad;
+    int thin = is_thin(g, x->rows, w->rows);
     if (x->needs) { /* a sum over the outputs */
         double *dx = place(c->tape, x);
-        matmul(dx, x->n, (Factor){g, w->rows, 1}, w->x, w->n, x->rows, w->rows, w->n, FROM_FIRST);
+        Factor left = {g, w->rows, 1}, right = {w->x, w->n, 1};
+        if (thin)
+            matmul_thin(dx, x->n, left, right, x->rows, w->rows, w->n, 0);
+        else
+            matmul(dx, x->n, left, w->x, w->n, x->rows, w->rows, w->n, FROM_FIRST);
         give(c->tape, x, dx);
     }
     if (w->needs) { /* a sum over the rows */
         double *dw = place(c->tape, w);
-        matmul(dw, w->n, (Factor){g, 1, w->rows}, x->x, x->n, w->rows, x->rows, x->n, FROM_FIRST);
+        Factor left = {g, 1, w->rows}, right = {x->x, x->n, 1};
+        if (thin || c->out->thin)
+            matmul_thin(dw, w->n, left, right, w->rows, x->rows, x->n, !thin);
+        else
+            matmul(dw, w->n, left, x->x, x->n, w->rows, x->rows, x->n, FROM_FIRST);
         give(c->tape, w, dw);
     }
 }
@@ -630,7 +644,7 @@ void tape_free(Tape *tape) {
     free(tape);
 }
 
-int64_t tape_bytes(const Tape *tape) {
+static int64_t bytes_in_use(const Tape *tape) {
     int64_t bytes = 0;
     for (const Chunk *chunk = tape->chunk; chunk; chunk = chunk->before) bytes += 8 * chunk->used;
     return bytes;
@@ -650,11 +664,11 @@ static const int64_t *kept_program(Tape *tape, const int64_t *program, int64_t l
     return tape->programs[tape->program_count++] = kept;
 }
 
-int tape_run(Tape *tape, const int64_t *program, int64_t length) {
+int64_t tape_run(Tape *tape, const int64_t *program, int64_t length) {
     int problem = setjmp(tape->failed);
     if (problem) return problem;
     run(tape, kept_program(tape, program, length), length);
-    return OK;
+    return bytes_in_use(tape);
 }
 
 int tape_backward(Tape *tape, int64_t loss) {

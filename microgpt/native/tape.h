@@ -14,9 +14,8 @@ enum { OK = 0, NO_MEMORY = -1, NO_SUCH_ID = -2 };
 API Tape *tape_new(void);
 API void tape_free(Tape *tape);
 API void tape_reset(Tape *tape);
-API int64_t tape_bytes(const Tape *tape);
-/* Appends a program and runs it. */
-API int tape_run(Tape *tape, const int64_t *program, int64_t length);
+/* Appends a program and runs it; returns the bytes of memory in use, or what went wrong. */
+API int64_t tape_run(Tape *tape, const int64_t *program, int64_t length);
 /* Adds d loss / d leaf to the gradient of each leaf that asks for one. */
 API int tape_backward(Tape *tape, int64_t loss);
 API double *tape_numbers(Tape *tape, int64_t node);

@@ -46,18 +46,20 @@ PROBLEMS: dict[int, Exception] = {
 }
 
 
-def checked(result: int) -> None:
-    """Raise what a function of the library could not go on for."""
-    if result:
+def checked(result: int) -> int:
+    """What a function of the library returned. Raises what it could not go on for."""
+    if result < 0:
         raise PROBLEMS[result]
+    return result
 
 
 class Memory:
     """Numbers that Python owns and C reads and writes. They begin at a cache line."""
 
-    __slots__ = ("_numbers", "_skipped", "address")
+    __slots__ = ("_numbers", "_skipped", "address", "size")
 
     def __init__(self, n: int) -> None:
+        self.size = n
         self._numbers = array("d", bytes(8 * (n + 8)))
         address = self._numbers.buffer_info()[0]
         self._skipped = -address % 64 // 8
@@ -65,13 +67,17 @@ class Memory:
 
     def read(self, at: int, n: int) -> list[float]:
         """n numbers from the one at `at`."""
-        at += self._skipped
-        return self._numbers[at : at + n].tolist()
+        return self.part(at, n).tolist()
 
     def write(self, at: int, numbers: "array[float]") -> None:
         """These numbers, from the one at `at`."""
         at += self._skipped
         self._numbers[at : at + len(numbers)] = numbers
+
+    def part(self, at: int, n: int) -> "array[float]":
+        """A copy of n numbers from the one at `at`."""
+        at += self._skipped
+        return self._numbers[at : at + n]
 
 
 class Tape:
@@ -90,10 +96,18 @@ class Tape:
         if getattr(self, "c", None):
             self._free(self.c)
 
-    def run(self, code: list[int]) -> None:
-        """Append a program and run it."""
+    def run(self, code: list[int]) -> int:
+        """Append a program and run it; returns the bytes of memory in use."""
         program = array("q", code)
-        checked(self.lib.tape_run(self.c, program.buffer_info()[0], len(program)))
+        return checked(self.lib.tape_run(self.c, program.buffer_info()[0], len(program)))
+
+    def reset(self) -> None:
+        """Forget all nodes."""
+        self.lib.tape_reset(self.c)
+
+    def backward(self, loss: int) -> None:
+        """Add d loss / d leaf to the gradient of every leaf that asks for one."""
+        checked(self.lib.tape_backward(self.c, loss))
 
     def address(self, node: int) -> int:
         """Where a node's numbers are."""
