@@ -23,7 +23,8 @@ SOURCES = ("arithmetic.c", "tape.c")
 HEADERS = ("arithmetic.h", "tape.h")
 # No product and sum become one operation, no sum is taken in another order: the same bits everywhere.
 EXACT = ("-ffp-contract=off", "-fno-fast-math")
-# Neither changes a number: what errno and the exception flags say is asked by nobody.
+# Neither changes a number: what errno and the exception flags say is asked by nobody. After EXACT, which
+# takes them back.
 FAST = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
 SHARED = ("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden")
 SYMBOLIC = ("-Wl,-Bsymbolic",) if sys.platform.startswith("linux") else ()
@@ -68,7 +69,7 @@ def facts() -> dict[str, str]:
 
 def flags() -> tuple[str, ...]:
     """What the compiler is told, after what the user's CC says."""
-    return FAST + SHARED + SYMBOLIC + EXACT
+    return EXACT + FAST + SHARED + SYMBOLIC
 
 
 def compiler() -> list[str] | None:
