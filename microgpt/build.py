@@ -13,8 +13,8 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from microgpt.core.check import BadValue, integer
 from microgpt.core.assemble import assemble
+from microgpt.core.check import BadValue, integer
 from microgpt.core.data import digest
 from microgpt.core.sampling import Sampler
 from microgpt.core.source import Source

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microgpt.build import ConfigError, part
-from microgpt.core.check import BadValue
 from microgpt.core.assemble import make_corpus
+from microgpt.core.check import BadValue
 
 
 def tokens_trained(config: Mapping[str, Any], documents: Sequence[str] | None) -> int | None:

@@ -33,6 +33,7 @@ class NumpyEngine(Engine):
     def __init__(self, *, dtype: str) -> None:
         self.dtype = choice("dtype", dtype, ("float64", "float32"))
         self.arithmetic = f"{dtype}/blas"
+        self._scratches: dict[tuple[int, int], Array] = {}
         self._paddings: dict[tuple[tuple[int, int], ...], Padding] = {}
         # A run that diverges shows in its loss: inf and nan, without a warning on the way there. Set
         # once for the thread, since an `errstate` round every operation costs 1 us each.
@@ -367,9 +368,9 @@ class NumpyEngine(Engine):
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
         # In place, the gradient too, which has had its day: new arrays take as long as the arithmetic.
-        grad = g.data
+        grad, step = g.data, self._scratch(g.data.shape)
         m.data *= beta1
-        step = grad * (1 - beta1)
+        np.multiply(grad, 1 - beta1, step)
         m.data += step
         grad *= grad
         grad *= 1 - beta2
@@ -384,6 +385,12 @@ class NumpyEngine(Engine):
 
     # Within
 
+    def _scratch(self, shape: tuple[int, int]) -> Array:
+        """Room for an update of so many numbers, from one step to the next."""
+        if shape not in self._scratches:
+            self._scratches[shape] = np.empty(shape, self.dtype)
+        return self._scratches[shape]
+
     def _padding(self, spans: Spans) -> Padding:
         padding = self._paddings.get(key := tuple(spans))
         if padding is None:
@@ -395,6 +402,8 @@ class NumpyEngine(Engine):
 
 def _like(grad: Array, x: Array) -> Array:
     """The gradient of an operand that was repeated to the shape of `grad`: summed over the repeats."""
+    if x.shape == grad.shape:
+        return grad
     if x.shape[0] < grad.shape[0]:
         grad = np.add.reduce(grad, 0, keepdims=True)
     if x.shape[1] < grad.shape[1]:

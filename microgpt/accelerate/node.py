@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 from itertools import count
-from operator import attrgetter
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from microgpt.core.engine.base import Engine, Matrix
@@ -80,13 +78,14 @@ def node(ops: Engine, data: Array, parents: tuple[Node, ...], back: Back) -> Nod
 def backward(loss: Node, grad: Array) -> None:
     """Hand `grad` on from the loss to every weight below it, each node once, the latest made first."""
     loss.give(grad)
-    reached, todo = {loss}, [loss]
+    reached, todo = {loss.order: loss}, [loss]
     while todo:
         for parent in todo.pop().parents:
-            if parent.back is not None and parent not in reached:
-                reached.add(parent)
+            if parent.back is not None and parent.order not in reached:
+                reached[parent.order] = parent
                 todo.append(parent)
-    for reached_node in sorted(reached, key=attrgetter("order"), reverse=True):
-        if reached_node.back is not None and reached_node.grad is not None:
-            reached_node.back(reached_node.grad)
-            reached_node.grad = None
+    for order in sorted(reached, reverse=True):
+        node = reached[order]
+        if node.back is not None and node.grad is not None:
+            node.back(node.grad)
+            node.grad = None

@@ -4,7 +4,7 @@ The documents are shuffled by the stream `data`, every weight is drawn from `ini
 `sampling`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from microgpt.core.check import BadValue, under

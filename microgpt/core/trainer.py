@@ -102,13 +102,14 @@ class Trainer:
     def train_step(self) -> Stepped:
         """One step, and its figures where they are due."""
         lr = self.schedule(self.optimizer.lr, self.step, self.num_steps)
-        batches = self._batches()
+        size, block_size, k = self.batch_size, self.model.dims.block_size, self.accumulate
+        batches = [self.corpus.batch(self.step * k + i, size, block_size) for i in range(k)]
         self.step += 1
         final = self.step == self.num_steps
         evaluated = _due(self.step, self.eval_every) or final
         recorded = _due(self.step, self.log_every) or evaluated
         loss, norm = self._update(batches, lr, recorded)
-        tokens = sum(len(batch.tokens) for batch in batches)
+        tokens = sum([len(batch.tokens) for batch in batches])
         self._tokens += tokens
         metrics: Metrics = {}
         if recorded:
@@ -117,12 +118,6 @@ class Trainer:
             metrics |= self._evaluate("test", metrics) if final else {}
             metrics |= self._costs()
         return Stepped(self.step, loss, tokens, metrics)
-
-    def _batches(self) -> list[Batch]:
-        """The batches of the step that comes next."""
-        numbers = range(self.step * self.accumulate, (self.step + 1) * self.accumulate)
-        size, block_size = self.batch_size, self.model.dims.block_size
-        return [self.corpus.batch(number, size, block_size) for number in numbers]
 
     def _update(self, batches: list[Batch], lr: float, measured: bool) -> tuple[float, float]:
         """One update of the weights; returns the loss before it, and the gradient's norm if asked."""

@@ -1,4 +1,4 @@
-"""What a weight is for. Initialisation, learning rates and update rules go by its role, never by its name."""
+"""What a weight is for: initialisation, learning rates and update rules go by its role, not its name."""
 
 from typing import Literal, NamedTuple, TypeAlias
 

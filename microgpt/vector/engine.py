@@ -25,7 +25,8 @@ _numbers = count()
 class Node(base.Matrix):
     """A matrix, the nodes that it was computed from, and how its gradient becomes theirs.
 
-    Rows are never changed once they stand in a node: so nodes, gradients and caches may share them.
+    Rows are not changed once they stand in a node, but by `adam`, when nothing else needs them any
+    more: so nodes, gradients and caches may share them.
     `back` is given the gradient and not the node, which would be a reference cycle. A node is
     `gated` if no gradient goes through its zeros. Of a constant's origin nothing is kept.
     """
@@ -309,9 +310,8 @@ class VectorEngine(Engine):
         rate: float,
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
-        rows = of.adam(zip(p.rows, g.rows, m.rows, v.rows), beta1, beta2, rate, eps)
-        new_p, new_m, new_v = (Node(list(part)) for part in zip(*rows))
-        return new_p, new_m, new_v
+        of.adam(p.rows, g.rows, m.rows, v.rows, beta1, beta2, rate, eps)
+        return p, m, v
 
 
 Node.ops = VectorEngine()  # it has no state: one serves all nodes

@@ -65,10 +65,8 @@ Forward: TypeAlias = Callable[["Engine", Weights, Batch], tuple[Matrix, Matrix]]
 class Updates(Protocol):
     """What a step needs of an optimizer."""
 
-    def step(
-        self, ops: "Engine", weights: Weights, gradients: Weights, lr: float, scale: float
-    ) -> None:
-        """Update every weight from its gradient times `scale`, at learning rate `lr`."""
+    def step(self, ops: "Engine", gradients: Weights, lr: float, scale: float) -> None:
+        """Update the weights from their gradients times `scale`, at learning rate `lr`."""
 
 
 class Engine(ABC):
@@ -312,7 +310,10 @@ class Engine(ABC):
         rate: float,
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
-        """Adam's update of p and its moments m and v, without bias correction (arXiv 1412.6980)."""
+        """Adam's update of p and its moments m and v, without bias correction (arXiv 1412.6980).
+
+        An engine may compute it in place: what was given must not be used afterwards.
+        """
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
         return p - rate * m / (v**0.5 + eps), m, v
@@ -336,16 +337,23 @@ class Engine(ABC):
         norm before clipping, 0 if neither `clip_norm` nor `measured` asks for it. A loss that is
         not finite is returned at once, with the weights as they were.
         """
-        total, loss = sum(len(batch.tokens) for batch in batches), 0.0
-        for batch in batches:
-            share = len(batch.tokens) / total
+        loss = 0.0
+        for batch, share in zip(batches, shares(batches)):
             objective, reported = forward(self, weights, batch)
             loss += share * self.values(reported)[0][0]
             if not math.isfinite(loss):
                 return loss, math.nan
-            self.backward(objective if len(batches) == 1 else share * objective)
+            self.backward(objective if share == 1 else share * objective)
         gradients = self.gradients(weights)
         norm = self.global_norm(gradients) if clip_norm or measured else 0.0
         scale = clip_norm / norm if clip_norm and norm > clip_norm else 1.0
-        optimizer.step(self, weights, gradients, lr, scale)
+        optimizer.step(self, gradients, lr, scale)
         return loss, norm
+
+
+def shares(batches: Sequence[Batch]) -> list[float]:
+    """What part of all tokens each batch has."""
+    if len(batches) == 1:
+        return [1.0]
+    total = sum(len(batch.tokens) for batch in batches)
+    return [len(batch.tokens) / total for batch in batches]

@@ -9,6 +9,7 @@ order of the recursion that it replaces.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from itertools import chain
 from operator import add, mul
 from typing import Any, TypeAlias
 
@@ -146,7 +147,7 @@ class ScalarEngine(Engine):
         return ScalarMatrix(self, [row[start:stop] for row in x.rows])
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
-        return ScalarMatrix(self, [sum(rows, []) for rows in zip(*(x.rows for x in xs))])
+        return ScalarMatrix(self, [list(chain(*rows)) for rows in zip(*(x.rows for x in xs))])
 
     def transpose(self, x: Matrix) -> Matrix:
         return ScalarMatrix(self, [list(column) for column in zip(*x.rows)])
@@ -195,6 +196,26 @@ class ScalarEngine(Engine):
 
     def pow(self, x: Matrix, power: float) -> Matrix:
         return ScalarMatrix(self, [[_power(number, power) for number in row] for row in x.rows])
+
+    def adam(
+        self,
+        p: Matrix,
+        g: Matrix,
+        m: Matrix,
+        v: Matrix,
+        *,
+        beta1: float,
+        beta2: float,
+        rate: float,
+        eps: float,
+    ) -> tuple[Matrix, Matrix, Matrix]:
+        c1, c2, sqrt = 1 - beta1, 1 - beta2, math.sqrt
+        for ps, gs, ms, vs in zip(p.rows, g.rows, m.rows, v.rows):
+            for i, x in enumerate(gs):
+                ms[i] = a = beta1 * ms[i] + c1 * x
+                vs[i] = b = beta2 * vs[i] + c2 * (x * x)
+                ps[i] -= rate * a / (sqrt(b) + eps)
+        return p, m, v
 
     def _each(self, x: Matrix, function: Callable[[Value], Value]) -> Matrix:
         return ScalarMatrix(self, [[_of(function, number) for number in row] for row in x.rows])

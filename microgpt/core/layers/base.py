@@ -7,7 +7,7 @@ operations of the engine. It holds its hyperparameters and no numbers, so one la
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from microgpt.core.check import BadValue, integer, nonnegative
 from microgpt.core.engine.base import Engine, Matrix, Rows, Spans, Weights
@@ -39,8 +39,7 @@ class Dims:
         return self.n_embd // self.n_head
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(NamedTuple):
     """The rows of one pass: where each stands, and which belong together."""
 
     dims: Dims
@@ -62,7 +61,7 @@ class Cache:
         return k, v
 
 
-Caches: TypeAlias = Sequence[Cache] | None  # one for each layer, or none at all
+Caches: TypeAlias = Sequence[Cache | None] | None  # one for each layer, or none at all
 
 
 class Layer:

@@ -9,5 +9,5 @@ class Loss:
     """What a step minimises. The metric `train/loss` is the plain cross-entropy whatever this is."""
 
     def __call__(self, ops: Engine, loss: Matrix, logits: Matrix, targets: Sequence[int]) -> Matrix:
-        """The objective `[1][1]`, from the mean cross-entropy `loss` `[1][1]` of logits `[T][vocab_size]`."""
+        """The objective `[1][1]`; `loss` `[1][1]` is the mean cross-entropy of logits `[T][vocab_size]`."""
         raise NotImplementedError

@@ -41,6 +41,8 @@ class GPT:
         self.norm, self.activation, self.position = norm, activation, position
         self.attention, self.mlp, self.block, self.head = attention, mlp, block, head
         self.init = init
+        own = self._layer_shapes()
+        self._names = [{name: f"layer{i}.{name}" for name in own} for i in range(n_layer)]
 
     def shapes(self) -> Shapes:
         """Every weight's shape and role, in the order of the state dict."""
@@ -48,10 +50,9 @@ class GPT:
         shapes = {"wte": Weight(dims.vocab_size, dims.n_embd, "embedding")}
         shapes |= self.position.shapes(dims) | self.head.shapes(dims)
         shapes |= self.norm.shapes(dims, "norm_embd") if self.norm_embd else {}
-        block = self.block.shapes(dims, self.norm)
-        block |= self.attention.shapes(dims) | self.mlp.shapes(dims)
-        for i in range(dims.n_layer):
-            shapes |= {f"layer{i}.{name}": weight for name, weight in block.items()}
+        own = self._layer_shapes()
+        for names in self._names:
+            shapes |= {names[name]: weight for name, weight in own.items()}
         return shapes | (self.norm.shapes(dims, "norm_final") if self.norm_final else {})
 
     def caches(self) -> list[Cache]:
@@ -67,12 +68,16 @@ class GPT:
         x = ops.gather(w["wte"], tokens)  # [T][n_embd], and so up to the head
         x = self.position.embed(ops, w, x, context)
         x = self.norm(ops, w, x, "norm_embd") if self.norm_embd else x
-        for i, cache in enumerate(caches or [None] * self.dims.n_layer):
-            at = f"layer{i}."
-            own = {name.removeprefix(at): m for name, m in w.items() if name.startswith(at)}
+        for names, cache in zip(self._names, caches or [None] * self.dims.n_layer):
+            own = {name: w[full] for name, full in names.items()}
             x = self._layer(ops, own, x, context, cache)
         x = self.norm(ops, w, x, "norm_final") if self.norm_final else x
         return self.head(ops, w, x)
+
+    def _layer_shapes(self) -> Shapes:
+        """The weights of one layer, by their names in it."""
+        shapes = self.block.shapes(self.dims, self.norm)
+        return shapes | self.attention.shapes(self.dims) | self.mlp.shapes(self.dims)
 
     def _layer(
         self, ops: Engine, w: Weights, x: Matrix, context: Context, cache: Cache | None

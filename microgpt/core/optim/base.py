@@ -1,7 +1,7 @@
 """The contract of an optimizer: a weight and its gradient in, new numbers out, as matrices of an engine."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from microgpt.core.check import positive
 from microgpt.core.engine.base import Engine, Matrix, Weights
@@ -42,13 +42,24 @@ class Optimizer:
         shapes: Mapping[str, Weight],
         lr_scales: Mapping[str, float],
     ) -> None:
-        """Learn the weights' shapes, roles and shares of the learning rate; all slots start at 0."""
-        self.shapes, self.lr_scales = shapes, lr_scales
+        """Take on the weights, with their roles and shares of the learning rate; all slots start at 0."""
         owners: dict[str, dict[str, Matrix]] = {}
         for name, weight in shapes.items():
             for slot in self.slots_of(weight):
                 owners.setdefault(slot, {})[name] = weights[name]
         self.state = {slot: ops.zeros_like(owning) for slot, owning in owners.items()}
+        rates, updates = dict(lr_scales), {name: self.update_of(w) for name, w in shapes.items()}
+        self._together = self.elementwise and len(set(rates.values())) == 1
+        state: dict[str, Weights] = dict(self.state)
+        if self._together:
+            weights = ops.joined(weights)
+            state = {slot: ops.joined(matrices) for slot, matrices in state.items()}
+            rates = dict.fromkeys(weights, next(iter(rates.values())))
+            updates = dict.fromkeys(weights, self.update)
+        self._parts = [
+            _Part(name, w, _own(state, name), rates[name], updates[name])
+            for name, w in weights.items()
+        ]
 
     def restore(
         self, ops: Engine, steps: int, state: Mapping[str, Mapping[str, list[float]]]
@@ -58,26 +69,33 @@ class Optimizer:
         for slot, matrices in self.state.items():
             ops.load(matrices, state[slot])
 
-    def step(
-        self, ops: Engine, weights: Weights, gradients: Weights, lr: float, scale: float
-    ) -> None:
+    def step(self, ops: Engine, gradients: Weights, lr: float, scale: float) -> None:
         """Update every weight from its gradient times `scale`, at learning rate `lr`."""
         self.steps += 1
-        state: Mapping[str, Weights] = self.state
-        share = next(iter(self.lr_scales.values()))
-        together = self.elementwise and all(s == share for s in self.lr_scales.values())
-        if together:
-            weights, gradients = ops.joined(weights), ops.joined(gradients)
-            state = {slot: ops.joined(matrices) for slot, matrices in state.items()}
-        for name, w in weights.items():
-            update = self.update if together else self.update_of(self.shapes[name])
-            rate = lr * (share if together else self.lr_scales[name])
-            g = gradients[name] if scale == 1 else scale * gradients[name]
-            slots = {slot: numbers[name] for slot, numbers in state.items() if name in numbers}
-            ops.assign(w, update(ops, ops.detached(w), g, slots, rate))
-            for slot, numbers in slots.items():
-                ops.assign(state[slot][name], numbers)
+        gradients = ops.joined(gradients) if self._together else gradients
+        for part in self._parts:
+            g, slots = gradients[part.name], dict(part.slots)
+            g = g if scale == 1 else scale * g
+            p = part.update(ops, ops.detached(part.weight), g, slots, lr * part.lr_scale)
+            ops.assign(part.weight, p)
+            for slot, matrix in part.slots.items():
+                ops.assign(matrix, slots[slot])
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
         """New numbers for the parameters p with gradient g; new numbers of a slot go into `slots`."""
         raise NotImplementedError
+
+
+class _Part(NamedTuple):
+    """A weight, or all weights in one row."""
+
+    name: str
+    weight: Matrix
+    slots: Slots
+    lr_scale: float
+    update: Update
+
+
+def _own(state: Mapping[str, Weights], name: str) -> Slots:
+    """The slots of one weight."""
+    return {slot: matrices[name] for slot, matrices in state.items() if name in matrices}

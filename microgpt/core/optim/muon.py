@@ -12,10 +12,10 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315  # a, b, c of the quintic a x + b x^3 + c
 
 
 class Muon(Adam):
-    """m = momentum m + g;  u = g + momentum m;  p -= lr sqrt(max(1, n_out / n_in)) NS(u) for hidden matrices.
+    """m = momentum m + g;  u = g + momentum m;  p -= lr sqrt(max(1, n_out / n_in)) NS(u).
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; Liu et al. 2025, arXiv 2502.16982.
-    NS(u) brings the singular values of u near 1. Embeddings, the output projection, gains and biases
+    That is for hidden matrices; NS(u) brings the singular values of u near 1. Embeddings, the output projection, gains and biases
     are updated by Adam, at the rate `adam_lr` under the same schedule. A weight decays by
     lr * weight_decay before a Muon update. Differs from the authors' program, which iterates
     in bfloat16, by computing with doubles.

@@ -5,7 +5,10 @@ from microgpt.core.layers.base import Block, NormAt, Sublayer
 
 
 class PreNorm(Block):
-    """y = x + attention(norm(x));  z = y + mlp(norm(y)) (Radford et al. 2019; Xiong et al. 2020, 2002.04745)."""
+    """y = x + attention(norm(x));  z = y + mlp(norm(y)) (Radford et al. 2019).
+
+    Compared with post-norm by Xiong et al. 2020, arXiv 2002.04745.
+    """
 
     def __call__(self, x: Matrix, norm: NormAt, attention: Sublayer, mlp: Sublayer) -> Matrix:
         y = self.add(attention(norm(x, "norm_attn")), x)

@@ -7,7 +7,10 @@ from microgpt.core.weight import Weight
 
 
 class RMSNormGain(RMSNorm):
-    """gain * x / sqrt(mean(x^2) + eps), a gain for each column (Zhang & Sennrich 2019, 1910.07467, eq. 4)."""
+    """gain * x / sqrt(mean(x^2) + eps), a gain for each column.
+
+    Zhang & Sennrich 2019, arXiv 1910.07467, equation 4.
+    """
 
     def shapes(self, dims: Dims, site: str) -> Shapes:
         return {f"{site}.gain": Weight(1, dims.n_embd, "gain")}
