@@ -29,18 +29,35 @@ NAMES = Path(__file__).parent / "golden" / "names_tiny.txt"
 def trainer_of(engine: Engine, **options: Any) -> Trainer:
     """The default model and trainer; options of the model, of the trainer, or the parts of either."""
     model: dict[str, Any] = {
-        **{"block_size": 16, "n_layer": 1, "n_head": 4, "n_embd": 16},
-        **{"norm_embd": True, "norm_final": False},
-        **{"norm": RMSNorm(eps=1e-5), "activation": ReLU(), "position": Learned()},
-        **{"attention": MultiHead(), "mlp": FeedForward(expansion=4), "block": PreNorm(residual=1)},
-        **{"head": Untied(), "init": Normal(std=0.08)},
+        "block_size": 16,
+        "n_layer": 1,
+        "n_head": 4,
+        "n_embd": 16,
+        "norm_embd": True,
+        "norm_final": False,
+        "norm": RMSNorm(eps=1e-5),
+        "activation": ReLU(),
+        "position": Learned(),
+        "attention": MultiHead(),
+        "mlp": FeedForward(expansion=4),
+        "block": PreNorm(residual=1),
+        "head": Untied(),
+        "init": Normal(std=0.08),
     }
     training: dict[str, Any] = {
-        **{"optimizer": Adam(lr=0.01, beta1=0.85, beta2=0.99, eps=1e-8), "loss": CrossEntropy()},
-        **{"schedule": Linear(warmup_steps=0), "num_steps": 10, "batch_size": 1, "accumulate": 1},
-        **{"sampler": Sampler(num_samples=0, temperature=0.5, top_k=0, top_p=1)},
-        **{"eval_every": 0, "eval_documents": 0, "stop_after": None, "checkpoint_every": 0},
-        **{"log_every": 0, "clip_norm": None},
+        "optimizer": Adam(lr=0.01, beta1=0.85, beta2=0.99, eps=1e-8),
+        "loss": CrossEntropy(),
+        "schedule": Linear(warmup_steps=0),
+        "num_steps": 10,
+        "batch_size": 1,
+        "accumulate": 1,
+        "sampler": Sampler(num_samples=0, temperature=0.5, top_k=0, top_p=1),
+        "eval_every": 0,
+        "eval_documents": 0,
+        "stop_after": None,
+        "checkpoint_every": 0,
+        "log_every": 0,
+        "clip_norm": None,
     }
     make = options.pop("model", GPT)
     for key, value in options.items():

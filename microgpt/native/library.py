@@ -41,7 +41,7 @@ SIGNATURES: Signatures = {
     "tape_numbers": (c_void_p, (c_void_p, c_int64)),
     "tape_replay": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)),
     "square_sum": (c_double, (c_double, c_void_p, c_int64)),
-    "adam_step": (None, (c_void_p,) * 7 + (c_int64,) + (c_double,) * 4),
+    "adam_step": (None, (c_void_p,) * 4 + (c_int64,) + (c_double,) * 4),
     "compiled_by": (ctypes.c_char_p, ()),
     "function_of": (None, (c_void_p, c_void_p, c_int64, c_int64, c_double)),
 }

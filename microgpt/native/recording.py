@@ -4,16 +4,13 @@ import ctypes
 import math
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from typing import Any, TypeAlias
 
 from microgpt.core.data import Batch
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Bias, Engine, Forward, Rows, Spans, Updates
-from microgpt.core.optim.adam import Adam
-from microgpt.core.optim.adamw import AdamW
-from microgpt.core.optim.muon import Muon
+from microgpt.core.engine.base import Bias, Engine, Forward, Rows, Spans, Updates, shares
 from microgpt.native import tape as op
 from microgpt.native.library import facts
 from microgpt.native.matrix import Gradient, Recorded, Recording, Stored
@@ -24,8 +21,6 @@ Matrix: TypeAlias = Any  # a Recorded or Stored; the type checker knows it as a 
 Weights: TypeAlias = Mapping[str, Matrix]
 
 LIMIT = 8 << 20  # bytes of a tape that nobody goes back on, before it begins anew
-# Rules that replace weights and moments by what `adam` returns, and read the old ones no more.
-REPLACING = (Adam, AdamW, Muon)
 _numbers = count()
 
 
@@ -49,10 +44,9 @@ class NativeEngine(Engine):
         self._number = self._recording.number  # -2: see first whether the recording goes on
         self._unused = self._references()
         self._limit = LIMIT
-        self._in_place = False
         self.watch: Watch | None = None
         self._replays = Replays(self)
-        self._joined: dict[int, tuple[Weights, Weights, dict[str, Stored]]] = {}
+        self._joined: dict[int, tuple[Weights, Weights, Weights]] = {}
         self._views: tuple[Weights, dict[str, Stored]] | None = None
         self._lib = self._recording.tape.lib
 
@@ -79,7 +73,7 @@ class NativeEngine(Engine):
         return x
 
     def zeros_like(self, matrices: Weights) -> dict[str, base.Matrix]:
-        return dict(self._stored({name: (x.rows, x.n) for name, x in matrices.items()}))
+        return dict(self._stored_like(matrices))
 
     def detached(self, x: Matrix) -> Matrix:
         if isinstance(x, Stored):
@@ -108,16 +102,18 @@ class NativeEngine(Engine):
 
     def gradients(self, weights: Weights) -> dict[str, base.Matrix]:
         self._touch()
-        found = self._stored({name: (w.rows, w.n) for name, w in weights.items()})
+        found = self._stored_like(weights)
         for name, w in weights.items():
             if w.gradient is not None and w.gradient.given[w.gradient.which]:
-                found[name].memory.write(found[name].at, w.gradient.memory.part(w.gradient.at, w.size))
+                found[name].memory.write(
+                    found[name].at, w.gradient.memory.part(w.gradient.at, w.size)
+                )
                 w.gradient.given[w.gradient.which] = 0
         return dict(found)
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        if isinstance(source, Stored) and source.address == target.address:
-            return
+        if isinstance(source, Stored) and source.memory is target.memory and source.at == target.at:
+            return  # it was changed in place
         self._touch()
         self._flush(self._recording)
         ctypes.memmove(target.address, self._address(source), 8 * target.size)
@@ -234,17 +230,17 @@ class NativeEngine(Engine):
     # Training
 
     def joined(self, matrices: Weights) -> Weights:
-        """All numbers as one row, where they are numbers that the engine stores."""
+        """All numbers as one row, if they lie one after another in memory.
+
+        So do those of `parameters`, and of gradients and slots for such weights.
+        """
         entry = self._joined.get(id(matrices))
         if entry is not None and entry[0] is matrices and entry[1] == matrices:
             return entry[2]
-        if not matrices or not all(isinstance(x, Stored) for x in matrices.values()):
-            return matrices
-        if not _adjacent(matrices):
-            self._move_together(matrices)
-        first = next(iter(matrices.values()))
-        size = sum(x.size for x in matrices.values())
-        row = {"": Stored(self, first.memory, first.at, 1, size)}
+        row = matrices
+        if _adjacent(matrices):
+            first, size = next(iter(matrices.values())), sum(x.size for x in matrices.values())
+            row = {"": Stored(self, first.memory, first.at, 1, size)}
         if len(self._joined) > 16:
             self._joined.clear()
         self._joined[id(matrices)] = matrices, dict(matrices), row
@@ -268,13 +264,13 @@ class NativeEngine(Engine):
         rate: float,
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
-        new = self._results_of_adam(p, m, v)
         self._flush(self._recording)
-        places = [x.address for x in new] + [self._address(x) for x in (p, g, m, v)]
+        places = [self._address(x) for x in (p, g, m, v)]
         self._lib.adam_step(*places, p.rows * p.n, beta1, beta2, rate, eps)
-        for x in new:
-            self._changed(x.memory)
-        return new
+        for x in (p, m, v):
+            if isinstance(x, Stored):
+                self._changed(x.memory)
+        return p, m, v
 
     def step(
         self,
@@ -287,22 +283,16 @@ class NativeEngine(Engine):
         clip_norm: float | None,
         measured: bool,
     ) -> tuple[float, float]:
-        """As in `Engine`; a pass of a shape that is known is replayed, and Adam works in place."""
-        total, loss = sum(len(batch.tokens) for batch in batches), 0.0
-        for batch in batches:
-            share = len(batch.tokens) / total
-            value = self._replays.run(forward, weights, batch, share if len(batches) > 1 else None)
-            loss += share * value
+        """As in `Engine`; a pass of a shape that is known is replayed."""
+        loss = 0.0
+        for batch, share in zip(batches, shares(batches)):
+            loss += share * self._replays.run(forward, weights, batch, share)
             if not math.isfinite(loss):
                 return loss, math.nan
         gradients = self._gradients_in_place(weights)
         norm = self.global_norm(gradients) if clip_norm or measured else 0.0
         scale = clip_norm / norm if clip_norm and norm > clip_norm else 1.0
-        self._in_place = type(optimizer) in REPLACING
-        try:
-            optimizer.step(self, weights, gradients, lr, scale)
-        finally:
-            self._in_place = False
+        optimizer.step(self, gradients, lr, scale)
         return loss, norm
 
     # Recording
@@ -367,7 +357,7 @@ class NativeEngine(Engine):
             raise ValueError("the matrix is another engine's")
         recording = self._recording
         node = recording.count
-        gradient, given = 0, 0
+        gradient = given = 0
         if isinstance(x, Stored):
             x.number, x.node = self._number, node
             recording.leaves.append(x)
@@ -378,13 +368,15 @@ class NativeEngine(Engine):
                 self.watch.leaves.append((len(recording.code), x))
         else:
             if x.traced:
-                raise StaleMatrix("the matrix is from before `backward`: no gradient goes through it")
+                raise StaleMatrix(
+                    "the matrix is from before `backward`: no gradient goes through it"
+                )
             self._touch()
             address = self._address(x)
             recording.held.append(x.owner)
         recording.code += (op.LEAF, x.traced, x.rows, x.n, 0, 0, 3, address, gradient, given)
-        recording.count = node + 1
-        return node
+        recording.count += 1
+        return int(node)
 
     def _references(self) -> int:
         """How many references there are to the recording; each of its matrices holds one."""
@@ -451,6 +443,13 @@ class NativeEngine(Engine):
             at += rows * n
         return stored
 
+    def _stored_like(self, matrices: Weights) -> dict[str, Stored]:
+        """Zeros of the same shapes, one after another in memory if those of `matrices` are."""
+        shapes = {name: (x.rows, x.n) for name, x in matrices.items()}
+        if _adjacent(matrices):
+            return self._stored(shapes)
+        return {name: self._stored({name: shape})[name] for name, shape in shapes.items()}
+
     def _changed(self, memory: Memory) -> None:
         """Numbers in this memory are others now: what was made of them on the tape does not count."""
         leaves = self._recording.leaves
@@ -460,29 +459,10 @@ class NativeEngine(Engine):
                     x.number = -1
             self._recording.leaves = [x for x in leaves if x.memory is not memory]
 
-    def _move_together(self, matrices: Weights) -> None:
-        """Give these matrices memory one after another."""
-        self._flush(self._recording)
-        self._joined.clear()
-        self._views = None
-        self._replays.clear()
-        memory = Memory(sum(x.size for x in matrices.values()))
-        gradients, given = Memory(memory.size), array("q", bytes(8 * len(matrices)))
-        at = 0
-        for which, x in enumerate(matrices.values()):
-            memory.write(at, x.memory.part(x.at, x.size))
-            if (old := x.gradient) is not None:
-                gradients.write(at, old.memory.part(old.at, x.size))
-                given[which] = old.given[old.which]
-                x.gradient = Gradient(gradients, at, given, which)
-            x.memory, x.at, x.number = memory, at, -1
-            at += x.size
-
     def _gradients_in_place(self, weights: Weights) -> dict[str, Stored]:
         """The gradients where they are; what follows `backward` next overwrites them."""
         views = self._views
         if views is None or views[0] != weights:
-            self.joined(weights)
             found = {
                 name: Stored(self, w.gradient.memory, w.gradient.at, w.rows, w.n)
                 for name, w in weights.items()
@@ -495,14 +475,6 @@ class NativeEngine(Engine):
             else:
                 ctypes.memset(views[1][name].address, 0, 8 * w.size)
         return views[1]
-
-    def _results_of_adam(self, p: Matrix, m: Matrix, v: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        """Room for the new p, m and v: their own where the rule allows it."""
-        if self._in_place and isinstance(m, Stored) and isinstance(v, Stored):
-            return (p if isinstance(p, Stored) else self._stored({"": (p.rows, p.n)})[""]), m, v
-        shape = p.rows, p.n
-        new = self._stored({"p": shape, "m": shape, "v": shape})
-        return new["p"], new["m"], new["v"]
 
 
 def _shape(rows: Rows) -> tuple[int, int]:
@@ -523,14 +495,15 @@ def _same(what: str, sizes: set[int]) -> None:
 
 
 def _adjacent(matrices: Weights) -> bool:
-    """Whether the numbers of each, and those of its gradient, follow those of the one before."""
-    places: Iterator[Stored] = iter(matrices.values())
-    before = next(places)
-    for x in places:
-        if x.memory is not before.memory or x.at != before.at + before.size:
+    """Whether the numbers of each follow those of the one before."""
+    memory, at = None, 0
+    for x in matrices.values():
+        if not isinstance(x, Stored) or (
+            memory is not None and (x.memory is not memory or x.at != at)
+        ):
             return False
-        before = x
-    return True
+        memory, at = x.memory, x.at + x.size
+    return memory is not None
 
 
 def _check_attention(q: Matrix, k: Matrix, v: Matrix, n_head: int, spans: Spans) -> None:

@@ -120,7 +120,7 @@ class Replays:
         self._programs.clear()
 
     def run(
-        self, forward: Forward, weights: Mapping[str, Matrix], batch: Batch, share: float | None
+        self, forward: Forward, weights: Mapping[str, Matrix], batch: Batch, share: float
     ) -> float:
         """A pass forward and, if the loss is finite, back. Returns the loss.
 
@@ -173,7 +173,7 @@ class Replays:
         forward: Forward,
         weights: Mapping[str, Matrix],
         batch: Batch,
-        share: float | None,
+        share: float,
         watch: Watch | None = None,
     ) -> tuple[float, Program | None]:
         """Run the model; returns the loss, and the program if it may be replayed."""
@@ -187,16 +187,14 @@ class Replays:
         ops.watch = watch
         try:
             objective, loss = forward(ops, weights, given)
-            if share is not None:
+            if share != 1:
                 objective = share * objective
         finally:
             ops.watch = None
         program = None
         if watch is not None and not watch.touched and _both_on(recording, objective, loss):
             code = array("q", recording.code)
-            program = Program(
-                code, watch.marks, watch.leaves, _node(objective), _node(loss), batch
-            )
+            program = Program(code, watch.marks, watch.leaves, _node(objective), _node(loss), batch)
         ((value,),) = ops.values(loss)
         if abs(value) < float("inf"):
             ops.backward(objective)

@@ -698,16 +698,15 @@ double square_sum(double sum, const double *x, int64_t n) {
     return sum;
 }
 
-void adam_step(double *p_out, double *m_out, double *v_out, const double *p, const double *g,
-               const double *m, const double *v, int64_t n, double beta1, double beta2, double rate,
-               double eps) {
+void adam_step(double *p, const double *g, double *m, double *v, int64_t n, double beta1, double beta2,
+               double rate, double eps) {
     double rest1 = 1.0 - beta1, rest2 = 1.0 - beta2;
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; i++) { /* a number's results depend on that number alone */
         double first = beta1 * m[i] + rest1 * g[i], second = beta2 * v[i] + rest2 * (g[i] * g[i]);
-        m_out[i] = first;
-        v_out[i] = second;
-        p_out[i] = p[i] - rate * first / (sqrt(second) + eps);
+        m[i] = first;
+        v[i] = second;
+        p[i] = p[i] - rate * first / (sqrt(second) + eps);
     }
 }
 

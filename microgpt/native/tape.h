@@ -25,10 +25,9 @@ API int tape_replay(Tape *tape, const int64_t *program, int64_t length, int64_t 
 
 /* sum + the squares of n numbers. */
 API double square_sum(double sum, const double *x, int64_t n);
-/* Adam's step, the results in three matrices that may be those that it reads. */
-API void adam_step(double *p_out, double *m_out, double *v_out, const double *p, const double *g,
-                   const double *m, const double *v, int64_t n, double beta1, double beta2, double rate,
-                   double eps);
+/* Adam's step, in place. */
+API void adam_step(double *p, const double *g, double *m, double *v, int64_t n, double beta1, double beta2,
+                   double rate, double eps);
 API const char *compiled_by(void);
 /* For the tests: of n numbers exp (0, or 4 one by one), log (1), tanh (2), x^power (3). */
 API void function_of(double *out, const double *x, int64_t n, int64_t which, double power);

@@ -2,6 +2,7 @@
 
 import ctypes
 from array import array
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
@@ -121,4 +122,13 @@ def numbers_at(address: int, n: int) -> list[float]:
 
 def bits(number: float) -> int:
     """A double as the 64-bit integer that a program holds."""
-    return _unpack_integer(_pack_double(number))[0]
+    return int(_unpack_integer(_pack_double(number))[0])
+
+
+def functions(name: str, points: Sequence[float], power: float = 0.0) -> list[float]:
+    """What the library has for the function `name` of `microgpt.core.exact` at these points."""
+    memory, n = Memory(len(points)), len(points)
+    memory.write(0, array("d", points))
+    which = ("exp_row", "log", "tanh", "pow", "exp").index(name)
+    library().function_of(memory.address, memory.address, n, which, power)
+    return memory.read(0, n)
