@@ -12,7 +12,16 @@ from typing import Any, TypeAlias
 
 from microgpt.core import exact
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Bias, Engine, Rows, Spans
+from microgpt.core.engine.base import (
+    Bias,
+    Engine,
+    Rows,
+    Spans,
+    check_bias,
+    check_columns,
+    check_operand,
+    check_rows,
+)
 from microgpt.vector import kernels as of
 
 Matrix: TypeAlias = Any  # a Node; the type checker knows it as a base.Matrix
@@ -88,13 +97,15 @@ class VectorEngine(Engine):
                 node.grad = None
 
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
-        grads = {n: Node(w.grad or of.scaled(w.rows, repeat(0.0))) for n, w in weights.items()}
+        grads = {n: Node(w.grad or [[0.0] * len(r) for r in w.rows]) for n, w in weights.items()}
         for w in weights.values():
             w.grad = None
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        target.rows, target.turned = source.rows, None
+        if target.rows is not source.rows:  # rows of its own, since `adam` changes them
+            target.rows = [list(row) for row in source.rows]
+        target.turned = None
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
         return {name: list(chain.from_iterable(x.rows)) for name, x in matrices.items()}
@@ -126,6 +137,7 @@ class VectorEngine(Engine):
         return self.transpose(self.gather(self.transpose(x), range(start, stop)))
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
+        check_rows(self.shape(x) for x in xs)
         return self.transpose(self.concat_rows([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
@@ -173,6 +185,8 @@ class VectorEngine(Engine):
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
         # the products without them take a quarter off a whole step.
+        if len(x.rows[0]) != len(w.rows[0]):
+            check_columns(self.shape(x), self.shape(w))
         few = of.is_thin(x.rows)
         rows = of.thin(x.rows, w.columns()) if few else of.nt(x.rows, w.rows)
         if not (x.traced or w.traced):
@@ -267,6 +281,7 @@ class VectorEngine(Engine):
     ) -> Matrix:
         n_key, width, kv_width = len(k.rows), len(q.rows[0]), len(k.rows[0])
         cached, size = n_key - len(q.rows), width // n_head
+        check_bias(bias, n_head, spans)
         factor = repeat(1 / sqrt(size) if scale is None else scale)
         products, sums, sums_back = of.for_heads(n_head, size, width // kv_width)
         if len(q.rows) == 1 and not (q.traced or k.traced or v.traced):  # a sampled token: no tape
@@ -360,10 +375,12 @@ def _each(
 
 def _like(a: Node, b: Node) -> Rows:
     """The rows of b, one row or one column repeated to the shape of a."""
-    rows, n = b.rows, len(a.rows[0])
-    if len(rows[0]) < n:
-        rows = [row * n for row in rows]
-    return rows * len(a.rows) if len(rows) < len(a.rows) else rows
+    rows, height, n = b.rows, len(a.rows), len(a.rows[0])
+    if len(rows) != height or len(rows[0]) != n:
+        check_operand((height, n), (len(rows), len(rows[0])))
+        rows = [row * n for row in rows] if len(rows[0]) < n else rows
+        rows = rows * height if len(rows) < height else rows
+    return rows
 
 
 def _folded(grad: Rows, b: Node) -> Rows:

@@ -15,10 +15,10 @@ class Muon(Adam):
     """m = momentum m + g;  u = g + momentum m;  p -= lr sqrt(max(1, n_out / n_in)) NS(u).
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; Liu et al. 2025, arXiv 2502.16982.
-    That is for hidden matrices; NS(u) brings the singular values of u near 1. Embeddings, the output projection, gains and biases
-    are updated by Adam, at the rate `adam_lr` under the same schedule. A weight decays by
-    lr * weight_decay before a Muon update. Differs from the authors' program, which iterates
-    in bfloat16, by computing with doubles.
+    NS(u) brings the singular values of u near 1. The rule is for hidden matrices, which decay by
+    lr * weight_decay; embeddings, the output projection, gains and biases are updated by Adam, at
+    the rate `adam_lr` under the same schedule. Departs from the authors' program in computing
+    with doubles instead of bfloat16.
     """
 
     elementwise = False
