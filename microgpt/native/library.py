@@ -37,6 +37,7 @@ SIGNATURES: Signatures = {
     "tape_free": (None, (c_void_p,)),
     "tape_reset": (None, (c_void_p,)),
     "tape_run": (c_int64, (c_void_p, c_void_p, c_int64)),
+    "tape_give": (c_int, (c_void_p, c_int64, c_void_p)),
     "tape_backward": (c_int, (c_void_p, c_int64)),
     "tape_numbers": (c_void_p, (c_void_p, c_int64)),
     "tape_replay": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)),

@@ -7,12 +7,15 @@ from microgpt.native.tape import Memory, Tape
 
 
 class Recording:
-    """What is recorded on one tape until it begins anew. Its handles keep it, and so their numbers.
+    """What is recorded on one tape until it begins anew. Its matrices keep it, and so their numbers.
 
-    `number` tells recordings apart; a handle whose number is another's must be bound before it is used.
+    `number` tells recordings apart; a matrix whose number is another's is bound before it is used.
     """
 
-    __slots__ = ("code", "count", "held", "leaves", "number", "pool", "spent", "tape", "traced")
+    __slots__ = (
+        *("bridges", "code", "count", "held", "leaves", "number", "pool", "spent", "tape"),
+        "traced",
+    )
 
     def __init__(self, number: int, tape: Tape, pool: list[Tape]) -> None:
         self.number, self.tape = number, tape
@@ -21,6 +24,7 @@ class Recording:
         self.count = 0  # nodes
         self.leaves: list[Stored] = []  # bound on this tape
         self.held: list[Recording] = []  # whose numbers this tape reads
+        self.bridges: dict[int, Bridge] = {}  # by the id of the matrix
         self.traced = False  # a gradient is to come back to some node
         self.spent = False  # it has come back: what follows begins anew
 
@@ -33,6 +37,17 @@ class Recording:
         if self.code:
             code, self.code = self.code, []
             self.tape.run(code)
+
+
+class Bridge:
+    """A matrix of an earlier recording as a leaf of this one, to which a gradient comes back."""
+
+    __slots__ = ("given", "gradient", "matrix", "node")
+
+    def __init__(self, matrix: "Recorded", node: int) -> None:
+        self.matrix, self.node = matrix, node
+        self.gradient = Memory(matrix.rows * matrix.n)
+        self.given = array("q", [0])
 
 
 class Recorded(Matrix):

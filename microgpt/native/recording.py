@@ -10,10 +10,22 @@ from typing import Any, TypeAlias
 
 from microgpt.core.data import Batch
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Bias, Engine, Forward, Rows, Spans, Updates, shares
+from microgpt.core.engine.base import (
+    Bias,
+    Engine,
+    Forward,
+    Rows,
+    Spans,
+    Updates,
+    check_bias,
+    check_columns,
+    check_operand,
+    check_rows,
+    shares,
+)
 from microgpt.native import tape as op
 from microgpt.native.library import facts
-from microgpt.native.matrix import Gradient, Recorded, Recording, Stored
+from microgpt.native.matrix import Bridge, Gradient, Recorded, Recording, Stored
 from microgpt.native.replay import Ids, Replays, Watch
 from microgpt.native.tape import Memory, Tape, bits, numbers_at
 
@@ -24,16 +36,11 @@ LIMIT = 8 << 20  # bytes of a tape that nobody goes back on, before it begins an
 _numbers = count()
 
 
-class StaleMatrix(ValueError):
-    """A matrix of a recording that is over was used where a gradient is to go through it."""
-
-
 class NativeEngine(Engine):
     """The vector engine's arithmetic, bit by bit, in C.
 
-    An operation is recorded; the numbers are computed once they are asked for. `backward` ends a
-    recording: its matrices keep their numbers, and may be read and used as constants by what
-    follows, but no gradient goes through them any more.
+    An operation is recorded; the numbers are computed once they are asked for. After `backward` a
+    recording begins anew, on the same memory unless someone still holds a matrix of the last.
     """
 
     arithmetic = "exact"
@@ -91,13 +98,21 @@ class NativeEngine(Engine):
         if not loss.traced:
             raise ValueError("the loss does not depend on a weight")
         self._touch()
-        recording = loss.owner
-        if recording is None:  # a weight itself
+        if isinstance(loss, Stored):
             self._bind(loss)
-            recording = self._recording
-        self._flush(recording)
-        recording.tape.backward(loss.node)
-        recording.spent = True
+        first: Recording = loss.owner or self._recording
+        waiting: dict[Recording, dict[int, int | None]] = {first: {loss.node: None}}
+        while waiting:  # the youngest first, as within a recording
+            recording = max(waiting, key=lambda recording: recording.number)
+            self._flush(recording)
+            recording.tape.backward(waiting.pop(recording))
+            recording.spent = True
+            for bridge in recording.bridges.values():
+                if bridge.given[0]:
+                    bridge.given[0] = 0
+                    x, address = bridge.matrix, bridge.gradient.address
+                    assert x.owner is not None
+                    waiting.setdefault(x.owner, {})[x.node] = address
         self._number = -2
 
     def gradients(self, weights: Weights) -> dict[str, base.Matrix]:
@@ -144,7 +159,7 @@ class NativeEngine(Engine):
         return self._new(op.COLUMNS, x.rows, stop - start, x, ints=(start,))
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
-        _same("rows", {x.rows for x in xs})
+        check_rows((x.rows, x.n) for x in xs)
         return self._joining(op.CONCAT_COLUMNS, xs[0].rows, sum(x.n for x in xs), xs)
 
     def transpose(self, x: Matrix) -> Matrix:
@@ -167,7 +182,7 @@ class NativeEngine(Engine):
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         if x.n != w.n:
-            _same("columns", {x.n, w.n})
+            check_columns((x.rows, x.n), (w.rows, w.n))
         return self._new(op.LINEAR, x.rows, w.rows, x, w)
 
     def row_sum(self, x: Matrix) -> Matrix:
@@ -218,6 +233,7 @@ class NativeEngine(Engine):
         scale: float | None = None,
     ) -> Matrix:
         _check_attention(q, k, v, n_head, spans)
+        check_bias(bias, n_head, spans)
         scale = 1 / math.sqrt(q.n // n_head) if scale is None else scale
         far = -1
         if bias is not None:
@@ -339,44 +355,52 @@ class NativeEngine(Engine):
         if not isinstance(b, Recorded):
             return self._new(with_number, a.rows, a.n, a, ints=(bits(b),))
         if (b.rows != a.rows and b.rows != 1) or (b.n != a.n and b.n != 1):
-            raise ValueError(f"[{b.rows}][{b.n}] cannot be repeated to [{a.rows}][{a.n}]")
+            check_operand((a.rows, a.n), (b.rows, b.n))
         return self._new(operation, a.rows, a.n, a, b)
 
-    def _at(self, x: Matrix) -> int:
+    def _at(self, x: Recorded) -> int:
         """The node of a matrix in this recording."""
-        node: int = x.node if x.number == self._number else self._bind(x)
-        return node
+        return x.node if x.number == self._number else self._bind(x)
 
-    def _bind(self, x: Matrix) -> int:
+    def _bind(self, x: Recorded) -> int:
         """A node of this recording for what is stored, or was recorded before."""
         if self._number == -2:
             self._look()
         if x.number == self._number:
-            return int(x.node)
+            return x.node
         if x.ops is not self:
             raise ValueError("the matrix is another engine's")
-        recording = self._recording
-        node = recording.count
-        gradient = given = 0
         if isinstance(x, Stored):
-            x.number, x.node = self._number, node
-            recording.leaves.append(x)
-            address = x.address
-            if x.gradient is not None:
-                gradient, given = x.gradient.addresses()
-            if self.watch is not None:
-                self.watch.leaves.append((len(recording.code), x))
-        else:
-            if x.traced:
-                raise StaleMatrix(
-                    "the matrix is from before `backward`: no gradient goes through it"
-                )
-            self._touch()
-            address = self._address(x)
+            return self._bind_stored(x)
+        self._touch()
+        recording = self._recording
+        if not x.traced:
+            assert x.owner is not None
             recording.held.append(x.owner)
+            return self._leaf(x, self._address(x))
+        bridge: Bridge | None = recording.bridges.get(id(x))
+        if bridge is None:
+            bridge = recording.bridges[id(x)] = Bridge(x, recording.count)
+            addresses = bridge.gradient.address, bridge.given.buffer_info()[0]
+            self._leaf(x, self._address(x), *addresses)
+        return bridge.node
+
+    def _bind_stored(self, x: Stored) -> int:
+        recording = self._recording
+        if self.watch is not None:
+            self.watch.leaves.append((len(recording.code), x))
+        recording.leaves.append(x)
+        addresses = x.gradient.addresses() if x.gradient is not None else (0, 0)
+        x.number, x.node = self._number, self._leaf(x, x.address, *addresses)
+        return x.node
+
+    def _leaf(self, x: Recorded, address: int, gradient: int = 0, given: int = 0) -> int:
+        """A node for numbers that are not this tape's."""
+        recording = self._recording
         recording.code += (op.LEAF, x.traced, x.rows, x.n, 0, 0, 3, address, gradient, given)
+        recording.traced |= x.traced
         recording.count += 1
-        return int(node)
+        return recording.count - 1
 
     def _references(self) -> int:
         """How many references there are to the recording; each of its matrices holds one."""
@@ -394,7 +418,8 @@ class NativeEngine(Engine):
             return
         self._limit = LIMIT
         if used:
-            recording.held.clear()
+            if not recording.traced:
+                recording.held.clear()
             tape = self._pool.pop() if self._pool else Tape()
         else:
             tape, recording.pool = recording.tape, None

@@ -597,12 +597,15 @@ static void run(Tape *tape, const int64_t *code, int64_t length) {
     for (const int64_t *end = code + length; code < end;) code = run_one(tape, code);
 }
 
-/* The youngest node first: all that was computed from it is done. */
-static void back(Tape *tape, int64_t loss) {
+static void give_one(Tape *tape, int64_t loss) {
     double *one = take(tape, 1);
     *one = 1.0;
     give(tape, tape->nodes + loss, one);
-    for (int64_t i = loss; i >= 0; i--) {
+}
+
+/* The youngest node first: all that was computed from it is done. */
+static void back(Tape *tape, int64_t youngest) {
+    for (int64_t i = youngest; i >= 0; i--) {
         Node *node = tape->nodes + i;
         if (!node->grad || !node->needs || node->given) continue;
         Operation operation = OPERATIONS[node->code[0]].back;
@@ -671,10 +674,20 @@ int64_t tape_run(Tape *tape, const int64_t *program, int64_t length) {
     return bytes_in_use(tape);
 }
 
-int tape_backward(Tape *tape, int64_t loss) {
+int tape_give(Tape *tape, int64_t node, double *gradient) {
     int problem = setjmp(tape->failed);
     if (problem) return problem;
-    back(tape, loss);
+    if (gradient)
+        give(tape, tape->nodes + node, gradient);
+    else
+        give_one(tape, node);
+    return OK;
+}
+
+int tape_backward(Tape *tape, int64_t youngest) {
+    int problem = setjmp(tape->failed);
+    if (problem) return problem;
+    back(tape, youngest);
     return OK;
 }
 
@@ -687,7 +700,10 @@ int tape_replay(Tape *tape, const int64_t *program, int64_t length, int64_t obje
     if (problem) return problem;
     run(tape, program, length); /* which outlives this call: no copy */
     *value = tape->nodes[loss].x[0];
-    if (isfinite(*value)) back(tape, objective);
+    if (isfinite(*value)) {
+        give_one(tape, objective);
+        back(tape, objective);
+    }
     return OK;
 }
 

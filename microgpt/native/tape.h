@@ -16,8 +16,10 @@ API void tape_free(Tape *tape);
 API void tape_reset(Tape *tape);
 /* Appends a program and runs it; returns the bytes of memory in use, or what went wrong. */
 API int64_t tape_run(Tape *tape, const int64_t *program, int64_t length);
-/* Adds d loss / d leaf to the gradient of each leaf that asks for one. */
-API int tape_backward(Tape *tape, int64_t loss);
+/* Adds a gradient to that of a node; NULL stands for 1. */
+API int tape_give(Tape *tape, int64_t node, double *gradient);
+/* Takes the gradients of the nodes up to the youngest to the leaves, whose gradients they are added to. */
+API int tape_backward(Tape *tape, int64_t youngest);
 API double *tape_numbers(Tape *tape, int64_t node);
 /* A whole pass of a recorded program: its loss into *value and, if that is finite, back. */
 API int tape_replay(Tape *tape, const int64_t *program, int64_t length, int64_t objective, int64_t loss,

@@ -2,7 +2,7 @@
 
 import ctypes
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Any
 
@@ -106,9 +106,11 @@ class Tape:
         """Forget all nodes."""
         self.lib.tape_reset(self.c)
 
-    def backward(self, loss: int) -> None:
-        """Add d loss / d leaf to the gradient of every leaf that asks for one."""
-        checked(self.lib.tape_backward(self.c, loss))
+    def backward(self, gradients: Mapping[int, int | None]) -> None:
+        """Back from these nodes, whose gradients are at these addresses, to the leaves; None is 1."""
+        for node, address in gradients.items():
+            checked(self.lib.tape_give(self.c, node, address))
+        checked(self.lib.tape_backward(self.c, max(gradients)))
 
     def address(self, node: int) -> int:
         """Where a node's numbers are."""
