@@ -129,6 +129,7 @@ class NativeEngine(Engine):
     def assign(self, target: Matrix, source: Matrix) -> None:
         if isinstance(source, Stored) and source.memory is target.memory and source.at == target.at:
             return  # it was changed in place
+        _same_shape(target, source)
         self._touch()
         self._flush(self._recording)
         ctypes.memmove(target.address, self._address(source), 8 * target.size)
@@ -280,6 +281,7 @@ class NativeEngine(Engine):
         rate: float,
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
+        _same_shape(p, g, m, v)
         self._flush(self._recording)
         places = [self._address(x) for x in (p, g, m, v)]
         self._lib.adam_step(*places, p.rows * p.n, beta1, beta2, rate, eps)
@@ -477,12 +479,9 @@ class NativeEngine(Engine):
 
     def _changed(self, memory: Memory) -> None:
         """Numbers in this memory are others now: what was made of them on the tape does not count."""
-        leaves = self._recording.leaves
-        if leaves:
-            for x in leaves:
-                if x.memory is memory:
-                    x.number = -1
-            self._recording.leaves = [x for x in leaves if x.memory is not memory]
+        for x in self._recording.leaves:  # which stay: what is recorded may still read them
+            if x.memory is memory:
+                x.number = -1
 
     def _gradients_in_place(self, weights: Weights) -> dict[str, Stored]:
         """The gradients where they are; what follows `backward` next overwrites them."""
@@ -517,6 +516,12 @@ def _flat(rows: Sequence[Sequence[float]], n: int) -> "array[float]":
 def _same(what: str, sizes: set[int]) -> None:
     if len(sizes) != 1:
         raise ValueError(f"the {what} differ: {', '.join(map(str, sorted(sizes)))}")
+
+
+def _same_shape(a: Matrix, *others: Matrix) -> None:
+    for x in others:
+        if x.rows != a.rows or x.n != a.n:
+            raise ValueError(f"[{x.rows}][{x.n}] where [{a.rows}][{a.n}] must be")
 
 
 def _adjacent(matrices: Weights) -> bool:
