@@ -4,7 +4,7 @@ import sys
 from functools import cache
 
 from microgpt.core.engine.base import Engine
-from microgpt.native.check import differs
+from microgpt.native.check import has_exact_bits
 from microgpt.native.library import Unavailable
 from microgpt.native.recording import NativeEngine
 from microgpt.vector.engine import VectorEngine
@@ -23,7 +23,7 @@ def engine() -> Engine:
 def problem() -> str:
     """Why there can be no native engine here, in one line; empty if there can."""
     try:
-        return "the compiled library has other bits than engine=vector" if differs() else ""
+        return "" if has_exact_bits() else "the compiled library has other bits than engine=vector"
     except Unavailable as error:
         return str(error)
 

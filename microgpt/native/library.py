@@ -58,8 +58,13 @@ def library() -> ctypes.PyDLL:
     command = compiler()
     if command is None:
         raise Unavailable("no C compiler")
-    found = _cached(command)
-    return found or _temporary(command)
+    return _cached(command) or _temporary(command)
+
+
+def loaded_from() -> Path | None:
+    """The file in the user's cache that the library was loaded from; None if it is not there."""
+    file = Path(library()._name)
+    return file if file.is_file() else None
 
 
 def facts() -> dict[str, str]:
@@ -136,12 +141,14 @@ def compile_to(file: Path, command: list[str]) -> None:
 
 
 def load(file: Path) -> ctypes.PyDLL:
-    """The library in this file, with the types of its functions. Raises OSError."""
+    """The library in this file, with the types of its functions. Raises OSError, Unavailable."""
     # PyDLL keeps Python's lock: two threads never record on one tape, and a call costs less.
     loaded = ctypes.PyDLL(str(file))
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
+    if sys.float_info.min / 2 == 0.0:  # some compilers let a library do that by -ffast-math
+        raise RuntimeError(f"{file} makes the processor round subnormal numbers to 0; see CC")
     return loaded
 
 
