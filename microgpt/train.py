@@ -18,15 +18,9 @@ from microgpt.console import complain, out, summary, watcher
 from microgpt.core.events import Callback, Diverged
 from microgpt.core.trainer import Trainer
 from microgpt.run.folder import OUTCOME, RunFolder, find_run
-from microgpt.run.identity import (
-    code,
-    fingerprint,
-    git_state,
-    modules,
-    parameters_sha256,
-    signature,
-)
+from microgpt.run.identity import fingerprint, git_state, parameters_sha256, signature
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
+from microgpt.run.source import code, modules
 
 OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
 TRACEBACK = "traceback.txt"  # of a run that broke off
@@ -247,7 +241,7 @@ def identity(parts: Parts, fork: Mapping[str, Any] | None = None) -> dict[str, A
 
 def code_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Which code answers a run's question: `source`, its files, the packages that they import."""
-    return _code_of(frozenset({*modules(config), Trainer.__module__}))
+    return _code_of(frozenset(modules(config)))
 
 
 @cache  # a process runs the code that it has loaded, whatever becomes of the files

@@ -197,6 +197,18 @@ def test_jobs_that_ask_the_same_are_one(loader: ConfigLoader) -> None:
     assert [job.name for job in jobs] == ["lr=0.01 top_p=1", "lr=0.02 top_p=1"]
 
 
+def test_engines_of_two_arithmetics_are_two_jobs(loader: ConfigLoader) -> None:
+    jobs = planned(loader, "engine=scalar,vector,numpy")
+    assert len({job.signature for job in jobs}) == 3
+    jobs = planned(loader, "engine=numpy", "engine.dtype=float64,float32")
+    assert len({job.signature for job in jobs}) == 2
+
+
+def test_engines_that_cannot_be_built_are_jobs_that_tell(loader: ConfigLoader) -> None:
+    jobs = planned(loader, "engine=numpy", "engine.dtype=float16,float8")
+    assert len({job.run for job in jobs}) == 2
+
+
 OVERRIDES: list[list[str]] = [
     [],
     ["seed=3", "model.n_head=2"],

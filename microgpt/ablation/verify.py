@@ -27,7 +27,7 @@ from microgpt.core.events import Checkpointed, Event, Metrics, Stepped
 from microgpt.core.trainer import Trainer
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint
 from microgpt.run.folder import NoSuchRun
-from microgpt.run.identity import modules
+from microgpt.run.source import modules
 from microgpt.sample import rebuild
 from microgpt.train import identity
 

@@ -71,7 +71,9 @@ def _train(parts: Parts, run: RunFolder, sweep: SweepFolder) -> int | None:
 
 def check_code(parts: Parts, job: Mapping[str, Any]) -> None:
     """Refuse a process that would do another job: it has loaded code that was edited since."""
-    mine = {"signature": signature(parts.config, parts.data["digest"]), **code_of(parts.config)}
+    arithmetic = parts.trainer.engine.arithmetic
+    asked = signature(parts.config, parts.data["digest"], arithmetic)
+    mine = {"signature": asked, **code_of(parts.config)}
     if other := [key for key in ("signature", "source") if mine[key] != job[key]]:
         raise ConfigError(f"{' and '.join(other)}: not the sweep's; restart this worker")
 
