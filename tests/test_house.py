@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import those of its own floor and of the floors below.
 FLOORS = [
     {"core"},
-    {"vector", "accelerate", "run", "datasets"},
+    {"vector", "native", "accelerate", "run", "datasets"},
     {"tracking"},
     {"build", "complaints", "console", "ui"},
     {"train", "sample"},

@@ -71,9 +71,9 @@ def step(ops: Engine) -> bytes:
 
 
 def numbers(rows: int, n: int, seed: int) -> Rows:
-    """Numbers between -1 and 1 whose last bits matter."""
+    """Numbers between -1/3 and 1/3 whose last bits matter."""
     return [
-        [((seed * 7919 + i * n + j) * 2654435761 % 1000003 - 500001) / 500003 for j in range(n)]
+        [((seed * 7919 + i * n + j) * 2654435761 % 1000003 - 500001) / 1500007 for j in range(n)]
         for i in range(rows)
     ]
 

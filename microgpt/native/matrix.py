@@ -72,7 +72,7 @@ class Recorded(Matrix):
 class Stored(Recorded):
     """Numbers that outlive every tape: weights, slots, gradients, constants."""
 
-    __slots__ = ("at", "gradient", "memory")
+    __slots__ = ("address", "at", "gradient", "memory")
 
     def __init__(
         self,
@@ -85,16 +85,12 @@ class Stored(Recorded):
     ) -> None:
         super().__init__(ops, -1, -1, rows, n, gradient is not None, None)
         self.memory, self.at, self.gradient = memory, at, gradient
+        self.address = memory.address + 8 * at
 
     @property
     def size(self) -> int:
         """How many numbers."""
         return self.rows * self.n
-
-    @property
-    def address(self) -> int:
-        """Where they are."""
-        return self.memory.address + 8 * self.at
 
     def read(self) -> list[float]:
         """The numbers, row by row."""

@@ -285,9 +285,10 @@ class NativeEngine(Engine):
         self._flush(self._recording)
         places = [self._address(x) for x in (p, g, m, v)]
         self._lib.adam_step(*places, p.rows * p.n, beta1, beta2, rate, eps)
-        for x in (p, m, v):
-            if isinstance(x, Stored):
-                self._changed(x.memory)
+        if self._recording.leaves:
+            for x in (p, m, v):
+                if isinstance(x, Stored):
+                    self._changed(x.memory)
         return p, m, v
 
     def step(
