@@ -1,14 +1,18 @@
 """The C library: compiled once, whoever asks at the same time, refused where its bits are others."""
 
+import math
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from microgpt.native.check import step
 from microgpt.native.library import HEADERS, HERE, SOURCES, compiler
+from microgpt.vector.engine import VectorEngine
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
 ROOT = Path(__file__).parent.parent
@@ -123,6 +127,12 @@ def test_a_compiler_that_fails_is_named(tmp_path: Path) -> None:
 
 
 # What is refused
+
+
+def test_the_step_that_is_compared_is_one_of_finite_numbers() -> None:
+    data = step(VectorEngine())
+    assert all(map(math.isfinite, struct.unpack(f"<{len(data) // 8}d", data)))
+
 
 CHANGES = {
     "a sum from right to left": (

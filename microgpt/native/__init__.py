@@ -6,7 +6,7 @@ from functools import cache
 from microgpt.core.engine.base import Engine
 from microgpt.native.check import has_exact_bits
 from microgpt.native.library import Unavailable
-from microgpt.native.recording import NativeEngine
+from microgpt.native.operations import NativeEngine
 from microgpt.vector.engine import VectorEngine
 
 __all__ = ["NativeEngine", "engine", "problem"]

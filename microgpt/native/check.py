@@ -16,7 +16,7 @@ import microgpt.vector
 from microgpt.core import exact
 from microgpt.core.engine.base import Engine, Matrix, Rows
 from microgpt.native.library import library, loaded_from
-from microgpt.native.recording import NativeEngine
+from microgpt.native.operations import NativeEngine
 from microgpt.native.tape import functions
 from microgpt.vector.engine import VectorEngine
 
@@ -56,7 +56,7 @@ def step(ops: Engine) -> bytes:
     h = ops.rmsnorm(ops.gather(w["x"], [0, 3, 1, 4, 3]), 1e-5)
     q, k, v = (ops.linear(h, w[name]) for name in "qkv")
     h = h + ops.attention(q, k, v, n_head=HEADS, spans=[(0, 2), (2, T)])
-    m = ops.linear(ops.relu(ops.linear(h, w["up"])), w["down"])
+    m = ops.linear(ops.relu(ops.linear(h, ops.rmsnorm(w["up"], 1e-5))), w["down"])
     y = ops.tanh(m) * ops.exp(h) / (m**2 + 1) ** 0.3 + ops.log(ops.softmax(m))
     loss = ops.mean(ops.cross_entropy(y, [1, 5, 0, 2, 4]) * (ops.row_sum(y) * ops.row_max(y)))
     ops.backward(loss)

@@ -17,7 +17,7 @@ from microgpt.native.matrix import Recorded, Stored
 from microgpt.native.tape import Tape, checked
 
 if TYPE_CHECKING:
-    from microgpt.native.recording import NativeEngine
+    from microgpt.native.operations import NativeEngine
 
 MOST = 256  # programs that are kept
 ADDRESS = 7  # where it stands in the instruction of a leaf
