@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import those of its own floor and of the floors below.
 FLOORS = [
     {"core"},
-    {"vector", "accelerate", "run", "datasets", "signals", "syntax", "terminal"},
+    {"vector", "native", "accelerate", "run", "datasets", "signals", "syntax", "terminal"},
     {"tracking"},
     {"build", "complaints", "console", "guard", "parts", "ui"},
     {"one_run", "train", "sample"},
