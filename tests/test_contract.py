@@ -4,15 +4,13 @@ They show that the contracts of layers, optimizers and engines have room for the
 """
 
 import math
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 import pytest
 
-from microgpt.core.data import make_corpus
 from microgpt.core.engine.base import Engine, Matrix, Rows
-from microgpt.core.engine.scalar import ScalarEngine
-from microgpt.core.layers.activation.relu import ReLU
 from microgpt.core.layers.attention.multihead import MultiHead
 from microgpt.core.layers.base import (
     MLP,
@@ -26,18 +24,17 @@ from microgpt.core.layers.base import (
     Shapes,
     Weights,
 )
-from microgpt.core.layers.head.untied import Untied
 from microgpt.core.layers.init.normal import Normal
 from microgpt.core.layers.mlp.feedforward import FeedForward
 from microgpt.core.layers.norm.rmsnorm import RMSNorm
-from microgpt.core.layers.position.learned import Learned
-from microgpt.core.model import GPT
 from microgpt.core.optim.adam import Adam
-from microgpt.core.optim.base import Optimizer
-from microgpt.core.sampling import Sampler
+from microgpt.core.optim.base import Optimizer, Slots, Update
+from microgpt.core.optim.sgd import SGD
 from microgpt.core.schedule.constant import Constant
-from microgpt.core.streams.independent import Independent
 from microgpt.core.trainer import Trainer
+from microgpt.core.weight import Weight
+from tests.engines import ENGINES, engines
+from tests.models import ADAM, losses_of, trainer_of
 
 DOCUMENTS = ["ada", "alan", "grace", "guido"] * 3
 
@@ -55,9 +52,8 @@ class RoPE(Position):
         for h in range(heads):
             at = h * dims.head_dim
             a, b = ops.columns(x, at, at + half), ops.columns(x, at + half, at + 2 * half)
-            turned.append(ops.add(ops.mul(a, cos), ops.mul(ops.mul(b, sin), -1)))
-            turned.append(ops.add(ops.mul(a, sin), ops.mul(b, cos)))
-        return ops.concat(turned)
+            turned += [a * cos - b * sin, a * sin + b * cos]
+        return ops.concat_columns(turned)
 
 
 class ALiBi(Position):
@@ -72,7 +68,7 @@ class GroupedQuery(MultiHead):
     """Two query heads share a key and value head (Ainslie et al. 2023, arXiv 2305.13245)."""
 
     def shapes(self, dims: Dims) -> Shapes:
-        shared = (dims.n_embd // 2, dims.n_embd)
+        shared = Weight(dims.n_embd // 2, dims.n_embd, "matrix")
         return super().shapes(dims) | {"attn_wk": shared, "attn_wv": shared}
 
 
@@ -80,14 +76,14 @@ class SwiGLU(MLP):
     """fc2(silu(gate x) * fc1 x) (Shazeer 2020, arXiv 2002.05202)."""
 
     def shapes(self, dims: Dims) -> Shapes:
-        inner = (2 * dims.n_embd, dims.n_embd)
-        return {"mlp_gate": inner, "mlp_fc1": inner, "mlp_fc2": inner[::-1]}
+        inner = Weight(2 * dims.n_embd, dims.n_embd, "matrix")
+        fc2 = Weight(dims.n_embd, 2 * dims.n_embd, "residual_out")
+        return {"mlp_gate": inner, "mlp_fc1": inner, "mlp_fc2": fc2}
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix, activation: Activation) -> Matrix:
         gate = ops.linear(x, w["mlp_gate"])
-        sigmoid = ops.mul(ops.add(ops.tanh(ops.mul(gate, 0.5)), 1.0), 0.5)
-        silu = ops.mul(gate, sigmoid)
-        return ops.linear(ops.mul(silu, ops.linear(x, w["mlp_fc1"])), w["mlp_fc2"])
+        inner = gate * ops.sigmoid(gate) * ops.linear(x, w["mlp_fc1"])
+        return ops.linear(inner, w["mlp_fc2"])
 
 
 class Tied(Head):
@@ -97,94 +93,74 @@ class Tied(Head):
         return ops.linear(x, w["wte"])
 
 
-class GainedNorm(RMSNorm):
-    """RMSNorm with a gain of its own at every site."""
+class Biased(RMSNorm):
+    """RMSNorm with a gain and a bias of its own at every site."""
 
     def shapes(self, dims: Dims, site: str) -> Shapes:
-        return {f"{site}.gain": (1, dims.n_embd)}
+        row = (1, dims.n_embd)
+        return {f"{site}.gain": Weight(*row, "gain"), f"{site}.bias": Weight(*row, "bias")}
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix, site: str) -> Matrix:
-        return ops.mul(super().__call__(ops, w, x, site), w[f"{site}.gain"])
+        return super().__call__(ops, w, x, site) * w[f"{site}.gain"] + w[f"{site}.bias"]
 
 
 class MuP(Init):
     """Widths that share a learning rate (Yang et al. 2022, arXiv 2203.03466, table 3)."""
 
-    def draw(self, name: str, n_out: int, n_in: int, rng: Random) -> Rows:
-        std = (
-            1.0 if name in ("wte", "wpe") else n_in**-0.5 * (n_in**-0.5 if name == "lm_head" else 1)
-        )
-        return [[rng.gauss(0, std) for _ in range(n_in)] for _ in range(n_out)]
+    def draw(self, weight: Weight, dims: Dims, rng: Random) -> Rows:
+        fan_in = weight.n_in
+        std = 1.0 if weight.role == "embedding" else fan_in**-0.5
+        std *= fan_in**-0.5 if weight.role == "output" else 1
+        return [[rng.gauss(0, std) for _ in range(weight.n_in)] for _ in range(weight.n_out)]
 
-    def lr_scale(self, name: str, n_out: int, n_in: int) -> float:
-        return 1.0 if name in ("wte", "wpe") else 8 / n_in
-
-
-class Lion(Optimizer):
-    """The sign of an interpolated momentum (Chen et al. 2023, arXiv 2302.06675)."""
-
-    slots = ("m",)
-
-    def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        m = self.state["m"][name]
-        self.state["m"][name] = [0.99 * a + 0.01 * g for a, g in zip(m, grads)]
-        return [p - math.copysign(lr, 0.9 * a + 0.1 * g) for p, a, g in zip(values, m, grads)]
+    def lr_scale(self, weight: Weight, dims: Dims) -> float:
+        return 8 / weight.n_in if weight.role in ("matrix", "residual_out", "output") else 1.0
 
 
-class MatrixNormalised(Optimizer):
-    """Uses a weight's shape, as Muon must."""
+class Normalised(Optimizer):
+    """Uses a weight's shape, and all of its gradient at once."""
 
-    def update(self, name: str, values: list[float], grads: list[float], lr: float) -> list[float]:
-        rows, columns = self.shapes[name]
-        assert rows * columns == len(values)
-        scale = lr / (math.sqrt(math.fsum(g * g for g in grads)) + 1e-12) * rows
-        return [p - scale * g for p, g in zip(values, grads)]
+    elementwise = False
+
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        return p - lr * ops.shape(p)[0] * g / (ops.global_norm({"": g}) + 1e-12)
 
 
-def parts(**changes: Any) -> dict[str, Any]:
-    return {
-        "norm": RMSNorm(eps=1e-5),
-        "activation": ReLU(),
-        "position": Learned(),
-        "attention": MultiHead(),
+class DecayOfMatrices(SGD):
+    """Weights decay by their role, and those have a slot that the others have not."""
+
+    def update_of(self, weight: Weight) -> Update:
+        return self.decayed if weight.role == "matrix" else self.update
+
+    def slots_of(self, weight: Weight) -> tuple[str, ...]:
+        return ("m", "before") if weight.role == "matrix" else ("m",)
+
+    def decayed(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        slots["before"] = p
+        return self.update(ops, p * (1 - lr * 0.1), g, slots, lr)
+
+
+class Momentum(Optimizer):
+    """Polyak's heavy ball by the last two weights, p += -lr g + 0.5 (p - before)."""
+
+    slots = ("before", "seen")
+
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        before, seen = slots["before"], slots["seen"]
+        slots["before"], slots["seen"] = p, ops.sign(seen + 1)
+        return p - lr * g + 0.5 * ops.sign(seen) * (p - before)
+
+
+def train(engine: Engine, optimizer: Optimizer | None = None, **changes: Any) -> Trainer:
+    given: dict[str, Any] = {
+        "documents": DOCUMENTS,
         "mlp": FeedForward(expansion=2),
-        "head": Untied(),
         "init": Normal(std=0.2),
-        **changes,
+        "optimizer": optimizer or Adam(**ADAM | {"lr": 0.02}),
+        "schedule": Constant(warmup_steps=0),
     }
-
-
-def train(optimizer: Optimizer, **changes: Any) -> Trainer:
-    streams = Independent(seed=1)
-    corpus = make_corpus(DOCUMENTS, val_fraction=0, split_seed=0, rng=streams("data"))
-    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 6}
-    model = GPT(vocab_size=corpus.tokenizer.vocab_size, **sizes, **parts(**changes))
-    return Trainer(
-        model=model,
-        engine=ScalarEngine(),
-        optimizer=optimizer,
-        schedule=Constant(warmup_steps=0),
-        sampler=Sampler(num_samples=2, temperature=1, top_k=0, top_p=1),
-        corpus=corpus,
-        streams=streams,
-        num_steps=12,
-        batch_size=4,
-        eval_every=0,
-        eval_documents=0,
-        stop_after=None,
-        checkpoint_every=0,
-        log_every=1,
-        clip_norm=None,
-    )
-
-
-def falls(trainer: Trainer) -> bool:
-    losses: list[float] = []
-    trainer.callbacks.append(
-        lambda event: losses.append(event.loss) if hasattr(event, "loss") else None
-    )
-    trainer.run()
-    return sum(losses[-3:]) < sum(losses[:3])
+    sizes = {"seed": 1, "block_size": 6, "num_steps": 12, "batch_size": 4}
+    return trainer_of(engine, **given | sizes | {"temperature": 1.0} | changes)
 
 
 VARIANTS = [
@@ -193,38 +169,85 @@ VARIANTS = [
     {"attention": GroupedQuery()},
     {"mlp": SwiGLU()},
     {"head": Tied()},
-    {"norm": GainedNorm(eps=1e-5)},
+    {"norm": Biased(eps=1e-5)},
     {"init": MuP()},
 ]
+OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "Normalised": lambda: Normalised(lr=0.01),
+    "DecayOfMatrices": lambda: DecayOfMatrices(lr=0.3, momentum=0.5),
+    "Momentum": lambda: Momentum(lr=0.3),
+}
+
+
+def check(makes: Callable[[Engine], Trainer]) -> None:
+    """It learns, and every engine says the same of it."""
+    trainers = {name: makes(make()) for name, make in ENGINES.items()}
+    losses = {name: losses_of(trainer) for name, trainer in trainers.items()}
+    reference = losses["scalar"]
+    assert sum(reference[-3:]) < sum(reference[:3])
+    for name, found in losses.items():
+        assert found == pytest.approx(reference, rel=1e-9), name
+    states = {name: trainer.optimizer.state for name, trainer in trainers.items()}
+    for slot, numbers in states["scalar"].items():
+        for name, trainer in trainers.items():
+            found = trainer.engine.flat(states[name][slot])
+            for weight, flat in trainers["scalar"].engine.flat(numbers).items():
+                assert found[weight] == pytest.approx(flat, rel=1e-6, abs=1e-9), (name, slot)
 
 
 @pytest.mark.parametrize("change", VARIANTS, ids=lambda c: type(next(iter(c.values()))).__name__)
 def test_a_new_part_is_one_class(change: dict[str, Any]) -> None:
-    assert falls(train(Adam(lr=0.02, beta1=0.85, beta2=0.99, eps=1e-8), **change))
+    check(lambda engine: train(engine, **change))
 
 
-@pytest.mark.parametrize("optimizer", [Lion(lr=0.01), MatrixNormalised(lr=0.01)])
-def test_a_new_optimizer_is_one_class(optimizer: Optimizer) -> None:
-    assert falls(train(optimizer))
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_new_optimizer_is_one_class(name: str) -> None:
+    check(lambda engine: train(engine, OPTIMIZERS[name]()))
+
+
+@engines
+def test_a_rule_by_role_is_never_run_on_all_weights_in_one_row(
+    factory: Callable[[], Engine],
+) -> None:
+    trainer = train(factory(), DecayOfMatrices(lr=0.3, momentum=0.0), num_steps=1)
+    before = trainer.engine.flat(trainer.weights)
+    trainer.run()
+    kept = trainer.engine.flat(trainer.optimizer.state["before"])
+    matrices = [name for name, weight in trainer.shapes.items() if weight.role == "matrix"]
+    assert kept == {name: before[name] for name in matrices}
+    assert len(matrices) == 4
 
 
 def test_positions_enter_through_every_hook() -> None:
     """Without positions an order of equal tokens cannot be told; with each hook the logits change."""
     logits = {}
     for position in (Position(), RoPE(), ALiBi()):
-        trainer = train(Adam(lr=0.01, beta1=0.9, beta2=0.99, eps=1e-8), position=position)
+        trainer = train(ENGINES["scalar"](), position=position)
         ops, tokens = trainer.engine, [0, 1, 0, 2]
         rows = ops.values(trainer.model(ops, trainer.weights, tokens, [(0, 4)]))
         logits[type(position).__name__] = rows[-1]
     assert len({tuple(row) for row in logits.values()}) == 3
 
 
+@engines
+def test_a_bias_that_is_shorter_than_the_document_is_refused(
+    factory: Callable[[], Engine],
+) -> None:
+    class Short(ALiBi):
+        def bias(self, dims: Dims) -> list[list[float]]:
+            return [row[:2] for row in super().bias(dims)]
+
+    with pytest.raises(ValueError, match="rows of at least"):
+        train(factory(), position=Short()).run()
+
+
 def test_a_norm_is_told_its_site() -> None:
-    names = train(Adam(lr=0.01, beta1=0.9, beta2=0.99, eps=1e-8), norm=GainedNorm(eps=1e-5)).weights
-    assert [n for n in names if n.endswith(".gain")] == [
+    trainer = train(ENGINES["scalar"](), norm=Biased(eps=1e-5), norm_final=True)
+    assert [n for n in trainer.weights if n.endswith(".gain")] == [
         "norm_embd.gain",
         "layer0.norm_attn.gain",
         "layer0.norm_mlp.gain",
+        "norm_final.gain",
     ]
 
 

@@ -21,7 +21,7 @@ from microgpt.accelerate.arrays import (
 from microgpt.accelerate.node import Array, Node, Weight, backward, node
 from microgpt.accelerate.pack import Pack, WeightPack, buffer_of, packed, parts
 from microgpt.core.check import choice
-from microgpt.core.engine.base import Bias, Engine, Rows, Spans
+from microgpt.core.engine.base import Bias, Engine, Rows, Spans, check_bias, check_operand
 
 Matrix: TypeAlias = Any  # a Node; the type checker knows it as a base.Matrix
 Weights: TypeAlias = Mapping[str, Matrix]
@@ -169,6 +169,7 @@ class NumpyEngine(Engine):
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
             return node(self, a.data + b, (a,), a.give)
+        _check(a.data, b.data)
 
         def back(grad: Array) -> None:
             a.give(grad)
@@ -179,6 +180,7 @@ class NumpyEngine(Engine):
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
             return node(self, a.data * b, (a,), lambda grad: a.give(grad * b))
+        _check(a.data, b.data)
 
         def back(grad: Array) -> None:
             a.give(grad * b.data)
@@ -189,6 +191,7 @@ class NumpyEngine(Engine):
     def div(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
             return node(self, a.data / b, (a,), lambda grad: a.give(grad / b))
+        _check(a.data, b.data)
         result = a.data / b.data
 
         def back(grad: Array) -> None:
@@ -303,6 +306,7 @@ class NumpyEngine(Engine):
         (n_query, q_width), (n_key, kv_width) = q.data.shape, k.data.shape
         if n_query < n_key and len(spans) > 1:  # a cache of several documents: nobody has one yet
             return super().attention(q, k, v, n_head=n_head, spans=spans, bias=bias, scale=scale)
+        check_bias(bias, n_head, spans)
         pad = self._padding(spans)
         keys = pad.longest
         queries = keys if n_query == n_key else n_query
@@ -331,7 +335,8 @@ class NumpyEngine(Engine):
         probs = np.matmul(qs, ks.swapaxes(2, 3))  # [batch][n_head][queries][keys]
         probs *= factor
         if bias is not None:
-            probs += np.array(bias, self.dtype)[:, np.maximum(distance(queries, keys), 0)]
+            near = np.array([row[:keys] for row in bias], self.dtype)
+            probs += near[:, np.maximum(distance(queries, keys), 0)]
         exp_rows(probs, seen(*probs.shape, self.dtype))
         # Here and below rows are summed by BLAS; NumPy's reduction over a short axis takes 5x as long.
         ones = full(keys, width(probs), 1, self.dtype)
@@ -398,6 +403,12 @@ class NumpyEngine(Engine):
                 self._paddings.clear()
             padding = self._paddings[key] = Padding(spans, self.dtype)
         return padding
+
+
+def _check(a: Array, b: Array) -> None:
+    """NumPy would repeat a as well."""
+    if a.shape != b.shape:
+        check_operand(a.shape, b.shape)
 
 
 def _like(grad: Array, x: Array) -> Array:

@@ -10,7 +10,9 @@ from io import StringIO
 from itertools import accumulate
 from tokenize import COMMENT, STRING, TokenError, generate_tokens, tok_name
 
-LEXICAL = re.compile("#|\"\"\"|'''|\\\\\n")  # there may be a comment or a string of several lines
+F_STRING = re.compile(r"""\b[rR]?[fFtT][rR]?["']""")
+# A comment or a string, in code without f-strings: to tell those takes tokens, which take longer.
+LEXEME = re.compile(r"""#[^\n]*|(\'\'\'|\"\"\"|'|")(?:\\.|(?!\1).)*\1""", re.DOTALL)
 OPENING = {kind for kind, name in tok_name.items() if name.endswith("STRING_START")}  # f-strings
 CLOSING = {kind for kind, name in tok_name.items() if name.endswith("STRING_END")}
 KINDS = {COMMENT, STRING, *OPENING, *CLOSING}
@@ -91,8 +93,7 @@ def _without_prose(text: str, unread: Sequence[ast.stmt]) -> str:
         if node.end_lineno is not None and node.end_col_offset is not None
     ]
     code = _replaced(text, sorted(cuts))
-    if LEXICAL.search(code):
-        code = _replaced(code, _comments_and_strings(code))
+    code = _replaced(code, _comments_and_strings(code))
     return ENDS.sub(r"\1\n", code).lstrip("\n").rstrip()
 
 
@@ -111,17 +112,26 @@ def _replaced(text: str, cuts: Iterable[tuple[int, int, str]]) -> str:
 
 
 def _comments_and_strings(text: str) -> Iterator[tuple[int, int, str]]:
-    """Comments, with nothing instead; strings of several lines, with NUL for their line breaks.
+    """Comments, with nothing instead; strings, with NUL for the line breaks in them.
 
-    No source has a NUL, so a blank line in a string is not one of the code's. An f-string is one
-    string, though from 3.12 on it is many tokens: a comment inside it belongs to it.
+    No source has a NUL, so a blank line in a string is not one of the code's.
+    """
+    plain = not F_STRING.search(text)
+    spans = (found.span() for found in LEXEME.finditer(text)) if plain else _spans(text)
+    for start, stop in spans:
+        words = text[start:stop]
+        yield start, stop, "" if words[0] == "#" else words.replace("\n", "\0")
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where comments and strings are, f-strings among them.
+
+    An f-string is one string, though from 3.12 on it is many tokens: a comment inside it belongs to it.
     """
     starts, depth, begun = _starts(text), 0, (1, 0)
     for kind, _, start, stop, _ in generate_tokens(StringIO(text).readline):
-        if kind not in KINDS:
-            continue
-        begun = begun if depth else start
-        depth += (kind in OPENING) - (kind in CLOSING)
-        if not depth:
-            first, last = (starts[row - 1] + column for row, column in (begun, stop))
-            yield first, last, "" if kind == COMMENT else text[first:last].replace("\n", "\0")
+        if kind in KINDS:
+            begun = begun if depth else start
+            depth += (kind in OPENING) - (kind in CLOSING)
+            if not depth:
+                yield starts[begun[0] - 1] + begun[1], starts[stop[0] - 1] + stop[1]

@@ -7,12 +7,21 @@ its time in are fused, forward and backward; their derived forms in `base` say w
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count, repeat
-from math import isnan, nan, sqrt
+from math import isfinite, isnan, nan, sqrt
 from typing import Any, TypeAlias
 
 from microgpt.core import exact
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Bias, Engine, Rows, Spans
+from microgpt.core.engine.base import (
+    Bias,
+    Engine,
+    Rows,
+    Spans,
+    check_bias,
+    check_columns,
+    check_operand,
+    check_rows,
+)
 from microgpt.vector import kernels as of
 
 Matrix: TypeAlias = Any  # a Node; the type checker knows it as a base.Matrix
@@ -31,7 +40,7 @@ class Node(base.Matrix):
     `gated` if no gradient goes through its zeros. Of a constant's origin nothing is kept.
     """
 
-    __slots__ = ("back", "gated", "grad", "inputs", "number", "rows", "traced", "turned")
+    __slots__ = ("back", "finite", "gated", "grad", "inputs", "number", "rows", "traced", "turned")
 
     def __init__(
         self,
@@ -43,6 +52,7 @@ class Node(base.Matrix):
         self.rows, self.gated = rows, False
         self.grad: Rows | None = None
         self.turned: Rows | None = None  # the rows transposed, once someone asked
+        self.finite: bool | None = None  # whether all numbers are, once someone asked
         for node in inputs:  # a sampled token makes 20 nodes: quicker than `any`
             if node.traced:
                 leaf = True
@@ -54,6 +64,16 @@ class Node(base.Matrix):
         """The transpose; it is kept, since several products may ask for it."""
         self.turned = self.turned or of.transposed(self.rows)
         return self.turned
+
+    def is_finite(self) -> bool:
+        """Whether 0 times any of its numbers is 0."""
+        if self.finite is None:
+            self.finite = isfinite(sum(map(sum, self.rows)))
+        return self.finite
+
+    def renew(self, rows: Rows) -> None:
+        """Take on other numbers."""
+        self.rows, self.turned, self.finite = rows, None, None
 
 
 class VectorEngine(Engine):
@@ -88,13 +108,14 @@ class VectorEngine(Engine):
                 node.grad = None
 
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
-        grads = {n: Node(w.grad or of.scaled(w.rows, repeat(0.0))) for n, w in weights.items()}
+        grads = {n: Node(w.grad or [[0.0] * len(r) for r in w.rows]) for n, w in weights.items()}
         for w in weights.values():
             w.grad = None
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        target.rows, target.turned = source.rows, None
+        same = target.rows is source.rows  # else rows of its own, since `adam` changes them
+        target.renew(source.rows if same else [list(row) for row in source.rows])
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
         return {name: list(chain.from_iterable(x.rows)) for name, x in matrices.items()}
@@ -102,7 +123,7 @@ class VectorEngine(Engine):
     def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
         for name, x in matrices.items():
             numbers, n = flat[name], len(x.rows[0])
-            x.rows, x.turned = [numbers[i : i + n] for i in range(0, len(numbers), n)], None
+            x.renew([numbers[i : i + n] for i in range(0, len(numbers), n)])
 
     # Rows and columns
 
@@ -126,6 +147,7 @@ class VectorEngine(Engine):
         return self.transpose(self.gather(self.transpose(x), range(start, stop)))
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
+        check_rows(self.shape(x) for x in xs)
         return self.transpose(self.concat_rows([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
@@ -173,7 +195,9 @@ class VectorEngine(Engine):
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
         # the products without them take a quarter off a whole step.
-        few = of.is_thin(x.rows)
+        if len(x.rows[0]) != len(w.rows[0]):
+            check_columns(self.shape(x), self.shape(w))
+        few = of.is_thin(x.rows) and w.is_finite()
         rows = of.thin(x.rows, w.columns()) if few else of.nt(x.rows, w.rows)
         if not (x.traced or w.traced):
             return Node(rows)
@@ -267,6 +291,7 @@ class VectorEngine(Engine):
     ) -> Matrix:
         n_key, width, kv_width = len(k.rows), len(q.rows[0]), len(k.rows[0])
         cached, size = n_key - len(q.rows), width // n_head
+        check_bias(bias, n_head, spans)
         factor = repeat(1 / sqrt(size) if scale is None else scale)
         products, sums, sums_back = of.for_heads(n_head, size, width // kv_width)
         if len(q.rows) == 1 and not (q.traced or k.traced or v.traced):  # a sampled token: no tape
@@ -360,10 +385,12 @@ def _each(
 
 def _like(a: Node, b: Node) -> Rows:
     """The rows of b, one row or one column repeated to the shape of a."""
-    rows, n = b.rows, len(a.rows[0])
-    if len(rows[0]) < n:
-        rows = [row * n for row in rows]
-    return rows * len(a.rows) if len(rows) < len(a.rows) else rows
+    rows, height, n = b.rows, len(a.rows), len(a.rows[0])
+    if len(rows) != height or len(rows[0]) != n:
+        check_operand((height, n), (len(rows), len(rows[0])))
+        rows = [row * n for row in rows] if len(rows[0]) < n else rows
+        rows = rows * height if len(rows) < height else rows
+    return rows
 
 
 def _folded(grad: Rows, b: Node) -> Rows:

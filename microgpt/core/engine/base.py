@@ -9,7 +9,7 @@ loss or an update rule, runs on every engine.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from microgpt.core.data import Batch
@@ -58,6 +58,7 @@ class Matrix:
         return self.ops.pow(self, power)
 
 
+Shape: TypeAlias = tuple[int, int]
 Weights: TypeAlias = Mapping[str, Matrix]
 Forward: TypeAlias = Callable[["Engine", Weights, Batch], tuple[Matrix, Matrix]]
 
@@ -276,6 +277,7 @@ class Engine(ABC):
         head_dim, cached = width // n_head, n_key - n_query
         share = n_head * head_dim // kv_width  # query heads that read one key-value head
         scale = (head_dim**0.5) ** -1 if scale is None else scale
+        check_bias(bias, n_head, spans)
         heads = []
         for h in range(n_head):
             at, kv_at = h * head_dim, h // share * head_dim
@@ -357,3 +359,39 @@ def shares(batches: Sequence[Batch]) -> list[float]:
         return [1.0]
     total = sum(len(batch.tokens) for batch in batches)
     return [len(batch.tokens) / total for batch in batches]
+
+
+# What the operations of every engine check. Each raises ValueError: a row must not be cut silently.
+
+
+def check_operand(a: Shape, b: Shape) -> None:
+    """b is `[T][n]`, `[T][1]`, `[1][n]` or `[1][1]` where a is `[T][n]`."""
+    if b[0] not in (1, a[0]) or b[1] not in (1, a[1]):
+        raise ValueError(f"{_shown(b)} cannot be repeated to the shape {_shown(a)}")
+
+
+def check_columns(x: Shape, w: Shape) -> None:
+    """x and w have rows of one length."""
+    if x[1] != w[1]:
+        raise ValueError(f"{_shown(x)} times {_shown(w)} transposed: rows must have one length")
+
+
+def check_rows(shapes: Iterable[Shape]) -> None:
+    """All have as many rows."""
+    shapes = list(shapes)
+    if any(shape[0] != shapes[0][0] for shape in shapes):
+        raise ValueError(f"beside each other: {', '.join(map(_shown, shapes))}")
+
+
+def check_bias(bias: Bias, n_head: int, spans: Spans) -> None:
+    """A bias has a row for each head, with a number for each distance within a document."""
+    if bias is not None:
+        longest = max(stop - start for start, stop in spans)
+        if len(bias) != n_head or any(len(row) < longest for row in bias):
+            lengths = [len(row) for row in bias]
+            needed = f"{n_head} rows of at least {longest} numbers"
+            raise ValueError(f"a bias with rows of {lengths} numbers; needed are {needed}")
+
+
+def _shown(shape: Shape) -> str:
+    return f"[{shape[0]}][{shape[1]}]"

@@ -14,7 +14,7 @@ from operator import add, mul
 from typing import Any, TypeAlias
 
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Engine, Rows
+from microgpt.core.engine.base import Engine, Rows, check_columns, check_operand, check_rows
 
 Matrix: TypeAlias = Any  # a ScalarMatrix; the type checker knows it as a base.Matrix
 Weights: TypeAlias = Mapping[str, Matrix]
@@ -57,8 +57,8 @@ class Value:
         return Value(result, (self,), (result,))
 
     def log(self) -> "Value":
-        if self.data == 0:  # a probability that underflowed: an infinite loss, not an exception
-            return Value(-math.inf, (self,), (math.inf,))
+        if self.data <= 0:  # a probability that underflowed: an infinite loss, not an exception
+            return Value(math.nan if self.data else -math.inf, (self,), (math.inf,))
         return Value(math.log(self.data), (self,), (1 / self.data,))
 
     def tanh(self) -> "Value":
@@ -81,6 +81,7 @@ class Value:
         for node in reversed(order):
             for child, local_grad in zip(node._children, node._local_grads):
                 child.grad += local_grad * node.grad
+            node.grad = 0.0  # leaves alone keep theirs: another pass may come through here
 
 
 class ScalarMatrix(base.Matrix):
@@ -147,6 +148,7 @@ class ScalarEngine(Engine):
         return ScalarMatrix(self, [row[start:stop] for row in x.rows])
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
+        check_rows(self.shape(x) for x in xs)
         return ScalarMatrix(self, [list(chain(*rows)) for rows in zip(*(x.rows for x in xs))])
 
     def transpose(self, x: Matrix) -> Matrix:
@@ -166,6 +168,7 @@ class ScalarEngine(Engine):
         return self._pairs(a, b, lambda x, y: x * _power(y, -1))
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
+        check_columns(self.shape(x), self.shape(w))
         rows = [[_sum([wi * xi for wi, xi in zip(wo, row)]) for wo in w.rows] for row in x.rows]
         return ScalarMatrix(self, rows)
 
@@ -223,6 +226,7 @@ class ScalarEngine(Engine):
     def _pairs(self, a: Matrix, b: Matrix | float, function: Callable[[Any, Any], Any]) -> Matrix:
         """The function of each number of a and of b, a float, row or column repeated to the shape of a."""
         n, rows = len(a.rows[0]), [[b]] if isinstance(b, int | float) else b.rows
+        check_operand((len(a.rows), n), (len(rows), len(rows[0])))
         if len(rows) == 1 < len(a.rows):
             rows = rows * len(a.rows)
         if len(rows[0]) == 1 < n:
@@ -231,8 +235,12 @@ class ScalarEngine(Engine):
 
 
 def _power(x: Any, power: float) -> Any:
-    """x**power; not a complex number where x is negative."""
-    return math.nan if power % 1 and not isinstance(x, Value) and x < 0 else x**power
+    """x**power; no complex number where x is negative, no exception where it is 0."""
+    if isinstance(x, Value):
+        return x**power
+    if x == 0 and power < 0:
+        return math.copysign(math.inf, x) if power % 2 == 1 else math.inf
+    return math.nan if power % 1 and x < 0 else x**power
 
 
 def _of(function: Callable[[Value], Value], x: Any) -> Any:

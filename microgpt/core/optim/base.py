@@ -49,13 +49,14 @@ class Optimizer:
                 owners.setdefault(slot, {})[name] = weights[name]
         self.state = {slot: ops.zeros_like(owning) for slot, owning in owners.items()}
         rates, updates = dict(lr_scales), {name: self.update_of(w) for name, w in shapes.items()}
-        self._together = self.elementwise and len(set(rates.values())) == 1
+        alike = {(rates[name], updates[name], self.slots_of(w)) for name, w in shapes.items()}
+        self._together = self.elementwise and len(alike) == 1
         state: dict[str, Weights] = dict(self.state)
         if self._together:
+            ((rate, update, _),) = alike
             weights = ops.joined(weights)
             state = {slot: ops.joined(matrices) for slot, matrices in state.items()}
-            rates = dict.fromkeys(weights, next(iter(rates.values())))
-            updates = dict.fromkeys(weights, self.update)
+            rates, updates = dict.fromkeys(weights, rate), dict.fromkeys(weights, update)
         self._parts = [
             _Part(name, w, _own(state, name), rates[name], updates[name])
             for name, w in weights.items()
@@ -77,9 +78,12 @@ class Optimizer:
             g, slots = gradients[part.name], dict(part.slots)
             g = g if scale == 1 else scale * g
             p = part.update(ops, ops.detached(part.weight), g, slots, lr * part.lr_scale)
-            ops.assign(part.weight, p)
-            for slot, matrix in part.slots.items():
+            for (
+                slot,
+                matrix,
+            ) in part.slots.items():  # before the weight, whose numbers a slot may keep
                 ops.assign(matrix, slots[slot])
+            ops.assign(part.weight, p)
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
         """New numbers for the parameters p with gradient g; new numbers of a slot go into `slots`."""
