@@ -5,6 +5,9 @@ import io
 import subprocess
 import sys
 import tokenize
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -16,18 +19,28 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import those of its own floor and of the floors below.
 FLOORS = [
     {"core"},
-    {"vector", "accelerate", "run", "datasets"},
+    {"vector", "native", "accelerate", "run", "datasets", "signals", "syntax", "terminal"},
     {"tracking"},
-    {"build", "complaints", "console", "ui"},
-    {"train", "sample"},
+    {"build", "complaints", "console", "guard", "parts", "ui"},
+    {"one_run", "train", "sample"},
     {"sweep"},
     {"app", "override"},
     {"ablation"},
     {"cli"},
 ]
 ONLY_IN = {
-    "hydra": {"app", "build", "complaints", "override", "sweep"},
-    "omegaconf": {"ablation", "app", "build", "complaints", "override", "train", "sample", "sweep"},
+    "hydra": {"app", "complaints", "override", "parts", "sweep"},
+    "omegaconf": {
+        "ablation",
+        "app",
+        "build",
+        "complaints",
+        "guard",
+        "override",
+        "train",
+        "sample",
+        "sweep",
+    },
     "distributed": {"sweep"},
     "mlflow": {"tracking", "ablation"},
     "numpy": {"accelerate"},
@@ -38,20 +51,44 @@ ONLY_IN = {
 SOUL = ["tokenizer.py", "engine/scalar.py", "model.py", "optim/adam.py", "sampling.py"]
 
 
+def name_of(file: Path) -> str:
+    """`microgpt/run/folder.py` -> `microgpt.run.folder`."""
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(file): file for file in FILES}
+
+
 def imports(file: Path) -> set[str]:
     """Every module that a file imports, anywhere in it, but for type checking."""
-    found: set[str] = set()
     tree = ast.parse(file.read_text(encoding="utf-8"))
+    home = name_of(file) if file.stem == "__init__" else name_of(file.parent)
+    return imported(tree, home)
+
+
+def imported(tree: ast.AST, home: str) -> set[str]:
+    """Every module that a tree imports which stands in the package `home`."""
+    found: set[str] = set()
     conditions = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
     typing = [node for node in conditions if ast.unparse(node.test) == "TYPE_CHECKING"]
-    for node in typing:
-        node.body = [ast.Pass()]
+    for condition in typing:
+        condition.body = [ast.Pass()]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), home)
+            names = {f"{module}.{alias.name}" for alias in node.names}
+            found |= names & MODULES.keys()
+            found |= {module} if names - MODULES.keys() else set()
     return found
+
+
+def test_relative_imports_are_imports() -> None:
+    tree = ast.parse("from ..build import part\nfrom . import folder\nfrom .. import cli\n")
+    found = imported(tree, "microgpt.run")
+    assert found == {"microgpt.build", "microgpt.run.folder", "microgpt.cli"}
 
 
 def room(module: str) -> str:
@@ -76,6 +113,32 @@ def test_imports_point_down(file: Path) -> None:
             assert not target or floor(target) <= floor(own), f"{own} imports {module}"
         allowed = ONLY_IN.get(module.partition(".")[0])
         assert allowed is None or own in allowed, f"{own} imports {module}"
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """One circle of a graph, if it has any."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    graph = {name: imports(file) & MODULES.keys() for name, file in MODULES.items()}
+    assert circle(graph) == []
+
+
+def test_rooms_import_each_other_in_no_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for name, file in MODULES.items():
+        found = {room(module) for module in imports(file) & MODULES.keys()}
+        graph.setdefault(room(name), set()).update(found - {"", room(name)})
+    assert circle(graph) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) in (["b", "c", "b"], ["c", "b", "c"])
 
 
 @pytest.mark.parametrize(

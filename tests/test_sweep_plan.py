@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.app import config_path
-from microgpt.build import ConfigError
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
 from microgpt.sweep.plan import Job, jobs_of
+from microgpt.terminal import ConfigError
 from tests.running import TINY
 
 Arms = Sequence[dict[str, Any]]
@@ -195,6 +195,18 @@ def test_jobs_that_ask_the_same_are_one(loader: ConfigLoader) -> None:
     # 1e-2 is 0.01, and sampling.top_p=1 is 1.0
     jobs = planned(loader, "optimizer.lr=0.01,1e-2,0.02", "sampling.top_p=1,1.0")
     assert [job.name for job in jobs] == ["lr=0.01 top_p=1", "lr=0.02 top_p=1"]
+
+
+def test_engines_of_two_arithmetics_are_two_jobs(loader: ConfigLoader) -> None:
+    jobs = planned(loader, "engine=scalar,vector,numpy")
+    assert len({job.signature for job in jobs}) == 3
+    jobs = planned(loader, "engine=numpy", "engine.dtype=float64,float32")
+    assert len({job.signature for job in jobs}) == 2
+
+
+def test_engines_that_cannot_be_built_are_jobs_that_tell(loader: ConfigLoader) -> None:
+    jobs = planned(loader, "engine=numpy", "engine.dtype=float16,float8")
+    assert len({job.run for job in jobs}) == 2
 
 
 OVERRIDES: list[list[str]] = [

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from microgpt.run.identity import source_files
+from microgpt.run.source import source_files
 
 SHOWN = 6  # files of the source at most
 HERE = ("os", "machine", "libm")  # facts of the fingerprint about the machine
@@ -68,7 +68,8 @@ def _files(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def asks_libm(modules: Iterable[str]) -> bool:
     """Whether any file that these modules reach calls the C library's mathematics, as `math.exp`."""
     files = source_files(modules).values()
-    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.suffix == ".py"]
+    trees = map(ast.parse, texts)
     return any(_calls_libm(node) for tree in trees for node in ast.walk(tree))
 
 

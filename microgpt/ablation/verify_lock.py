@@ -26,11 +26,11 @@ from microgpt.ablation.recount import miscounted, misquoted
 from microgpt.ablation.replay import Again, Difference, again, same, ulps
 from microgpt.ablation.store import FINISHED
 from microgpt.ablation.verify import CANNOT, EXACT, Gone, Verdict, tell, wanted
-from microgpt.build import ConfigError, Parts, build
-from microgpt.console import complain, out
+from microgpt.build import Parts, build
+from microgpt.console import out
 from microgpt.core.check import BadValue, integer
-from microgpt.core.trainer import Trainer
-from microgpt.run.identity import modules
+from microgpt.run.source import modules
+from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
 
 SHARE = 10  # one run of so many, unless asked otherwise
@@ -142,7 +142,7 @@ def run_again(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None
     before = {"source": run["source"], "fingerprint": run.get("fingerprint", lock["fingerprint"])}
     if files := lock.get("source_files", {}).get(run["source"]):
         before["source_files"] = files
-    changed = changes(before, now, [*modules(parts.config), Trainer.__module__])
+    changed = changes(before, now, modules(parts.config))
     for key in ("signature", "n_params"):
         if now[key] != run[key]:
             says = f"the lock says {run[key]}, its configuration gives {now[key]}"

@@ -1,171 +1,120 @@
-"""What a run is: which question it answers, which code answered, and what its figures depend on."""
+"""What a run is: which question it answers, and what its figures depend on beside the code."""
 
-import ast
 import json
 import math
 import platform
+import re
 import subprocess
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
-from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from random import Random
 from struct import pack
 from typing import Any
 
+OURS = "microgpt."
 # What does not change a run's figures. The data count by their digest, wherever they come from.
 EXCLUDED = {
     *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip", "sweep"),
     *("experiment", "description", "data.path", "data._target_"),
 }
+# A new key's value that computes what was computed before there was the key: with it, it drops out
+# of the question, and the runs of old keep their signatures. `1` is neither true nor "1".
+NEUTRAL: dict[str, Any] = {
+    "loss._target_": "microgpt.core.loss.cross_entropy.CrossEntropy",
+    "model.block._target_": "microgpt.core.layers.block.pre_norm.PreNorm",
+    "model.block.residual": 1,
+    "model.norm_embd": True,
+    "model.norm_final": False,
+    "trainer.accumulate": 1,
+    "data.test_fraction": 0,
+    "data.split": "hash",
+}
+NAME = re.compile(r"[\w-]+")
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The configuration as `{"a.b.c": value}`; lists are values."""
+    """The configuration as `{"a.b.c": value}`, which no other configuration gives.
+
+    Lists are values. So are empty mappings, and those with keys that are no plain names.
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= leaves(value, f"{prefix}{key}.")
+        name = prefix + (key if _is_name(key) else json.dumps([key]))
+        if isinstance(value, Mapping) and value and all(map(_is_name, value)):
+            flat |= leaves(value, f"{name}.")
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[name] = value
     return flat
 
 
-def question(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves that a run's figures depend on, sorted; 1.0 counts as 1."""
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and NAME.fullmatch(key) is not None
+
+
+def choices(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves that a run's figures may depend on, sorted; 1.0 counts as 1."""
     return {
-        key: int(value) if isinstance(value, float) and value.is_integer() else value
+        key: _number(value)
         for key, value in sorted(leaves(config).items())
-        if key not in EXCLUDED and key.split(".")[0] not in EXCLUDED
+        if key not in EXCLUDED and key.partition(".")[0] not in EXCLUDED
     }
+
+
+def _number(value: Any) -> Any:
+    """A whole float as the integer; -0.0 has none."""
+    whole = isinstance(value, float) and value.is_integer() and str(value) != "-0.0"
+    return int(value) if whole else value
+
+
+def question(config: Mapping[str, Any], arithmetic: str) -> dict[str, Any]:
+    """What a run asks, sorted: its choices, less those that are neutral.
+
+    Engines with the same bits ask the same: for all keys of `engine` stands its arithmetic.
+    """
+    targets = {key: value for key, value in leaves(config).items() if key.endswith("._target_")}
+    asked = {
+        key: value
+        for key, value in choices(config).items()
+        if key.partition(".")[0] != "engine" and not _is_neutral(key, value, targets)
+    }
+    return dict(sorted({**asked, "engine": arithmetic}.items()))
+
+
+def _is_neutral(key: str, value: Any, targets: Mapping[str, Any]) -> bool:
+    """Whether a choice drops out: in classes of ours alone, since another's may have other defaults."""
+    parts = key.split(".")
+    groups = [".".join(parts[:count]) for count in range(1, len(parts))]
+    owners = [str(targets.get(f"{group}._target_", OURS)) for group in groups]
+    same = key in NEUTRAL and type(value) is type(NEUTRAL[key]) and value == NEUTRAL[key]
+    return same and all(owner.startswith(OURS) for owner in owners)
 
 
 def signature(
     config: Mapping[str, Any],
     data_digest: str,
-    arithmetic: str = "",
+    arithmetic: str,
     fork: Mapping[str, Any] | None = None,
 ) -> str:
     """sha256 over the canonical JSON of `question` and the data's digest.
 
     That of a fork names the parent's signature and the step, unless the fork asks what its parent asked.
     """
-    named = {}
+    facts: dict[str, Any] = {"question": question(config, arithmetic), "data": data_digest}
     if fork is not None:
         same = signature(config, data_digest, arithmetic, fork.get("fork"))
         if same == fork["signature"]:
             return same
-        named = {"fork": f"{fork['signature']}@{fork['step']}"}
-    canonical = {**question(config), "data.digest": data_digest, **named}
-    return sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
+        facts["fork"] = [fork["signature"], fork["step"]]
+    return sha256(json.dumps(_canonical(facts)).encode()).hexdigest()
 
 
-def modules(config: Mapping[str, Any]) -> list[str]:
-    """The modules of the classes that a run's figures come from."""
-    classes = {key: name for key, name in leaves(config).items() if key.endswith("_target_")}
-    return [
-        name.rpartition(".")[0] for key, name in classes.items() if not key.startswith("tracking")
-    ]
-
-
-def code(modules: Iterable[str]) -> dict[str, Any]:
-    """`source`, the digest of each of its files, and the versions of the packages that they import."""
-    files = source_files(modules)
-    return {
-        "source": _source(files),
-        "source_files": {
-            name: sha256(files[name].read_bytes()).hexdigest() for name in sorted(files)
-        },
-        "packages": packages(files),
-    }
-
-
-def source(modules: Iterable[str]) -> str:
-    """sha256 over the bytes of all modules that `modules` reach by static imports in their package."""
-    return _source(source_files(modules))
-
-
-def _source(files: Mapping[str, Path]) -> str:
-    digest = sha256()
-    for name in sorted(files):
-        content = files[name].read_bytes()
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
-
-
-def packages(files: Mapping[str, Path]) -> dict[str, str]:
-    """The versions of what others wrote and these modules import: package -> version, sorted."""
-    own = {name.partition(".")[0] for name in files}
-    tops = {
-        name.partition(".")[0]
-        for path in files.values()
-        for name in _imported(path.read_text(encoding="utf-8"))
-    }
-    others = tops - own - sys.stdlib_module_names
-    return {name: found for name in sorted(others) if (found := _version(name))}
-
-
-def _version(name: str) -> str:
-    """The version of the package that brings the module `name`; empty if none is installed."""
-    try:
-        return version(name)
-    except PackageNotFoundError:  # its name may be another than the module's
-        bringing = packages_distributions().get(name, [])
-        return " ".join(f"{package} {version(package)}" for package in bringing)
-
-
-def _parsed(text: str) -> ast.AST:
-    """The syntax tree of a source text."""
-    try:
-        return ast.parse(text)
-    except SystemError:  # python/cpython#106905: 3.11 counts wrongly when two threads parse at once
-        return ast.parse(text)
-
-
-def _imported(text: str) -> list[str]:
-    """The modules that a source text imports by their full names."""
-    nodes = list(ast.walk(_parsed(text)))
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    absolute = [node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
-    return names + [node.module for node in absolute if node.module]
-
-
-def source_files(modules: Iterable[str]) -> dict[str, Path]:
-    """Module name -> file, for `modules` and what they import from their own top-level packages."""
-    files: dict[str, Path] = {}
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        spec = find_spec(name)
-        if name in files or spec is None or spec.origin is None:
-            continue
-        files[name] = Path(spec.origin)
-        parent = name.rpartition(".")[0]  # its __init__ runs, too
-        home = name if spec.submodule_search_locations else parent
-        waiting += _imports(files[name].read_text(encoding="utf-8"), home) + [parent] * bool(parent)
-    return files
-
-
-def _imports(text: str, home: str) -> list[str]:
-    """The modules that a source text in the package `home` imports from its top-level package."""
-    found = []
-    for node in ast.walk(_parsed(text)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            module = resolve_name("." * node.level + (node.module or ""), home)
-            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
-    top = home.partition(".")[0]
-    return [name for name in found if name.partition(".")[0] == top and _is_module(name)]
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # its parent is a module, not a package
-        return False
+def _canonical(value: Any) -> Any:
+    """What JSON tells apart: a mapping as its sorted pairs, since JSON makes strings of all keys."""
+    if isinstance(value, Mapping):
+        pairs = [[_canonical(key), _canonical(each)] for key, each in value.items()]
+        return {"": sorted(pairs, key=json.dumps)}
+    return [_canonical(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def parameters_sha256(weights: Mapping[str, Sequence[float]]) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.build import ConfigError, call, part, resolve
+from microgpt.build import call, part, resolve
 from microgpt.core.data import digest
 from microgpt.run.identity import signature
 from microgpt.run.sweep import key
 from microgpt.sweep.compose import Composer
-from microgpt.sweep.expand import key_and_value, short_names, short_values
+from microgpt.sweep.expand import short_names, short_values
+from microgpt.syntax import key_and_value
+from microgpt.terminal import ConfigError
 from microgpt.train import code_of
 
 
@@ -31,6 +33,7 @@ class Job:
 def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Composer) -> list[Job]:
     """The jobs of a sweep; of several with one signature and source, the first. Raises ConfigError."""
     digests: dict[str, str] = {}
+    arithmetics: dict[str, str] = {}
     names, values = short_names(list(grid)), {key: short_values(grid[key]) for key in grid}
     jobs: dict[str, Job] = {}
     for row in rows:
@@ -38,7 +41,10 @@ def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Com
         data = str({**config["data"], "val_fraction": None, "split_seed": None})
         if data not in digests:
             digests[data] = _digest(config)
-        job = _job(row, config, digests[data], names, values)
+        if (engine := str(config["engine"])) not in arithmetics:
+            arithmetics[engine] = _arithmetic(config)
+        asked = signature(config, digests[data], arithmetics[engine])
+        job = _job(row, config, asked, names, values)
         jobs.setdefault(job.run, job)
     return list(jobs.values())
 
@@ -46,11 +52,11 @@ def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Com
 def _job(
     row: Sequence[str],
     config: Mapping[str, Any],
-    data_digest: str,
+    asked: str,
     names: Mapping[str, str],
     values: Mapping[str, Mapping[str, str]],
 ) -> Job:
-    ours, code = signature(config, data_digest), code_of(config)["source"]
+    code = code_of(config)["source"]
     given = dict(map(key_and_value, row))
     differs = {key: given[key] for key in names if key in given}
     tags = {names[key]: values[key][value] for key, value in differs.items()}
@@ -62,9 +68,9 @@ def _job(
         arm=" ".join(word for key, word in words.items() if key != "seed") or "default",
         name=" ".join(words.values()) or "default",
         seed=config["seed"],
-        signature=ours,
+        signature=asked,
         source=code,
-        run=key(ours, code),
+        run=key(asked, code),
     )
 
 
@@ -75,3 +81,12 @@ def _digest(config: Mapping[str, Any]) -> str:
         return digest(call("data", source.documents), source.corpus.batching)
     except ConfigError:
         return ""
+
+
+def _arithmetic(config: Mapping[str, Any]) -> str:
+    """The arithmetic of a job's engine; its keys if it cannot be built, which the job itself will tell."""
+    try:
+        arithmetic: str = part(config, "engine").arithmetic
+    except ConfigError:
+        return str(config["engine"])
+    return arithmetic

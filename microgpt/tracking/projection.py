@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microgpt.run.folder import OUTCOME, RunFolder
-from microgpt.run.identity import question
+from microgpt.run.identity import choices
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Record
 from microgpt.run.sweep import sweep_folder
 from microgpt.tracking.store import cut, one_sends
@@ -207,12 +207,12 @@ class Projection:
 
 
 def params_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Every leaf that the run depends on; a class stands under its group's name.
+    """Every leaf that the run may depend on; a class stands under its group's name.
 
     `trainer.stop_after` is left out: it may change when a run is resumed, and a param may not.
     """
     params = {}
-    for key, value in question(config).items():
+    for key, value in choices(config).items():
         if key != "trainer.stop_after":
             name = key.removesuffix("._target_")
             params[name] = cut(str(value).rpartition(".")[2] if name != key else str(value))

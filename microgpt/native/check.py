@@ -1,0 +1,112 @@
+"""A small step on two engines: that of the library must have the vector engine's bits.
+
+It takes 10 ms, so that its success is noted beside the library in the cache, for this library and this
+vector engine. Where anything differs from what was noted the step is taken again.
+"""
+
+import os
+import sys
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from struct import pack
+
+import microgpt.core
+import microgpt.vector
+from microgpt.core import exact
+from microgpt.core.engine.base import Engine, Matrix, Rows
+from microgpt.native.library import library, loaded_from
+from microgpt.native.operations import NativeEngine
+from microgpt.native.tape import functions
+from microgpt.vector.engine import VectorEngine
+
+POINTS = (-746.0, -745.2, -709.0, -600.5, -1e-300, 5e-324, 0.3, 17.0, 599.9, 709.7, 710.0)
+T, N, HEADS = 5, 20, 4  # tokens, width, heads
+
+
+def has_exact_bits() -> bool:
+    """Whether the library computes as the vector engine does. Raises Unavailable."""
+    library()
+    file = loaded_from()
+    if file is None:
+        return agrees()
+    note, state = file.with_suffix(".checked"), _state(file)
+    try:
+        if note.read_text(encoding="ascii") == state:
+            return True
+    except (OSError, ValueError):
+        pass  # not checked yet
+    if good := agrees():
+        _write(note, state)
+    return good
+
+
+def agrees() -> bool:
+    """Whether every bit of a small step, and of exp at its edges, is the vector engine's."""
+    points = [exact.exp(x) for x in POINTS]
+    return functions("exp", POINTS) == points and step(NativeEngine()) == step(VectorEngine())
+
+
+def step(ops: Engine) -> bytes:
+    """Forward, back and Adam through all that the library computes in a way of its own."""
+    names = ("x", "q", "k", "v", "up", "down")
+    w = ops.parameters(
+        {name: numbers(T if name == "x" else N, N, i) for i, name in enumerate(names)}
+    )
+    h = ops.rmsnorm(ops.gather(w["x"], [0, 3, 1, 4, 3]), 1e-5)
+    q, k, v = (ops.linear(h, w[name]) for name in "qkv")
+    h = h + ops.attention(q, k, v, n_head=HEADS, spans=[(0, 2), (2, T)])
+    m = ops.linear(ops.relu(ops.linear(h, ops.rmsnorm(w["up"], 1e-5))), w["down"])
+    y = ops.tanh(m) * ops.exp(h) / (m**2 + 1) ** 0.3 + ops.log(ops.softmax(m))
+    loss = ops.mean(ops.cross_entropy(y, [1, 5, 0, 2, 4]) * (ops.row_sum(y) * ops.row_max(y)))
+    ops.backward(loss)
+    gradients, zeros = ops.gradients(w), ops.zeros_like(w)
+    found: list[Matrix] = [loss, *gradients.values()]
+    for name, g in gradients.items():
+        p, m, v = ops.detached(w[name]), zeros[name], g * g
+        found += ops.adam(p, g, m, v, beta1=0.9, beta2=0.99, rate=0.01, eps=1e-8)
+    return b"".join(
+        pack(f"<{len(flat)}d", *flat) for flat in ops.flat(dict(_named(found))).values()
+    )
+
+
+def numbers(rows: int, n: int, seed: int) -> Rows:
+    """Numbers between -1/3 and 1/3 whose last bits matter."""
+    return [
+        [((seed * 7919 + i * n + j) * 2654435761 % 1000003 - 500001) / 1500007 for j in range(n)]
+        for i in range(rows)
+    ]
+
+
+def _named(matrices: list[Matrix]) -> list[tuple[str, Matrix]]:
+    return [(str(i), x) for i, x in enumerate(matrices)]
+
+
+def _state(file: Path) -> str:
+    """The identity of the library, of what it was checked against, and of the check."""
+    digest = sha256(file.read_bytes())
+    folders = (
+        Path(__file__).parent,
+        *map(Path, (*microgpt.vector.__path__, *microgpt.core.__path__)),
+    )
+    sources = [
+        source
+        for folder in folders
+        for source in (*folder.glob("*.py"), *folder.glob("engine/*.py"))
+    ]
+    for source in sorted(sources):
+        state = source.stat()
+        digest.update(f"{source} {state.st_size} {state.st_mtime_ns}\n".encode())
+    digest.update(sys.version.encode())
+    return digest.hexdigest()
+
+
+def _write(file: Path, text: str) -> None:
+    """At once or not at all; where it cannot be written, the check is done again next time."""
+    try:
+        handle, name = tempfile.mkstemp(suffix=".tmp", dir=file.parent)
+        with open(handle, "w", encoding="ascii") as note:
+            note.write(text)
+        os.replace(name, file)
+    except OSError:
+        pass

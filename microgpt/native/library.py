@@ -1,0 +1,178 @@
+"""The C library: compiled once with the system's compiler, kept in the user's cache, loaded by ctypes.
+
+The file's name is a digest of the sources, the flags, the compiler and the processor. It is written
+under another name and renamed, so that any number of processes may compile at once. Where the
+cache cannot be written, or nothing in it be executed, a temporary folder takes its place.
+"""
+
+import ctypes
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from ctypes import c_double, c_int, c_int64, c_void_p
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCES = ("arithmetic.c", "tape.c")
+HEADERS = ("arithmetic.h", "tape.h")
+# No product and sum become one operation, no sum is taken in another order: the same bits everywhere.
+EXACT = ("-ffp-contract=off", "-fno-fast-math")
+# Neither changes a number: what errno and the exception flags say is asked by nobody. After EXACT, which
+# takes them back.
+FAST = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
+SHARED = ("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden")
+SYMBOLIC = ("-Wl,-Bsymbolic",) if sys.platform.startswith("linux") else ()
+COMPILERS = ("cc", "gcc", "clang")
+SECONDS = 120
+
+Signatures = dict[str, tuple[object, tuple[object, ...]]]
+SIGNATURES: Signatures = {
+    "tape_new": (c_void_p, ()),
+    "tape_free": (None, (c_void_p,)),
+    "tape_reset": (None, (c_void_p,)),
+    "tape_run": (c_int64, (c_void_p, c_void_p, c_int64)),
+    "tape_give": (c_int, (c_void_p, c_int64, c_void_p)),
+    "tape_backward": (c_int, (c_void_p, c_int64)),
+    "tape_numbers": (c_void_p, (c_void_p, c_int64)),
+    "tape_replay": (c_int, (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)),
+    "square_sum": (c_double, (c_double, c_void_p, c_int64)),
+    "adam_step": (None, (c_void_p,) * 4 + (c_int64,) + (c_double,) * 4),
+    "compiled_by": (ctypes.c_char_p, ()),
+    "function_of": (None, (c_void_p, c_void_p, c_int64, c_int64, c_double)),
+}
+
+
+class Unavailable(Exception):
+    """There is no library that can be used; why, in one line."""
+
+
+@cache
+def library() -> ctypes.PyDLL:
+    """The library, compiled if need be. Raises Unavailable."""
+    command = compiler()
+    if command is None:
+        raise Unavailable("no C compiler")
+    return _cached(command) or _temporary(command)
+
+
+def loaded_from() -> Path | None:
+    """The file in the user's cache that the library was loaded from; None if it is not there."""
+    file = Path(library()._name)
+    return file if file.is_file() else None
+
+
+def facts() -> dict[str, str]:
+    """The compiler and the flags, which the bits should not depend on."""
+    version = library().compiled_by().decode()
+    return {"compiler": version, "flags": " ".join(flags())}
+
+
+def flags() -> tuple[str, ...]:
+    """What the compiler is told, after what the user's CC says."""
+    return EXACT + FAST + SHARED + SYMBOLIC
+
+
+def compiler() -> list[str] | None:
+    """The command that CC names, or else the first compiler in the path."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for command in [named] if named else [[name] for name in COMPILERS]:
+        if (path := shutil.which(command[0])) is not None:
+            return [path, *command[1:]]
+    return None
+
+
+def folder() -> Path:
+    """The user's cache."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "microgpt"
+
+
+def file_name(command: list[str]) -> str:
+    """By all that the library's code depends on; asking the compiler itself would take 10 ms."""
+    real = Path(command[0]).resolve()
+    state = real.stat()
+    digest = sha256()
+    for name in HEADERS + SOURCES:
+        digest.update((HERE / name).read_bytes() + b"\0")
+    told = (*command, *flags(), real, state.st_size, state.st_mtime_ns, processor())
+    digest.update("\0".join(map(str, told)).encode())
+    return f"native-{digest.hexdigest()[:32]}.so"
+
+
+def processor() -> str:
+    """What -march=native depends on."""
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            first = file.read(4096).decode(errors="replace").split("\n\n")[0]
+    except OSError:
+        return f"{platform.machine()} {platform.version()}"
+    telling = ("model", "stepping", "flags", "Features", "CPU ")
+    return "\n".join(line for line in first.splitlines() if line.startswith(telling))
+
+
+def compile_to(file: Path, command: list[str]) -> None:
+    """Compile the sources to this file, at once or not at all. Raises OSError, Unavailable."""
+    handle, name = tempfile.mkstemp(suffix=".tmp", dir=file.parent)
+    os.close(handle)
+    try:
+        sources = [str(HERE / source) for source in SOURCES]
+        done = subprocess.run(
+            [*command, *flags(), "-o", name, *sources, "-lm"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+        )
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if "error" in line]
+            raise Unavailable(f"{command[0]} failed: {(lines or ['no message'])[0].strip()}")
+        os.replace(name, file)
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{command[0]} took more than {SECONDS} s") from error
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+def load(file: Path) -> ctypes.PyDLL:
+    """The library in this file, with the types of its functions. Raises OSError, Unavailable."""
+    # PyDLL keeps Python's lock: two threads never record on one tape, and a call costs less.
+    loaded = ctypes.PyDLL(str(file))
+    for name, (result, arguments) in SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    if sys.float_info.min / 2 == 0.0:  # some compilers let a library do that by -ffast-math
+        raise RuntimeError(f"{file} makes the processor round subnormal numbers to 0; see CC")
+    return loaded
+
+
+def _cached(command: list[str]) -> ctypes.PyDLL | None:
+    """The library in the user's cache; None where that does not work."""
+    try:
+        home = folder()
+        file = home / file_name(command)
+        try:
+            return load(file)
+        except (OSError, AttributeError):  # not there, or damaged
+            home.mkdir(parents=True, exist_ok=True)
+            compile_to(file, command)
+            return load(file)
+    except (OSError, AttributeError, RuntimeError):  # RuntimeError: there is no home
+        return None
+
+
+def _temporary(command: list[str]) -> ctypes.PyDLL:
+    """The library in a folder that is gone once it is loaded. Raises Unavailable."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="microgpt-") as home:
+            file = Path(home) / "native.so"
+            compile_to(file, command)
+            return load(file)
+    except (OSError, AttributeError) as error:
+        raise Unavailable(f"the compiled library cannot be loaded: {error}") from error

@@ -1,0 +1,110 @@
+"""The handles of the native engine, and the recording that those of a tape belong to."""
+
+from array import array
+
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.native.tape import Memory, Tape
+
+
+class Recording:
+    """What is recorded on one tape until it begins anew. Its matrices keep it, and so their numbers.
+
+    `number` tells recordings apart; a matrix whose number is another's is bound before it is used.
+    """
+
+    __slots__ = (
+        *("bridges", "code", "count", "held", "leaves", "number", "pool", "spent", "tape"),
+        "traced",
+    )
+
+    def __init__(self, number: int, tape: Tape, pool: list[Tape]) -> None:
+        self.number, self.tape = number, tape
+        self.pool: list[Tape] | None = pool  # where the tape goes when nobody holds a matrix of it
+        self.code: list[int] = []  # that has not run yet
+        self.count = 0  # nodes
+        self.leaves: list[Stored] = []  # bound on this tape
+        self.held: list[Recording] = []  # whose numbers this tape reads
+        self.bridges: dict[int, Bridge] = {}  # by the id of the matrix
+        self.traced = False  # a gradient is to come back to some node
+        self.spent = False  # it has come back: what follows begins anew
+
+    def __del__(self) -> None:
+        if self.pool is not None and len(self.pool) < 2:
+            self.pool.append(self.tape)
+
+    def flush(self) -> None:
+        """Run what is pending."""
+        if self.code:
+            code, self.code = self.code, []
+            self.tape.run(code)
+
+
+class Bridge:
+    """A matrix of an earlier recording as a leaf of this one, to which a gradient comes back."""
+
+    __slots__ = ("given", "gradient", "matrix", "node")
+
+    def __init__(self, matrix: "Recorded", node: int) -> None:
+        self.matrix, self.node = matrix, node
+        self.gradient = Memory(matrix.rows * matrix.n)
+        self.given = array("q", [0])
+
+
+class Recorded(Matrix):
+    """A node of a tape."""
+
+    __slots__ = ("n", "node", "number", "ops", "owner", "rows", "traced")
+
+    def __init__(
+        self,
+        ops: Engine,
+        number: int,
+        node: int,
+        rows: int,
+        n: int,
+        traced: bool,
+        owner: "Recording | None",
+    ) -> None:
+        self.ops, self.number, self.node, self.owner = ops, number, node, owner
+        self.rows, self.n, self.traced = rows, n, traced
+
+
+class Stored(Recorded):
+    """Numbers that outlive every tape: weights, slots, gradients, constants."""
+
+    __slots__ = ("address", "at", "gradient", "memory")
+
+    def __init__(
+        self,
+        ops: Engine,
+        memory: Memory,
+        at: int,
+        rows: int,
+        n: int,
+        gradient: "Gradient | None" = None,
+    ) -> None:
+        super().__init__(ops, -1, -1, rows, n, gradient is not None, None)
+        self.memory, self.at, self.gradient = memory, at, gradient
+        self.address = memory.address + 8 * at
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return self.rows * self.n
+
+    def read(self) -> list[float]:
+        """The numbers, row by row."""
+        return self.memory.read(self.at, self.rows * self.n)
+
+
+class Gradient:
+    """Where a weight's gradient gathers, and whether there is one."""
+
+    __slots__ = ("at", "given", "memory", "which")
+
+    def __init__(self, memory: Memory, at: int, given: "array[int]", which: int) -> None:
+        self.memory, self.at, self.given, self.which = memory, at, given, which
+
+    def addresses(self) -> tuple[int, int]:
+        """Of the numbers and of the flag."""
+        return self.memory.address + 8 * self.at, self.given.buffer_info()[0] + 8 * self.which

@@ -1,0 +1,205 @@
+"""What is recorded, on which tape, and when it is computed: the machinery under the operations."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, TypeAlias
+
+from microgpt.core.engine.base import Engine, check_operand
+from microgpt.native import tape as op
+from microgpt.native.matrix import Bridge, Recorded, Recording, Stored
+from microgpt.native.replay import Ids, Watch
+from microgpt.native.tape import Memory, Tape, bits
+
+Matrix: TypeAlias = Any  # a Recorded or Stored; the type checker knows it as a base.Matrix
+Weights: TypeAlias = Mapping[str, Matrix]
+
+LIMIT = 8 << 20  # bytes of a tape that nobody goes back on, before it begins anew
+ASK = -2  # no recording's number: see first whether the last one goes on
+_numbers = count()
+
+
+class Recorder(Engine):
+    """An engine without operations.
+
+    An operation is recorded; the numbers are computed once they are asked for. After `backward` a
+    recording begins anew, on the same memory unless someone still holds a matrix of the last.
+    """
+
+    def __init__(self) -> None:
+        self._pool: list[Tape] = []
+        self._recording = Recording(next(_numbers), Tape(), self._pool)
+        self._number = self._recording.number  # or ASK
+        self._unused = self._references()
+        self._limit = LIMIT
+        self._lib = self._recording.tape.lib
+        self.watch: Watch | None = None
+
+    def shape(self, x: Matrix) -> tuple[int, int]:
+        return x.rows, x.n
+
+    def backward(self, loss: Matrix) -> None:
+        if not loss.traced:
+            raise ValueError("the loss does not depend on a weight")
+        self._touch()
+        if isinstance(loss, Stored):
+            self._bind(loss)
+        first: Recording = loss.owner or self._recording
+        waiting: dict[Recording, dict[int, int | None]] = {first: {loss.node: None}}
+        while waiting:  # the youngest first, as within a recording
+            recording = max(waiting, key=lambda recording: recording.number)
+            self._flush(recording)
+            recording.tape.backward(waiting.pop(recording))
+            recording.spent = True
+            for bridge in recording.bridges.values():
+                if bridge.given[0]:
+                    bridge.given[0] = 0
+                    x, address = bridge.matrix, bridge.gradient.address
+                    assert x.owner is not None
+                    waiting.setdefault(x.owner, {})[x.node] = address
+        self._number = ASK
+
+    def begin(self) -> Recording:
+        """A recording in which nothing is recorded yet."""
+        self._recording.spent = True
+        self._look()
+        return self._recording
+
+    def _new(
+        self,
+        operation: int,
+        rows: int,
+        n: int,
+        a: Matrix,
+        b: Matrix = None,
+        ints: Sequence[int] = (),
+        traced: bool | None = None,
+    ) -> Matrix:
+        """Record an operation on a, or on a and b; returns its result."""
+        at = a.node if a.number == self._number else self._bind(a)
+        other = 0
+        if b is not None:
+            other = b.node if b.number == self._number else self._bind(b)
+        if traced is None:
+            traced = a.traced or (b is not None and b.traced)
+        recording = self._recording
+        code, node = recording.code, recording.count
+        code += (operation, traced, rows, n, at, other, len(ints))
+        if type(ints) is Ids:
+            ints = ints.recorded(len(code))
+        code += ints
+        recording.count = node + 1
+        if traced:
+            recording.traced = True
+        return Recorded(self, self._number, node, rows, n, traced, recording)
+
+    def _joining(self, operation: int, rows: int, n: int, xs: Sequence[Matrix]) -> Matrix:
+        ids = [self._at(x) for x in xs]
+        return self._new(operation, rows, n, xs[0], None, ids, any(x.traced for x in xs))
+
+    def _pair(self, operation: int, with_number: int, a: Matrix, b: Matrix | float) -> Matrix:
+        if not isinstance(b, Recorded):
+            return self._new(with_number, a.rows, a.n, a, ints=(bits(b),))
+        if (b.rows != a.rows and b.rows != 1) or (b.n != a.n and b.n != 1):
+            check_operand((a.rows, a.n), (b.rows, b.n))
+        return self._new(operation, a.rows, a.n, a, b)
+
+    def _at(self, x: Recorded) -> int:
+        """The node of a matrix in this recording."""
+        return x.node if x.number == self._number else self._bind(x)
+
+    def _bind(self, x: Recorded) -> int:
+        """A node of this recording for what is stored, or was recorded before."""
+        if self._number == ASK:
+            self._look()
+        if x.number == self._number:
+            return x.node
+        if x.ops is not self:
+            raise ValueError("the matrix is another engine's")
+        if isinstance(x, Stored):
+            return self._bind_stored(x)
+        self._touch()
+        recording = self._recording
+        if not x.traced:
+            assert x.owner is not None
+            recording.held.append(x.owner)
+            return self._leaf(x, self._address(x))
+        bridge: Bridge | None = recording.bridges.get(id(x))
+        if bridge is None:
+            bridge = recording.bridges[id(x)] = Bridge(x, recording.count)
+            addresses = bridge.gradient.address, bridge.given.buffer_info()[0]
+            self._leaf(x, self._address(x), *addresses)
+        return bridge.node
+
+    def _bind_stored(self, x: Stored) -> int:
+        recording = self._recording
+        if self.watch is not None:
+            self.watch.leaves.append((len(recording.code), x))
+        recording.leaves.append(x)
+        addresses = x.gradient.addresses() if x.gradient is not None else (0, 0)
+        x.number, x.node = self._number, self._leaf(x, x.address, *addresses)
+        return x.node
+
+    def _leaf(self, x: Recorded, address: int, gradient: int = 0, given: int = 0) -> int:
+        """A node for numbers that are not this tape's."""
+        recording = self._recording
+        recording.code += (op.LEAF, x.traced, x.rows, x.n, 0, 0, 3, address, gradient, given)
+        recording.traced |= x.traced
+        recording.count += 1
+        return recording.count - 1
+
+    def _references(self) -> int:
+        """How many references there are to the recording; each of its matrices holds one."""
+        return sys.getrefcount(self._recording)
+
+    def _look(self) -> None:
+        """Begin anew, on the same tape if nobody holds a matrix of it, unless the recording goes on."""
+        recording = self._recording
+        self._flush(recording)
+        del recording
+        used = self._references() > self._unused
+        recording = self._recording
+        if used and recording.traced and not recording.spent:
+            self._number, self._limit = recording.number, 2 * self._limit
+            return
+        self._limit = LIMIT
+        if used:
+            if not recording.traced:
+                recording.held.clear()
+            tape = self._pool.pop() if self._pool else Tape()
+        else:
+            tape, recording.pool = recording.tape, None
+        tape.reset()
+        self._recording = Recording(next(_numbers), tape, self._pool)
+        self._number = self._recording.number
+
+    def _flush(self, recording: Recording) -> None:
+        """Compute what is pending."""
+        if not recording.code:
+            return
+        code, recording.code = recording.code, []
+        try:
+            in_use = recording.tape.run(code)
+        except (IndexError, MemoryError):
+            recording.spent, self._number = True, ASK
+            raise
+        if in_use > self._limit and recording is self._recording:
+            self._number = ASK
+
+    def _touch(self) -> None:
+        """Numbers are read or changed outside the tape: what is being recorded cannot be replayed."""
+        if self.watch is not None:
+            self.watch.touched = True
+
+    def _address(self, x: Matrix) -> int:
+        """Where the numbers of a matrix are, once they are computed."""
+        if isinstance(x, Stored):
+            return x.address
+        self._flush(x.owner)
+        return int(x.owner.tape.address(x.node))
+
+    def _changed(self, memory: Memory) -> None:
+        """Numbers in this memory are others now: what was made of them on the tape does not count."""
+        for x in self._recording.leaves:  # which stay: what is recorded may still read them
+            if x.memory is memory:
+                x.number = -1

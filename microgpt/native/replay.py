@@ -1,0 +1,210 @@
+"""Replay: a pass over a batch whose shape was seen before does not run the model's Python code again.
+
+A pass is recorded as a program. Of two batches of one shape the programs must be the same, but for the
+places where tokens and targets enter; then the third is that program with other tokens in it. A model
+that reads token values itself, or numbers off the tape, or brings other constants each time, is
+recorded at every step.
+"""
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from microgpt.core.data import Batch
+from microgpt.core.engine.base import Forward, Matrix
+from microgpt.native.matrix import Recorded, Stored
+from microgpt.native.tape import Tape, checked
+
+if TYPE_CHECKING:
+    from microgpt.native.operations import NativeEngine
+
+MOST = 256  # programs that are kept
+ADDRESS = 7  # where it stands in the instruction of a leaf
+READING = (
+    *("__getitem__", "__iter__", "__contains__", "__reversed__", "__add__", "__mul__", "__rmul__"),
+    *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__"),
+    *("index", "count", "copy", "pop", "sort", "__setitem__", "__delitem__", "__iadd__"),
+)
+
+Key: TypeAlias = tuple[object, ...]
+
+
+class Watch:
+    """What a pass did, as it was recorded, that another batch might do otherwise."""
+
+    def __init__(self) -> None:
+        self.touched = False
+        self.marks: list[tuple[int, str]] = []  # where in the code which ids begin
+        self.leaves: list[tuple[int, Stored]] = []  # where in the code which numbers enter
+
+
+class Ids(list[int]):
+    """Tokens or targets that tell when someone reads them; their number may be known."""
+
+    def __init__(self, ids: list[int], name: str, watch: Watch) -> None:
+        super().__init__(ids)
+        self.name, self.watch = name, watch
+
+    def recorded(self, position: int) -> list[int]:
+        """The ids for an operation of the engine, which stand at this place of the code."""
+        self.watch.marks.append((position, self.name))
+        return list.copy(self)
+
+
+def _read(name: str) -> Any:
+    method = getattr(list, name)
+
+    def read(self: Ids, *arguments: Any) -> Any:
+        self.watch.touched = True
+        return method(self, *arguments)
+
+    return read
+
+
+for _name in READING:
+    setattr(Ids, _name, _read(_name))
+
+
+@dataclass
+class Program:
+    """A pass as it was recorded, and the batch that it was recorded with."""
+
+    code: "array[int]"
+    marks: list[tuple[int, str]]
+    leaves: list[tuple[int, Stored]]
+    objective: int
+    loss: int
+    batch: Batch
+    ready: bool = False  # a second batch had the same program
+
+    def __post_init__(self) -> None:
+        for position, name in self.marks:
+            n = len(getattr(self.batch, name))
+            self.code[position : position + n] = array("q", bytes(8 * n))
+
+    def is_that_of(self, other: "Program") -> bool:
+        """Whether both are one program, with constants of the same numbers at other addresses."""
+        if (self.marks, self.objective, self.loss) != (other.marks, other.objective, other.loss):
+            return False
+        if len(self.leaves) != len(other.leaves):
+            return False
+        code = other.code[:]
+        for (position, x), (other_position, y) in zip(self.leaves, other.leaves):
+            if position != other_position or not _same_numbers(x, y):
+                return False
+            code[position + ADDRESS] = self.code[position + ADDRESS]
+        return self.code == code
+
+
+def _same_numbers(x: Stored, y: Stored) -> bool:
+    """The same weight, or constants that are equal to the bit."""
+    if x is y:
+        return True
+    parts = (m.memory.part(m.at, m.size).tobytes() for m in (x, y) if not m.traced)
+    return next(parts, None) == next(parts, b"")
+
+
+class Replays:
+    """The programs of one engine, by the shape of the batch, for one set of weights."""
+
+    def __init__(self, engine: "NativeEngine") -> None:
+        self._ops = engine
+        self._weights: dict[str, Matrix] = {}
+        self._programs: dict[Key, Program | None] = {}  # None: record each time
+        self._tape = Tape()
+        self._value = array("d", [0.0])
+
+    def clear(self) -> None:
+        """Forget all programs."""
+        self._programs.clear()
+
+    def run(
+        self, forward: Forward, weights: Mapping[str, Matrix], batch: Batch, share: float
+    ) -> float:
+        """A pass forward and, if the loss is finite, back. Returns the loss.
+
+        `share` is what the objective is multiplied with.
+        """
+        if self._weights != weights:
+            self.clear()
+            self._weights = dict(weights)
+        key = forward, share, len(batch.tokens), len(batch.targets), tuple(batch.spans)
+        program = self._programs.get(key)
+        if program is not None and program.ready:
+            return self._replay(program, batch)
+        if program is None and key in self._programs:
+            return self._record(forward, weights, batch, share)[0]
+        loss, now = self._record(forward, weights, batch, share, Watch())
+        self._learn(key, program, now)
+        return loss
+
+    def _learn(self, key: Key, before: Program | None, now: Program | None) -> None:
+        """Compare a program with the one that the batch before it of this shape had, if any."""
+        if before is None:
+            if len(self._programs) >= MOST:
+                del self._programs[next(iter(self._programs))]
+            self._programs[key] = now
+        elif now is None or not before.is_that_of(now):
+            self._programs[key] = None
+        elif (before.batch.tokens, before.batch.targets) != (now.batch.tokens, now.batch.targets):
+            before.ready = True
+
+    def _replay(self, program: Program, batch: Batch) -> float:
+        code = program.code
+        for position, name in program.marks:
+            ids = array("q", getattr(batch, name))
+            code[position : position + len(ids)] = ids
+        tape, value = self._tape, self._value
+        checked(
+            tape.lib.tape_replay(
+                tape.c,
+                code.buffer_info()[0],
+                len(code),
+                program.objective,
+                program.loss,
+                value.buffer_info()[0],
+            )
+        )
+        return value[0]
+
+    def _record(
+        self,
+        forward: Forward,
+        weights: Mapping[str, Matrix],
+        batch: Batch,
+        share: float,
+        watch: Watch | None = None,
+    ) -> tuple[float, Program | None]:
+        """Run the model; returns the loss, and the program if it may be replayed."""
+        ops = self._ops
+        recording, given = ops.begin(), batch
+        if watch is not None:
+            given = batch._replace(
+                tokens=Ids(batch.tokens, "tokens", watch),
+                targets=Ids(batch.targets, "targets", watch),
+            )
+        ops.watch = watch
+        try:
+            objective, loss = forward(ops, weights, given)
+            if share != 1:
+                objective = share * objective
+        finally:
+            ops.watch = None
+        program = None
+        if watch is not None and not watch.touched and _both_on(recording, objective, loss):
+            code = array("q", recording.code)
+            program = Program(code, watch.marks, watch.leaves, _node(objective), _node(loss), batch)
+        ((value,),) = ops.values(loss)
+        if abs(value) < float("inf"):
+            ops.backward(objective)
+        return value, program
+
+
+def _both_on(recording: object, objective: Matrix, loss: Matrix) -> bool:
+    return all(isinstance(x, Recorded) and x.owner is recording for x in (objective, loss))
+
+
+def _node(x: Matrix) -> int:
+    assert isinstance(x, Recorded)
+    return x.node

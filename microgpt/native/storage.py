@@ -1,0 +1,173 @@
+"""Numbers in and out: weights, slots and gradients, one after another in Python's memory."""
+
+import ctypes
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from microgpt.core.engine import base
+from microgpt.core.engine.base import Rows
+from microgpt.native import tape as op
+from microgpt.native.matrix import Gradient, Stored
+from microgpt.native.recorder import Matrix, Recorder, Weights
+from microgpt.native.tape import Memory, numbers_at
+
+
+class Storage(Recorder):
+    """An engine that has numbers, and no operations yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._joined: dict[int, tuple[Weights, Weights, Weights]] = {}
+        self._views: tuple[Weights, dict[str, Stored]] | None = None
+
+    def parameter(self, rows: Rows) -> Matrix:
+        return self.parameters({"": rows})[""]
+
+    def parameters(self, rows: Mapping[str, Rows]) -> dict[str, base.Matrix]:
+        stored = self._stored({name: _shape(numbers) for name, numbers in rows.items()})
+        given = array("q", bytes(8 * len(rows)))
+        gradients = Memory(sum(x.size for x in stored.values()))
+        for which, (name, x) in enumerate(stored.items()):
+            x.memory.write(x.at, _flat(rows[name], x.n))
+            x.gradient, x.traced = Gradient(gradients, x.at, given, which), True
+        return dict(stored)
+
+    def constant(self, rows: Rows) -> Matrix:
+        x = self._stored({"": _shape(rows)})[""]
+        x.memory.write(0, _flat(rows, x.n))
+        return x
+
+    def zeros_like(self, matrices: Weights) -> dict[str, base.Matrix]:
+        return dict(self._stored_like(matrices))
+
+    def detached(self, x: Matrix) -> Matrix:
+        if isinstance(x, Stored):
+            return Stored(self, x.memory, x.at, x.rows, x.n)
+        return self._new(op.DETACHED, x.rows, x.n, x, traced=False) if x.traced else x
+
+    def values(self, x: Matrix) -> Rows:
+        numbers, n = self._read(x), x.n
+        return [numbers[i : i + n] for i in range(0, len(numbers), n)]
+
+    def gradients(self, weights: Weights) -> dict[str, base.Matrix]:
+        self._touch()
+        found = self._stored_like(weights)
+        for name, w in weights.items():
+            if w.gradient is not None and w.gradient.given[w.gradient.which]:
+                found[name].memory.write(
+                    found[name].at, w.gradient.memory.part(w.gradient.at, w.size)
+                )
+                w.gradient.given[w.gradient.which] = 0
+        return dict(found)
+
+    def assign(self, target: Matrix, source: Matrix) -> None:
+        if isinstance(source, Stored) and source.memory is target.memory and source.at == target.at:
+            return  # it was changed in place
+        same_shape(target, source)
+        self._touch()
+        self._flush(self._recording)
+        ctypes.memmove(target.address, self._address(source), 8 * target.size)
+        self._changed(target.memory)
+
+    def flat(self, matrices: Weights) -> dict[str, list[float]]:
+        return {name: self._read(x) for name, x in matrices.items()}
+
+    def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
+        self._touch()
+        self._flush(self._recording)
+        for name, x in matrices.items():
+            x.memory.write(x.at, _flat([flat[name]], x.size))
+            self._changed(x.memory)
+
+    def joined(self, matrices: Weights) -> Weights:
+        """All numbers as one row, if they lie one after another in memory.
+
+        So do those of `parameters`, and of gradients and slots for such weights.
+        """
+        entry = self._joined.get(id(matrices))
+        if entry is not None and entry[0] is matrices and entry[1] == matrices:
+            return entry[2]
+        row = matrices
+        if _adjacent(matrices):
+            first, size = next(iter(matrices.values())), sum(x.size for x in matrices.values())
+            row = {"": Stored(self, first.memory, first.at, 1, size)}
+        if len(self._joined) > 16:
+            self._joined.clear()
+        self._joined[id(matrices)] = matrices, dict(matrices), row
+        return row
+
+    def global_norm(self, matrices: Weights) -> float:
+        total = 0.0
+        for x in self.joined(matrices).values():
+            total = self._lib.square_sum(total, self._address(x), x.rows * x.n)
+        return math.sqrt(total)
+
+    def gradients_in_place(self, weights: Weights) -> dict[str, Stored]:
+        """The gradients where they are; what follows `backward` next overwrites them."""
+        views = self._views
+        if views is None or views[0] != weights:
+            found = {
+                name: Stored(self, w.gradient.memory, w.gradient.at, w.rows, w.n)
+                for name, w in weights.items()
+            }
+            views = self._views = dict(weights), found
+        for name, w in weights.items():
+            gradient = w.gradient
+            if gradient.given[gradient.which]:
+                gradient.given[gradient.which] = 0
+            else:
+                ctypes.memset(views[1][name].address, 0, 8 * w.size)
+        return views[1]
+
+    def _read(self, x: Matrix) -> list[float]:
+        self._touch()
+        if isinstance(x, Stored):
+            return x.read()
+        return numbers_at(self._address(x), x.rows * x.n)
+
+    def _stored(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Stored]:
+        """Zeros of these shapes, one after another in memory."""
+        memory, at, stored = Memory(sum(rows * n for rows, n in shapes.values())), 0, {}
+        for name, (rows, n) in shapes.items():
+            stored[name] = Stored(self, memory, at, rows, n)
+            at += rows * n
+        return stored
+
+    def _stored_like(self, matrices: Weights) -> dict[str, Stored]:
+        """Zeros of the same shapes, one after another in memory if those of `matrices` are."""
+        shapes = {name: (x.rows, x.n) for name, x in matrices.items()}
+        if _adjacent(matrices):
+            return self._stored(shapes)
+        return {name: self._stored({name: shape})[name] for name, shape in shapes.items()}
+
+
+def _shape(rows: Rows) -> tuple[int, int]:
+    return len(rows), len(rows[0])
+
+
+def _flat(rows: Sequence[Sequence[float]], n: int) -> "array[float]":
+    """Rows of n numbers, one after another."""
+    numbers = array("d", chain.from_iterable(rows))
+    if len(numbers) != len(rows) * n:
+        raise ValueError(f"every row must have {n} numbers")
+    return numbers
+
+
+def same_shape(a: Matrix, *others: Matrix) -> None:
+    for x in others:
+        if x.rows != a.rows or x.n != a.n:
+            raise ValueError(f"[{x.rows}][{x.n}] where [{a.rows}][{a.n}] must be")
+
+
+def _adjacent(matrices: Weights) -> bool:
+    """Whether the numbers of each follow those of the one before."""
+    memory, at = None, 0
+    for x in matrices.values():
+        if not isinstance(x, Stored) or (
+            memory is not None and (x.memory is not memory or x.at != at)
+        ):
+            return False
+        memory, at = x.memory, x.at + x.size
+    return memory is not None

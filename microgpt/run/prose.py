@@ -1,0 +1,137 @@
+"""Python source without its prose: what comments, docstrings and blank lines say changes no figure."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import decode_source
+from io import StringIO
+from itertools import accumulate
+from tokenize import COMMENT, STRING, TokenError, generate_tokens, tok_name
+
+F_STRING = re.compile(r"""\b[rR]?[fFtT][rR]?["']""")
+# A comment or a string, in code without f-strings: to tell those takes tokens, which take longer.
+LEXEME = re.compile(r"""#[^\n]*|(\'\'\'|\"\"\"|'|")(?:\\.|(?!\1).)*\1""", re.DOTALL)
+OPENING = {kind for kind, name in tok_name.items() if name.endswith("STRING_START")}  # f-strings
+CLOSING = {kind for kind, name in tok_name.items() if name.endswith("STRING_END")}
+KINDS = {COMMENT, STRING, *OPENING, *CLOSING}
+# The end of a line, and blank lines after it. One that follows a backslash ends the statement.
+ENDS = re.compile(r"(\\\n)?[ \t\f]*\n(?:[ \t\f]*\n)*")
+
+
+@dataclass(frozen=True)
+class Import:
+    """`from ..module import names`, with level 2; of `import module`, level 0 and no names."""
+
+    level: int
+    module: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A file's text without prose, which is the same on every Python, and what it imports."""
+
+    text: str
+    imports: tuple[Import, ...]
+
+
+@lru_cache(maxsize=1024)  # by content: the files of a run are those of the next, unless edited
+def read(content: bytes) -> Code:
+    """The code of a Python file. What this Python cannot parse counts as it is, and imports nothing."""
+    try:
+        text = decode_source(content)
+        tree = _parsed(text)
+        nodes = list(ast.walk(tree))
+        strings = [node for node in nodes if isinstance(node, ast.Expr) and _is_string(node)]
+        unread = [*strings, *filter(_is_version, tree.body)]
+        return Code(_without_prose(text, unread), tuple(_imports(nodes)))
+    except (SyntaxError, ValueError, TokenError):
+        return Code(content.decode("latin-1"), ())
+
+
+def _parsed(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SystemError:  # python/cpython#106905: 3.11 counts wrongly when two threads parse at once
+        return ast.parse(text)
+
+
+def _imports(nodes: Iterable[ast.AST]) -> Iterator[Import]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (Import(0, alias.name, ()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = tuple(alias.name for alias in node.names)
+            yield Import(node.level, node.module or "", names)
+
+
+def _is_string(node: ast.Expr) -> bool:
+    """Whether a statement is a string alone, as a docstring is: it computes nothing."""
+    return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_version(node: ast.stmt) -> bool:
+    match node:
+        case ast.Assign(targets=[ast.Name("__version__")], value=ast.Constant()):
+            return True
+    return False
+
+
+def _without_prose(text: str, unread: Sequence[ast.stmt]) -> str:
+    """The text without these statements, comments, blank lines, and white space at ends of lines."""
+    lines = text.split("\n")
+    starts = _starts(text)
+
+    def place(row: int, column: int) -> int:  # the syntax tree counts columns in bytes of UTF-8
+        return starts[row - 1] + len(lines[row - 1].encode()[:column].decode())
+
+    cuts = [
+        (place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset), "")
+        for node in unread
+        if node.end_lineno is not None and node.end_col_offset is not None
+    ]
+    code = _replaced(text, sorted(cuts))
+    code = _replaced(code, _comments_and_strings(code))
+    return ENDS.sub(r"\1\n", code).lstrip("\n").rstrip()
+
+
+def _starts(text: str) -> list[int]:
+    """Where each line begins."""
+    return list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
+
+
+def _replaced(text: str, cuts: Iterable[tuple[int, int, str]]) -> str:
+    """A text with other words from start to stop of each cut."""
+    pieces, done = [], 0
+    for start, stop, instead in cuts:
+        pieces += [text[done:start], instead]
+        done = stop
+    return "".join([*pieces, text[done:]])
+
+
+def _comments_and_strings(text: str) -> Iterator[tuple[int, int, str]]:
+    """Comments, with nothing instead; strings, with NUL for the line breaks in them.
+
+    No source has a NUL, so a blank line in a string is not one of the code's.
+    """
+    plain = not F_STRING.search(text)
+    spans = (found.span() for found in LEXEME.finditer(text)) if plain else _spans(text)
+    for start, stop in spans:
+        words = text[start:stop]
+        yield start, stop, "" if words[0] == "#" else words.replace("\n", "\0")
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where comments and strings are, f-strings among them.
+
+    An f-string is one string, though from 3.12 on it is many tokens: a comment inside it belongs to it.
+    """
+    starts, depth, begun = _starts(text), 0, (1, 0)
+    for kind, _, start, stop, _ in generate_tokens(StringIO(text).readline):
+        if kind in KINDS:
+            begun = begun if depth else start
+            depth += (kind in OPENING) - (kind in CLOSING)
+            if not depth:
+                yield starts[begun[0] - 1] + begun[1], starts[stop[0] - 1] + stop[1]

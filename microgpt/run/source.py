@@ -1,0 +1,180 @@
+"""Which code answers a run's question: the files that its classes reach, and a digest of them."""
+
+import ast
+import json
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import resolve_name
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from microgpt.run.prose import Import, read
+
+OURS = __name__.partition(".")[0]  # counts also where it is installed
+WIRING = f"{OURS}.core.assemble"  # what makes a run of its parts: no configuration names it
+STANDARD = {Path(ast.__file__).parent, Path(sysconfig.get_path("platstdlib"))}
+INSTALLED = {"site-packages", "dist-packages"}  # folders of what others wrote
+
+
+def modules(config: Mapping[str, Any]) -> list[str]:
+    """The modules that a run's figures come from: those of its classes and factories, and WIRING."""
+    finder = Finder()
+    sections = {key: value for key, value in config.items() if key != "tracking"}
+    found = {finder.module(target) for target in _targets(sections)}
+    return sorted({WIRING, *filter(None, found)})
+
+
+def _targets(value: Any) -> Iterator[str]:
+    """Every `_target_` in a configuration, however deep."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("_target_"), str):
+            yield value["_target_"]
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _targets(each)
+
+
+def code(modules: Iterable[str]) -> dict[str, Any]:
+    """`source`, the digest of each of its files, and the versions of the packages that they import."""
+    files = source_files(modules)
+    digests = _digests(files)
+    return {"source": _joint(digests), "source_files": digests, "packages": packages(files)}
+
+
+def source(modules: Iterable[str]) -> str:
+    """sha256 over the code, without prose, of all that these modules reach by static imports."""
+    return _joint(_digests(source_files(modules)))
+
+
+def _digests(files: Mapping[str, Path]) -> dict[str, str]:
+    return {name: _digest(files[name]) for name in sorted(files)}
+
+
+def _digest(file: Path) -> str:
+    """sha256 of a file: of a Python file's code alone, of all bytes of any other."""
+    content = file.read_bytes()
+    return sha256(read(content).text.encode() if file.suffix == ".py" else content).hexdigest()
+
+
+def _joint(digests: Mapping[str, str]) -> str:
+    return sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+def source_files(modules: Iterable[str]) -> dict[str, Path]:
+    """Name -> file, for these modules and what they import, their packages' __init__ included.
+
+    The standard library and installed packages are left out, ours excepted. Beside a package stand
+    the C files in its folder, as `package/file.c`.
+    """
+    finder, waiting = Finder(), list(modules)
+    files: dict[str, Path] = {}
+    seen: set[str | None] = {None}
+    while waiting:
+        name = finder.module(waiting.pop())
+        if name in seen or name is None:
+            continue
+        seen.add(name)
+        parent = name.rpartition(".")[0]
+        waiting += [parent] * bool(parent)
+        place = finder.place(name)
+        if place is None or place.file is None or not _is_own(name, place.file):
+            continue
+        files[name] = place.file
+        if place.folders is not None:
+            files |= {f"{name}/{file.name}": file for file in place.file.parent.glob("*.[ch]")}
+        home = parent if place.folders is None else name
+        waiting += [each for one in _imports(place.file) for each in _names(one, home)]
+    return files
+
+
+def _is_own(name: str, file: Path) -> bool:
+    """Whether a module is ours or the user's, and no installed package's."""
+    parents = file.parents
+    installed = not STANDARD.isdisjoint(parents) or not INSTALLED.isdisjoint(file.parts)
+    return name.partition(".")[0] == OURS or not installed
+
+
+def _imports(file: Path) -> Iterable[Import]:
+    return read(file.read_bytes()).imports if file.suffix == ".py" else ()
+
+
+def _names(one: Import, home: str) -> list[str]:
+    """The full dotted names that an import statement in the package `home` asks for."""
+    try:
+        module = resolve_name("." * one.level + one.module, home)
+    except ImportError:  # beyond the top-level package: it cannot run
+        return []
+    return [f"{module}.{name}" for name in one.names] or [module]
+
+
+def packages(files: Mapping[str, Path]) -> dict[str, str]:
+    """The versions of what others wrote and these files import: package -> version, sorted."""
+    own = {name.partition(".")[0] for name in files}
+    imports = [one for file in files.values() for one in _imports(file) if not one.level]
+    others = {one.module.partition(".")[0] for one in imports} - own - sys.stdlib_module_names
+    return {name: found for name in sorted(others) if (found := _version(name))}
+
+
+def _version(name: str) -> str:
+    """The version of the package that brings the module `name`; empty if none is installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:  # its name may be another than the module's
+        bringing = packages_distributions().get(name, [])
+        return " ".join(f"{package} {version(package)}" for package in bringing)
+
+
+class Place(NamedTuple):
+    """Where a module is: its file, and of a package the folders in which its modules are looked for."""
+
+    file: Path | None  # None of a package without an __init__, or of what is built into Python
+    folders: list[str] | None
+
+
+class Finder:
+    """Finds modules as an import would, without running the packages that they are in."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, Place | None] = {}
+
+    def module(self, name: str) -> str | None:
+        """The longest part of a dotted name that is a module: `a.b` of `a.b.Class.method`."""
+        while name and self.place(name) is None:
+            name = name.rpartition(".")[0]
+        return name or None
+
+    def place(self, name: str) -> Place | None:
+        """Where a module is, None if nowhere."""
+        if name not in self._places:
+            self._places[name] = self._search(name)
+        return self._places[name]
+
+    def _search(self, name: str) -> Place | None:
+        parent, _, last = name.rpartition(".")
+        above = self.place(parent) if parent else Place(None, None)
+        if above is None or (parent and above.folders is None):
+            return None
+        spec = _spec(name, above.folders)
+        if spec is None:
+            return None
+        file = Path(spec.origin) if spec.has_location and spec.origin else None
+        if spec.submodule_search_locations is None:
+            return Place(file, None)
+        if file is not None or above.folders is None:
+            return Place(file, list(spec.submodule_search_locations))
+        folders = [Path(folder, last) for folder in above.folders]
+        return Place(None, [str(folder) for folder in folders if folder.is_dir()])
+
+
+def _spec(name: str, folders: list[str] | None) -> ModuleSpec | None:
+    """What an import would find in these folders; None stands for those of `sys.path`."""
+    try:
+        found = (finder.find_spec(name, folders) for finder in sys.meta_path)
+        return next((spec for spec in found if spec is not None), None)
+    except KeyError:  # a package without an __init__ looks for its parent among what has been run
+        return ModuleSpec(name, None, is_package=True)

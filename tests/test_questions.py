@@ -1,0 +1,176 @@
+"""Which question a run asks: what changes its signature, what must not, and what past runs asked."""
+
+import json
+import math
+from importlib import import_module
+from inspect import signature as arguments_of
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from microgpt.ablation.lock import config_of, read_lock
+from microgpt.run.identity import NEUTRAL, choices, leaves, question, signature
+from tests.experiments import EXPERIMENTS, asked, configs
+from tests.golden.check import HERE
+
+LOCKS = Path(__file__).parent.parent / "experiments"
+
+
+def recorded(experiment: str) -> list[dict[str, Any]]:
+    """The configurations of an experiment's runs, as they were written when they were trained."""
+    file = LOCKS / experiment / "results.lock.json"
+    if file.exists():
+        lock = read_lock(file)
+        return [config_of(lock, run) for run in lock["runs"]]
+    golden = HERE / f"signatures/{experiment}.json"
+    return [json.loads(golden.read_text(encoding="utf-8"))["config"]]
+
+
+def pairs(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
+    return frozenset((key, json.dumps(value)) for key, value in asked(config).items())
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_asks_what_its_recorded_runs_asked(experiment: str) -> None:
+    """A key that is new in conf/ must stand in NEUTRAL, or the recorded runs are another question's."""
+    now, then = (
+        {pairs(config) for config in found} for found in (configs(experiment), recorded(experiment))
+    )
+    changed = frozenset().union(*now) ^ frozenset().union(*then)
+    assert not changed, f"of one side alone: {sorted(changed)}"
+    assert now == then
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """`{"a": {"b": value}}` of "a.b"."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+BASE = {
+    "seed": 1,
+    "data": {"_target_": "microgpt.datasets.sources.Names", "val_fraction": 0.1},
+    "model": {"_target_": "microgpt.core.models.gpt.GPT", "n_embd": 8},
+}
+
+
+def with_key(key: str, value: Any, base: dict[str, Any] = BASE) -> dict[str, Any]:
+    merged = OmegaConf.to_container(OmegaConf.merge(base, nested(key, value)))
+    assert isinstance(merged, dict)
+    return {str(name): each for name, each in merged.items()}
+
+
+def sign(config: dict[str, Any]) -> str:
+    return signature(config, "d", "exact")
+
+
+@pytest.mark.parametrize("key", NEUTRAL)
+def test_a_key_with_its_neutral_value_was_always_there(key: str) -> None:
+    neutral = NEUTRAL[key]
+    assert sign(with_key(key, neutral)) == sign(BASE)
+    assert choices(with_key(key, neutral))[key] == neutral  # but a store shows it
+    for other in (None, 0.5, "x", 1, 0, True, False):
+        if type(other) is not type(neutral) or other != neutral:
+            assert sign(with_key(key, other)) != sign(BASE), other
+
+
+def test_a_neutral_value_is_neutral_for_classes_of_ours_alone() -> None:
+    """A class of the user's may have another default."""
+    base = with_key("model._target_", "mine.Model")
+    for key in ("model.norm_embd", "model.block.residual"):
+        assert sign(with_key(key, NEUTRAL[key], base)) != sign(base)
+    assert sign(with_key("trainer.accumulate", 1, base)) == sign(base)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_where_a_class_of_ours_has_a_default_it_is_the_neutral_value(experiment: str) -> None:
+    config = leaves(configs(experiment)[0])
+    for key in NEUTRAL:
+        group, _, name = key.rpartition(".")
+        target = config.get(f"{group}._target_")
+        if name != "_target_" and target is not None:
+            module, _, cls = target.rpartition(".")
+            found = arguments_of(getattr(import_module(module), cls)).parameters.get(name)
+            if found is not None and found.default is not found.empty:
+                assert found.default == NEUTRAL[key], key
+
+
+def test_engines_with_the_same_bits_ask_the_same() -> None:
+    one = with_key("engine", {"_target_": "a.A"})
+    other = with_key("engine", {"_target_": "b.B", "threads": 2})
+    assert question(one, "exact") == question(other, "exact")
+    assert question(one, "exact")["engine"] == "exact"
+    assert sign(one) == sign(other) != signature(one, "d", "libm")
+
+
+def test_whole_numbers_are_spelled_in_one_way() -> None:
+    assert sign({"a": 1}) == sign({"a": 1.0})
+
+
+VALUES: list[Any] = [
+    *(
+        1,
+        "1",
+        True,
+        "true",
+        None,
+        "null",
+        1.5,
+        "1.5",
+        [1],
+        [True],
+        0,
+        -0.0,
+        False,
+        "",
+        [],
+        {},
+        [[]],
+    ),
+    *([{}], math.nan, "NaN", math.inf, "inf", -math.inf),
+]
+DIFFERENT: list[dict[str, Any]] = [
+    *({"a": value} for value in VALUES),
+    {},
+    {"a": {"b": 1}},
+    {"a": {"b": {"c": 1}}},
+    {"a.b": 1},
+    {"a": {"b.c": 1}},
+    {"a.b": {"c": 1}},
+    {"a": {"b": 1, "c": {}}},
+    {"a": {1: 1}},
+    {"a": {"1": 1}},
+    {"a": {1.5: 1}},
+    {"a": {"1.5": 1}},
+    {"a": {True: 1}},
+    {"a": [{"b": 1}]},
+    {"a": [{1: 1}]},
+    {"a": [{"1": 1}]},
+    {"a": [["b", 1]]},
+    {"a": [{"": [["b", 1]]}]},
+    {'["a': {'b"]': 1}},
+    {"a\\": {"b": 1}},
+    {"a": {"b\\": {"c": 1}}},
+]
+
+
+def test_different_configurations_never_have_one_signature() -> None:
+    found = [sign(config) for config in DIFFERENT]
+    assert len(set(found)) == len(found)
+
+
+def test_a_key_of_the_data_is_not_the_digest_of_the_data() -> None:
+    one, other = ({"data": {"digest": value}} for value in "de")
+    assert signature(one, "e", "exact") != signature(other, "e", "exact")
+
+
+def test_a_fork_asks_another_question_unless_it_changes_nothing() -> None:
+    origin = {"signature": sign(BASE), "step": 3, "fork": None}
+    assert signature(BASE, "d", "exact", origin) == sign(BASE)
+    changed = {**BASE, "seed": 2}
+    fork = signature(changed, "d", "exact", origin)
+    later = signature(changed, "d", "exact", {**origin, "step": 4})
+    assert len({fork, later, sign(changed), sign(BASE)}) == 4
