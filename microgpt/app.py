@@ -1,68 +1,59 @@
-"""`microgpt train` as a Hydra application, whose complaints are one line each."""
+"""`microgpt train` as a Hydra application.
 
-import argparse
+This does what the decorator `hydra.main` does, with three differences: a job's exit code is returned,
+wrong input is one line, and no empty folder stays. Hydra's internals are used in this file alone.
+"""
+
 import os
-import sys
-import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 from uuid import uuid4
 
-import hydra
-import yaml
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 import microgpt.sweep  # noqa: F401 - where Hydra finds our sweeper and launcher
-from microgpt.complaints import config_line, explain, one_line, say, written
+from microgpt.complaints import UNCOMPOSED, composing, explain
+from microgpt.guard import guarded
+from microgpt.syntax import written
+from microgpt.terminal import (
+    OK,
+    RUN_FAILED,
+    ConfigError,
+    Parser,
+    complain,
+)
 
-OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-TAKES_A_WORD = {
-    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
-    *("--cfg", "-c", "--package", "-p", "--experimental-rerun", "--info", "-i"),
-}
-codes: list[int] = []  # the exit code of the run
-places: set[Path] = set()  # where this process writes
+CONFIG = "train"
+SWEEPER = "hydra_plugins.microgpt_sweep.sweeper.MicrogptSweeper"
 
 
 def run_app(words: Sequence[str]) -> int:
-    """Hydra on a command line without `microgpt train`; returns an exit code."""
-    # Hydra prints what it catches at length; with this it lets us say it in a line.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    """`microgpt train` with these arguments; returns an exit code."""
     if os.environ.get("MICROGPT_OUTPUTS") == "":
         del os.environ["MICROGPT_OUTPUTS"]
-    flags, overrides = flags_first(words)
-    codes.clear()
-    places.clear()
-    own_configs = _own_configs(flags)
-    for folder in own_configs:
-        if not folder.is_dir():
-            say(f"--config-dir {folder}: no such folder")
-            return WRONG_INPUT
-    sys.argv[1:] = [*flags, *overrides]
-    application = hydra.main(str(config_path()), "train", "1.3")(job)
-    try:
-        with patch.object(argparse.ArgumentParser, "error", _refuse):
-            application()
-    except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
-        say(explain(error, overrides, [config_path(), *own_configs]))
-        return WRONG_INPUT
-    except BrokenPipeError:  # the command line knows what to do
-        raise
-    except OSError as error:  # those of a job have been told: this is a folder that Hydra makes
-        say(f"{error.filename}: {error.strerror}; runs are written below paths.outputs")
-        return WRONG_INPUT
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    finally:
-        _remove_traces()
-    return max(codes, default=OK)
+    parser, args = parsed(words)
+    folders = [config_path(), *([Path(args.config_dir)] if args.config_dir else [])]
+
+    def command() -> int:
+        try:
+            with application(args) as hydra:
+                return answer(hydra, parser, args)
+        except UNCOMPOSED as error:
+            raise ConfigError(explain(error, args.overrides, folders)) from error
+
+    return guarded(command, os_error=RUN_FAILED)
 
 
 def config_path() -> Path:
@@ -72,102 +63,159 @@ def config_path() -> Path:
     return packed if packed.is_dir() else package.parent / "conf"
 
 
-def flags_first(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Flags with their words, and overrides: argparse cannot have them mixed, people can."""
-    flags: list[str] = []
-    overrides: list[str] = []
-    for word in words:
-        if word.startswith("-") or (flags and flags[-1] in TAKES_A_WORD and "=" not in word):
-            flags.append(word)
-        else:
-            overrides.append(word)
-    return flags, overrides
+def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
+    """Hydra's flags and the overrides, in any order. Exits with a line where they do not fit."""
+    parser = Parser("microgpt train", add_help=False, parents=[get_args_parser()])
+    args = parser.parse_intermixed_args(words)
+    modes = ["--run", "--multirun", "--cfg", "--info", "--shell-completion"]
+    given = [flag for flag in modes if getattr(args, flag[2:].replace("-", "_"))]
+    if len(given) > 1:
+        parser.error(f"{' and '.join(given)}: only one of them can be given")
+    if args.resolve and not (args.cfg or args.help):
+        parser.error("--resolve: needs --cfg or --help")
+    if args.experimental_rerun is not None:
+        parser.error("--experimental-rerun: is not supported; resume=RUN goes on with a run")
+    if args.config_dir is not None and not Path(args.config_dir).is_dir():
+        parser.error(f"--config-dir {args.config_dir}: no such folder")
+    return parser, args
+
+
+@contextmanager
+def application(args: Namespace) -> Iterator[Hydra]:
+    """Hydra with our configurations, and with those of `--config-dir`."""
+    version.setbase("1.3")
+    folder = args.config_path or str(config_path())
+    search_path = create_automatic_config_search_path(None, __name__, folder)
+    if args.config_dir is not None:
+        place = f"file://{Path(args.config_dir).absolute()}"
+        search_path.prepend("command-line", place, SearchPathQuery(provider="schema"))
+    try:
+        yield Hydra.create_main_hydra2(CONFIG, search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
+    """Do what the flags ask for; returns an exit code."""
+    name, words = args.config_name or CONFIG, list(args.overrides)
+    if args.shell_completion:
+        return _complete(hydra, name, words)
+    with composing():
+        if args.help:
+            hydra.app_help(name, parser, args)
+            return OK
+        if args.hydra_help:
+            hydra.hydra_help(name, parser, args)
+            return OK
+        if args.cfg:
+            hydra.show_cfg(name, words, args.cfg, args.package, args.resolve)
+            return OK
+        cfg = hydra.compose_config(name, words, RunMode.MULTIRUN, validate_sweep_overrides=False)
+    if args.info:
+        hydra.show_info(args.info, name, words)
+        return OK
+    if args.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
+        return _run_many(hydra, name, words, cfg)
+    return _run_one(hydra, name, words)
+
+
+def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
+    """Install tab completion, or answer it."""
+    try:
+        hydra.shell_completion(name, words)
+    except ValueError as error:  # no such shell, or no such subcommand
+        raise ConfigError(f"--shell-completion: {error}") from error
+    return OK
+
+
+def _run_one(hydra: Hydra, name: str, words: list[str]) -> int:
+    """`Hydra.run`, whose folder does not stay if nothing is in it; returns the job's exit code."""
+    words = [*words, "hydra.mode=RUN"]
+    with composing():
+        cfg = hydra.compose_config(name, words, RunMode.RUN, with_log_configuration=True)
+    callbacks = Callbacks(cfg)
+    callbacks.on_run_start(config=cfg, config_name=name)
+    with folder_for_a_run(Path(cfg.hydra.run.dir)):
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+        done = run_job(job, cfg, "hydra.run.dir", None, context)
+    callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
+    return int(done.return_value)
+
+
+def _run_many(hydra: Hydra, name: str, words: list[str], cfg: DictConfig) -> int:
+    """`Hydra.multirun`; returns the exit code of the sweep, which is what our sweeper returns."""
+    target = OmegaConf.select(cfg, "hydra.sweeper._target_")
+    if target != SWEEPER:
+        raise ConfigError(
+            f"hydra.sweeper._target_={target}: must be that of hydra/sweeper=microgpt"
+        )
+    return int(hydra.multirun(name, job, [*words, "hydra.mode=MULTIRUN"]))
+
+
+@contextmanager
+def folder_for_a_run(path: Path) -> Iterator[None]:
+    """Make a folder and its parents; after the block, those made here are removed where empty."""
+    made: list[Path] = []
+    try:
+        for folder in [*reversed(path.absolute().parents), path.absolute()]:
+            if not folder.is_dir():
+                with suppress(FileExistsError):  # another process was quicker
+                    folder.mkdir()
+                    made.append(folder)
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        _remove_empty(made)
+        problem = f"{error.filename}: {error.strerror}; runs are written below paths.outputs"
+        raise ConfigError(problem) from error
+    try:
+        yield
+    finally:
+        _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the last first, up to one that has something in it."""
+    with suppress(OSError):
+        for folder in reversed(folders):
+            folder.rmdir()
 
 
 def job(cfg: DictConfig) -> int | None:
-    """One run; returns its exit code, since Hydra would print a traceback of what is raised."""
+    """Hydra's task function: one run. Returns its exit code; None if a sweep's job was interrupted."""
     context = HydraConfig.get()
     folder = Path(context.runtime.output_dir)
     if context.mode == RunMode.MULTIRUN:
         from microgpt.sweep.job import work
 
         return work(cfg, folder)
+    from microgpt.train import train  # late: `--help` must not wait for it
+
     overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)
+    # No exception may leave a task function: Hydra would print more than a line about it.
     try:
-        code = _train(cfg, folder, overrides)
-    finally:
-        _remove_empty(folder)
-    codes.append(code)
-    return code
-
-
-def _train(cfg: DictConfig, folder: Path, overrides: list[str]) -> int:
-    """Train; what goes wrong is told here, in a line unless it is a fault of the program."""
-    from microgpt.build import ConfigError  # late: `--help` must not wait for it
-    from microgpt.run.folder import NoSuchRun
-    from microgpt.run.record import Busy
-    from microgpt.train import train
-
-    try:
-        return train(cfg, folder, overrides)
-    except NoSuchRun as error:
-        say(f"resume={error}")
-    except (ConfigError, Busy) as error:
-        say(f"{error}")
-    except OmegaConfBaseException as error:
-        say(f"{config_line(error)}")
-    except OSError as error:
-        say(f"{one_line(error)}")
+        return guarded(lambda: train(cfg, folder, overrides), os_error=RUN_FAILED)
+    except BrokenPipeError:
+        complain("the run has failed: nobody reads its output any more")
         return RUN_FAILED
-    except Exception:
-        traceback.print_exc()
-        return RUN_FAILED
-    return WRONG_INPUT
+
+
+class NoFolder(Exception):
+    """`paths.outputs` cannot hold runs; the message is the line for the user."""
 
 
 def _outputs(folder: Any) -> str:
     """`paths.outputs`, which must be a folder or a place where one can be made."""
     if not isinstance(folder, str) or not folder:
-        raise ValueError(f"paths.outputs={written(folder)}: must name a folder")
+        raise NoFolder(f"paths.outputs={written(folder)}: must name a folder")
     there = Path(folder).absolute()
     while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK):
         problem = "cannot be written to" if there.is_dir() else "is no folder"
-        raise ValueError(
+        raise NoFolder(
             f"paths.outputs={folder}: must be a folder to write to, but {there} {problem}"
         )
-    places.add(Path(folder))
     return folder
-
-
-def _own_configs(flags: Sequence[str]) -> list[Path]:
-    """The folder that `--config-dir` names, if any."""
-    places = [i for i, flag in enumerate(flags) if flag in ("--config-dir", "-cd")]
-    named = [flags[i + 1] for i in places if i + 1 < len(flags)]
-    named += [flag.partition("=")[2] for flag in flags if flag.startswith("--config-dir=")]
-    return [Path(name) for name in named]
-
-
-def _refuse(parser: argparse.ArgumentParser, message: str) -> None:
-    say(f"{message} (microgpt train --help says what there is)")
-    sys.exit(WRONG_INPUT)
-
-
-def _remove_empty(folder: Path) -> None:
-    """Hydra makes a folder for every job, also for one that is refused or goes on elsewhere."""
-    if not (folder / "run.json").exists():
-        with suppress(OSError):  # a folder that was there before, with something in it
-            (folder / ".lock").unlink(missing_ok=True)
-            folder.rmdir()
-
-
-def _remove_traces() -> None:
-    """No empty folder of runs or sweeps stays."""
-    for place in places:
-        for folder in (place / "runs", place / "sweeps"):
-            with suppress(OSError):  # not there, or not empty
-                folder.rmdir()
 
 
 # Here, since every process of a sweep needs them, and imports this file for its jobs.

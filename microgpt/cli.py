@@ -1,10 +1,12 @@
 """The command line: `microgpt COMMAND ...`, as USAGE lists them."""
 
-import argparse
 import os
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from microgpt.terminal import WRONG_INPUT, Parser, complain
 
 USAGE = """usage: microgpt COMMAND ...
 
@@ -44,23 +46,14 @@ def _main(words: Sequence[str]) -> None:
     elif words[:1] == ["train"]:
         _train(words[1:])
     elif words and words[0] in COMMANDS:
-        sys.exit(_guarded(lambda: COMMANDS[words[0]](words[1:])))
+        from microgpt.guard import guarded
+
+        sys.exit(guarded(lambda: COMMANDS[words[0]](words[1:])))
     elif words[:1] in ([], ["-h"], ["--help"]):
         print(USAGE)
     else:
-        _fail(f"{words[0]}: no such command; there are train, {', '.join(COMMANDS)}")
-
-
-def _fail(line: str) -> None:
-    print(f"microgpt: {line}", file=sys.stderr)
-    sys.exit(2)
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with complaints of one line."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        _fail(f"{message} ({self.prog} --help says what there is)")
+        complain(f"{words[0]}: no such command; there are train, {', '.join(COMMANDS)}")
+        sys.exit(WRONG_INPUT)
 
 
 def _train(words: Sequence[str]) -> None:
@@ -85,39 +78,22 @@ def _complete(words: Sequence[str]) -> None:
         sys.exit(run_app(words))
 
 
-def _guarded(command: Callable[[], int | None]) -> int:
-    """The exit code of a command; what the user can mend is said in a line."""
-    from microgpt.build import ConfigError
-    from microgpt.core.check import BadValue
-    from microgpt.core.tokenizer import UnknownCharacter
-    from microgpt.run.checkpoint import BadCheckpoint
-    from microgpt.run.folder import NoSuchRun
-    from microgpt.tracking import StoreError
-
-    code = None
-    try:
-        code = command()
-    except StoreError as error:
-        print(f"microgpt: {error}", file=sys.stderr)
-        return 1
-    except (BadValue, UnknownCharacter, NoSuchRun, BadCheckpoint, ConfigError) as error:
-        _fail(str(error))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        return 130
-    return code or 0
-
-
 def _outputs() -> Path:
     return Path(os.environ.get("MICROGPT_OUTPUTS") or "outputs")
 
 
+def _name(text: str) -> str:
+    """The argument that names a run, a sweep or an experiment."""
+    if not text.strip():
+        raise ArgumentTypeError(f"{text!r} must name one")
+    return text
+
+
 def _sample(words: Sequence[str]) -> None:
-    parser = _Parser("microgpt sample", description="Draw documents from a run's last checkpoint.")
-    parser.add_argument("run", metavar="RUN", help="folder, id, or the first letters of an id")
+    parser = Parser("microgpt sample", description="Draw documents from a run's last checkpoint.")
+    parser.add_argument(
+        "run", metavar="RUN", type=_name, help="folder, id, or the first letters of an id"
+    )
     parser.add_argument("-n", "--num-samples", type=int, help="how many documents")
     parser.add_argument("--temperature", type=float, help="0 takes the likeliest token")
     parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens; 0 from all")
@@ -136,7 +112,7 @@ def _sample(words: Sequence[str]) -> None:
 
 
 def _runs(words: Sequence[str]) -> None:
-    parser = _Parser("microgpt runs", description="List the runs, the latest last.")
+    parser = Parser("microgpt runs", description="List the runs, the latest last.")
     parser.add_argument("-n", type=int, default=20, help="how many at most; 0 all")
     options = parser.parse_args(words)
     from microgpt.console import list_runs
@@ -148,9 +124,13 @@ def _runs(words: Sequence[str]) -> None:
 
 
 def _ui(words: Sequence[str]) -> None:
-    parser = _Parser("microgpt ui", description="Start the MLflow UI on the store.")
+    parser = Parser("microgpt ui", description="Start the MLflow UI on the store.")
     parser.add_argument(
-        "sweep", metavar="EXPERIMENT", nargs="?", help="its latest sweep; or a sweep's id"
+        "sweep",
+        metavar="EXPERIMENT",
+        type=_name,
+        nargs="?",
+        help="its latest sweep; or a sweep's id",
     )
     parser.add_argument("--port", type=int, default=5000, help="of the web server on this machine")
     parser.add_argument(
@@ -163,9 +143,13 @@ def _ui(words: Sequence[str]) -> None:
 
 
 def _sync(words: Sequence[str]) -> None:
-    parser = _Parser("microgpt sync", description="Send to MLflow what it has not got yet.")
+    parser = Parser("microgpt sync", description="Send to MLflow what it has not got yet.")
     parser.add_argument(
-        "runs", metavar="RUN", nargs="*", help="which runs; without any, all, and all sweeps"
+        "runs",
+        metavar="RUN",
+        type=_name,
+        nargs="*",
+        help="which runs; without any, all, and all sweeps",
     )
     parser.add_argument("--uri", help="the store; else the one of each run's configuration")
     options = parser.parse_args(words)
@@ -182,9 +166,9 @@ def _sync(words: Sequence[str]) -> None:
 
 
 def _report(words: Sequence[str]) -> None:
-    parser = _Parser("microgpt report", description="Report the latest sweep of an experiment.")
+    parser = Parser("microgpt report", description="Report the latest sweep of an experiment.")
     parser.add_argument(
-        "name", metavar="EXPERIMENT", help="or a sweep's id, or its run's in MLflow"
+        "name", metavar="EXPERIMENT", type=_name, help="or a sweep's id, or its run's in MLflow"
     )
     parser.add_argument(
         "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
@@ -197,8 +181,10 @@ def _report(words: Sequence[str]) -> None:
 
 
 def _verify(words: Sequence[str]) -> int:
-    parser = _Parser("microgpt verify", description="Train again what is recorded, and compare.")
-    parser.add_argument("what", metavar="RUN | EXPERIMENT", help="an id, a folder; a name")
+    parser = Parser("microgpt verify", description="Train again what is recorded, and compare.")
+    parser.add_argument(
+        "what", metavar="RUN | EXPERIMENT", type=_name, help="an id, a folder; a name"
+    )
     parser.add_argument(
         "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
     )
@@ -225,8 +211,10 @@ def _verify(words: Sequence[str]) -> int:
 
 
 def _fork(words: Sequence[str]) -> int:
-    parser = _Parser("microgpt fork", description="Go on from a step of a run with changes.")
-    parser.add_argument("run", metavar="RUN", help="folder, id, or the first letters of an id")
+    parser = Parser("microgpt fork", description="Go on from a step of a run with changes.")
+    parser.add_argument(
+        "run", metavar="RUN", type=_name, help="folder, id, or the first letters of an id"
+    )
     parser.add_argument("--at-step", type=int, required=True, help="where it branches off")
     parser.add_argument("--uri", help="the store of a run without a folder, and of the new one")
     parser.add_argument("changes", metavar="key=value", nargs="*", help="as for microgpt train")
@@ -237,8 +225,8 @@ def _fork(words: Sequence[str]) -> int:
 
 
 def _compare(words: Sequence[str]) -> None:
-    parser = _Parser("microgpt compare", description="Runs side by side, from the store.")
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="two or more")
+    parser = Parser("microgpt compare", description="Runs side by side, from the store.")
+    parser.add_argument("runs", metavar="RUN", type=_name, nargs="+", help="two or more")
     parser.add_argument(
         "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
     )

@@ -1,7 +1,7 @@
-"""What is wrong with a command line, in one line that helps: Hydra's own take up to eleven."""
+"""Says in one line what is wrong with the overrides of a command line; Hydra takes up to eleven."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,26 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from microgpt.syntax import written
+from microgpt.terminal import first_line
+
+# What Hydra, OmegaConf and the files they read raise where no configuration can be composed.
+UNCOMPOSED = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
 UNREADABLE = (
     "cannot be read; write key=value, and 'key=\"value\"' with quotes if there is a space "
     "or one of = , ~ ( ) [ ] { } in the value"
 )
 
 
-def say(line: str) -> None:
-    """One line on standard error."""
-    print(f"microgpt: {' '.join(line.split())}", file=sys.stderr)
+@contextmanager
+def composing() -> Iterator[None]:
+    """A plain ValueError of Hydra about an override, as `model=null`, is a HydraException here."""
+    try:
+        yield
+    except UNCOMPOSED:
+        raise
+    except ValueError as error:
+        raise HydraException(str(error)) from None
 
 
 def explain(error: Exception, words: Sequence[str], folders: Sequence[Path]) -> str:
@@ -37,25 +48,17 @@ def explain(error: Exception, words: Sequence[str], folders: Sequence[Path]) -> 
     wrong = [_wrong_option(override, groups) for override in overrides]
     if not any(wrong) and not isinstance(error, MissingConfigException):
         wrong = _wrong_keys(overrides, groups, folders)
-    return next(filter(None, wrong), None) or _plainly(error)
+    return next(filter(None, wrong), None) or _plainly(error, folders)
 
 
 def config_line(error: OmegaConfBaseException) -> str:
     """A value that cannot be had, such as `${nothing}` or a mandatory one."""
-    text = one_line(error)
+    text = first_line(error)
     text = text.partition("raised while resolving interpolation: ")[2] or text
     return f"{error.full_key}: {text}" if error.full_key and "=" not in text else text
 
 
-def one_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def _plainly(error: Exception) -> str:
+def _plainly(error: Exception, folders: Sequence[Path]) -> str:
     """Hydra's own words, less its advice for programmers."""
     if isinstance(error, MissingConfigException) and error.options:
         return f"{error.missing_cfg_file}: no such option; there are {', '.join(error.options)}"
@@ -64,8 +67,20 @@ def _plainly(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: no YAML ({error.problem})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{_undecodable(folders)}: must be UTF-8 text, but byte {error.start} is not"
     cause = error.__cause__ if isinstance(error, HydraException) else None
-    return one_line(error) + (f" ({one_line(cause)})" if cause else "")
+    return first_line(error) + (f" ({first_line(cause)})" if cause else "")
+
+
+def _undecodable(folders: Sequence[Path]) -> str:
+    """The first configuration file that is not UTF-8, which Python's error does not name."""
+    for file in (file for folder in folders for file in sorted(folder.rglob("*.yaml"))):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(file)
+    return "a configuration file"
 
 
 def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
@@ -98,7 +113,7 @@ def _wrong_keys(
     try:
         chosen = [o for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
         keys = _keys([str(o.input_line) for o in chosen if o.type == OverrideType.CHANGE], folders)
-    except (HydraException, OmegaConfBaseException, YAMLError):
+    except UNCOMPOSED:
         return []
     return [_wrong_key(override, keys, groups) for override in overrides]
 
@@ -134,7 +149,7 @@ def _advice(key: str, keys: dict[str, Any], groups: dict[str, set[str]]) -> str:
 def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
     """Every key of the configuration with these choices, by its full name; "" is all of it."""
     search = [f"hydra.searchpath=[{','.join(f'file://{f.absolute()}' for f in folders[1:])}]"]
-    with initialize_config_dir(str(folders[0]), version_base="1.3"):
+    with composing(), initialize_config_dir(str(folders[0]), version_base="1.3"):
         cfg = compose("train", choices + search)
     keys: dict[str, Any] = {"": OmegaConf.to_container(cfg)}
     waiting = [""]
@@ -145,10 +160,3 @@ def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
             if isinstance(value, dict):
                 waiting.append(f"{parent}.{name}".lstrip("."))
     return keys
-
-
-def written(value: object) -> str:
-    """A value as it is written on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)

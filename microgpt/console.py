@@ -13,12 +13,6 @@ from microgpt.core.events import Event, Stepped
 from microgpt.run.folder import RunFolder
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def complain(line: str) -> None:
-    """One line on standard error."""
-    err.print(f"microgpt: {' '.join(line.split())}", markup=False)
 
 
 class Bar:

@@ -9,11 +9,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.app import config_path
-from microgpt.build import ConfigError
-from microgpt.complaints import UNREADABLE, explain
+from microgpt.complaints import UNCOMPOSED, UNREADABLE, composing, explain
+from microgpt.terminal import ConfigError
 
 FIXED = (
     "resume",
@@ -60,12 +59,12 @@ def _option(group: Override) -> Any:
     """What the configuration folder says of a group's option. Raises ConfigError."""
     word = str(group.input_line)
     try:
-        with initialize_config_dir(str(config_path()), version_base="1.3"):
+        with composing(), initialize_config_dir(str(config_path()), version_base="1.3"):
             composed = compose("train", [word])
             return OmegaConf.to_container(
                 OmegaConf.select(composed, group.key_or_group.replace("/", ".")), resolve=True
             )
-    except (HydraException, OmegaConfBaseException) as error:
+    except UNCOMPOSED as error:
         raise ConfigError(explain(error, [word], [config_path()])) from error
 
 

@@ -14,6 +14,7 @@ from time import monotonic, sleep
 from typing import IO
 
 from microgpt.core.check import BadValue
+from microgpt.signals import STOPPING, handled
 from microgpt.tracking import store_uri
 from microgpt.tracking.view import runs_address
 
@@ -43,7 +44,10 @@ def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -
     if port not in (free, 0):
         print(f"port {port} is in use: this is {free}")
     print("MLflow's server starts, in some seconds", flush=True)
-    with _interruptible(), _server(store, outputs, free) as (process, log):
+    with (
+        handled(signal.default_int_handler, (*STOPPING, signal.SIGHUP)),
+        _server(store, outputs, free) as (process, log),
+    ):
         try:
             _wait_for_answer(process, free, log)
             print(f"open  {address}\nstop  Ctrl-C", flush=True)
@@ -109,18 +113,6 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
             return
         except subprocess.TimeoutExpired:
             continue
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Every polite way to end a process raises KeyboardInterrupt."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait_for_answer(process: "subprocess.Popen[bytes]", port: int, log: IO[bytes]) -> None:

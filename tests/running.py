@@ -18,6 +18,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from microgpt.run.folder import RunFolder, all_runs
+from microgpt.run.sweep import all_sweeps
+from microgpt.tracking import sync
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.sync import Store
 from microgpt.train import train
@@ -88,7 +90,7 @@ def wait_until(holds: Callable[[], Any]) -> None:
     limit = time.monotonic() + 100
     while not holds():
         assert time.monotonic() < limit, "it never came about"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def only_run(outputs: Path) -> RunFolder:
@@ -203,6 +205,12 @@ def project_here(run: RunFolder, outputs: Path) -> Projection:
     assert isinstance(projection, Projection)
     projection.update()
     return projection
+
+
+def sync_here(outputs: Path) -> list[str]:
+    """What `microgpt sync` says, for the default store, in this process."""
+    everything = [*all_sweeps(outputs), *all_runs(outputs)]
+    return list(sync(everything, f"sqlite:///{outputs}/mlflow.db", outputs))
 
 
 def untracked(outputs: Path, *overrides: str) -> RunFolder:

@@ -21,6 +21,14 @@ class Held(Constant):
         return super().__call__(lr, step, num_steps)
 
 
+class Slow(Constant):
+    """Each step takes a while, and no time of the processor."""
+
+    def __call__(self, lr: float, step: int, num_steps: int) -> float:
+        time.sleep(0.02)
+        return super().__call__(lr, step, num_steps)
+
+
 class Stuck(Held):
     """One step takes longer than any patience."""
 

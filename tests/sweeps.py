@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
     "progress": True,
     "trainer": {"num_steps": STEPS, "batch_size": 2, "eval_every": 20, "eval_documents": 5},
     "model": {
-        "_target_": "microgpt.core.model.GPT",
+        "_target_": "microgpt.core.models.gpt.GPT",
         "n_layer": 1,
         "n_head": 4,
         "n_embd": 16,

@@ -2,12 +2,14 @@
 
 import gc
 import math
+from collections.abc import Callable
 from random import Random
 
 import pytest
 
 from microgpt.core.check import BadValue
-from microgpt.core.data import make_batch, read_documents
+from microgpt.core.data import make_batch
+from microgpt.core.engine.base import Engine
 from microgpt.core.engine.scalar import ScalarEngine, Value
 from microgpt.core.events import Checkpointed, Diverged, Event, Sampled, Stepped
 from microgpt.core.optim.sgd import SGD
@@ -16,9 +18,10 @@ from microgpt.core.streams.independent import Independent
 from microgpt.core.streams.single import Single
 from microgpt.core.tokenizer import UnknownCharacter
 from microgpt.core.trainer import Trainer
-from tests.golden.check import FILES, HERE, trainer_of
+from tests.engines import engines
+from tests.golden.check import FILES, trainer_of
+from tests.models import events_of as told
 
-NAMES = read_documents((HERE / "names_tiny.txt").read_text(encoding="utf-8"))
 GOLDEN = {
     "seed": 1,
     "n_embd": 8,
@@ -34,21 +37,13 @@ GOLDEN = {
 
 
 def small(**changes: object) -> Trainer:
-    """The original program, tiny; `changes` are attributes of its trainer."""
-    trainer = trainer_of(GOLDEN)
-    for key, value in changes.items():
-        setattr(trainer, key, value)
-    return trainer
+    """The original program, tiny; `changes` to any key or part of it by its name."""
+    return trainer_of(GOLDEN, **changes)
 
 
-def told(trainer: Trainer) -> list[Event]:
-    events: list[Event] = []
-    trainer.callbacks.append(events.append)
-    trainer.run()
-    return events
-
-
-# Tokenizer and data
+def evaluated(trainer: Trainer, part: str) -> dict[str, float]:
+    """The figures of an evaluation with the weights as they are."""
+    return trainer._evaluate(part, {})
 
 
 # Streams
@@ -85,12 +80,6 @@ def test_normal_numbers_go_on_from_a_state(drawn: int) -> None:
     assert fresh("init").getstate() == streams("init").getstate()
 
 
-# Schedules
-
-
-# Optimizers, against the papers' equations written out for one number
-
-
 # Sampling
 
 
@@ -110,6 +99,7 @@ def test_top_k_and_top_p_leave_out_the_unlikely() -> None:
 
 
 def test_the_cache_gives_what_a_whole_pass_gives() -> None:
+    """To the last bit on the scalar engine, and also where several rows come at once."""
     trainer = small()
     ops, model, tokens = trainer.engine, trainer.model, [3, 1, 4, 1, 5]
     whole = ops.values(model(ops, trainer.weights, tokens, [(0, 5)]))
@@ -124,7 +114,7 @@ def test_the_cache_gives_what_a_whole_pass_gives() -> None:
 def test_a_prompt_begins_every_sample() -> None:
     trainer = small()
     sampler = Sampler(num_samples=5, temperature=1.0, top_k=0, top_p=1.0)
-    args = (trainer.model, trainer.engine, trainer.weights, trainer.corpus.tokenizer, Random(0))
+    args = (trainer.model, trainer.engine, trainer.weights, trainer.corpus, Random(0))
     assert all(text.startswith("ada") and len(text) <= 8 for text in sampler.samples(*args, "ada"))
     with pytest.raises(BadValue, match="block_size=8"):
         list(sampler.samples(*args, "adaadaad"))
@@ -163,8 +153,7 @@ def test_a_long_chain_neither_overflows_nor_stays_alive() -> None:
 @pytest.mark.slow
 def test_a_deep_and_wide_model_trains() -> None:
     sizes = {"n_embd": 128, "n_head": 4, "n_layer": 4, "num_steps": 1, "samples": []}
-    trainer = trainer_of(GOLDEN | sizes)
-    trainer.corpus.train[:] = ["al"]
+    trainer = trainer_of(GOLDEN | sizes, documents=["al"])
     trainer.run()
     assert trainer.step == 1
 
@@ -181,7 +170,7 @@ def test_stop_after_keeps_the_schedule() -> None:
     def rates(trainer: Trainer) -> list[float]:
         return [e.metrics["lr"] for e in told(trainer) if isinstance(e, Stepped) and e.metrics]
 
-    assert rates(small(last_step=3)) == rates(small())[:3]
+    assert rates(small(stop_after=3)) == rates(small())[:3]
 
 
 def test_going_on_from_a_state_gives_the_same_bits() -> None:
@@ -197,13 +186,12 @@ def test_going_on_from_a_state_gives_the_same_bits() -> None:
     assert (last.weights, last.slots, last.streams) == (again.weights, again.slots, again.streams)
 
 
-def test_clipping_scales_the_gradient_to_its_norm() -> None:
-    free, clipped = small(), small(clip_norm=0.01)
-    sgd = [SGD(lr=1.0, momentum=0.0) for _ in range(2)]
+@engines
+def test_clipping_scales_the_gradient_to_its_norm(factory: Callable[[], Engine]) -> None:
     moved = []
-    for trainer, optimizer in zip((free, clipped), sgd):
-        optimizer.prepare(trainer.model.shapes(), dict.fromkeys(trainer.model.shapes(), 1.0))
-        trainer.optimizer, trainer.last_step = optimizer, 1
+    for clip_norm in (None, 0.01):
+        sgd = SGD(lr=1.0, momentum=0.0)
+        trainer = small(engine=factory(), clip_norm=clip_norm, optimizer=sgd, stop_after=1)
         before = trainer.engine.flat(trainer.weights)
         first = next(e for e in told(trainer) if isinstance(e, Stepped))
         after = trainer.engine.flat(trainer.weights)
@@ -214,25 +202,88 @@ def test_clipping_scales_the_gradient_to_its_norm() -> None:
     assert moved[1] == pytest.approx((moved[0][0], 0.01), rel=1e-9)
 
 
-def test_held_out_loss_and_bits_per_character_by_hand() -> None:
+def test_a_norm_is_computed_where_it_is_asked_for() -> None:
+    """A step that is not recorded does without, unless gradients are clipped."""
+    events = told(small(log_every=2))
+    norms = [e.metrics.get("grad_norm") for e in events if isinstance(e, Stepped)]
+    assert [norm is not None and norm > 0 for norm in norms] == [False, True] * 3
+
+
+@engines
+def test_batches_of_a_step_are_one_batch(factory: Callable[[], Engine]) -> None:
+    """Of documents of unequal lengths: each token counts the same."""
+    runs = [
+        small(engine=factory(), batch_size=size, accumulate=parts, clip_norm=0.5, stop_after=2)
+        for size, parts in ((8, 1), (2, 4), (1, 8))
+    ]
+    figures = [[e.metrics for e in told(run) if isinstance(e, Stepped)] for run in runs]
+    flats = [run.engine.flat(run.weights) for run in runs]
+    for other, flat in zip(figures[1:], flats[1:]):
+        for ours, theirs in zip(other, figures[0]):
+            for name in ("train/loss", "grad_norm"):
+                assert ours[name] == pytest.approx(theirs[name], rel=1e-12)
+        for name, numbers in flats[0].items():
+            assert flat[name] == pytest.approx(numbers, rel=1e-10, abs=1e-12)
+    assert [run.corpus.tokens(8 * 2 // run.batch_size, run.batch_size, 8) for run in runs] == [
+        sum(e.tokens for e in told(small(batch_size=8, stop_after=2)) if isinstance(e, Stepped))
+    ] * 3
+
+
+def held_out(**parts: list[str]) -> Trainer:
+    """A trainer whose held-out parts are these documents."""
     trainer = small(eval_documents=2)
-    trainer.corpus.validation.extend(["ada", "maximiliana"])
-    ops, tokenizer = trainer.engine, trainer.corpus.tokenizer
+    for name, documents in parts.items():
+        getattr(trainer.corpus.split, name).extend(documents)
+    return trainer
+
+
+@pytest.mark.parametrize(("part", "name"), [("val", "validation"), ("test", "test")])
+def test_held_out_loss_and_bits_per_character_by_hand(part: str, name: str) -> None:
+    texts = ["ada", "maximiliana"]
+    trainer = held_out(**{name: texts})
+    ops, encode = trainer.engine, trainer.corpus.tokenizer.document
     nats = []
-    for text in trainer.corpus.validation:
-        batch = make_batch([text], tokenizer, 8)
+    for text in texts:
+        batch = make_batch([encode(text)[:9]])
         logits = trainer.model(ops, trainer.weights, batch.tokens, batch.spans)
         nats += [row[0] for row in ops.values(ops.cross_entropy(logits, batch.targets))]
     # ada: 3 characters and the end; maximiliana: cut to 8 characters, its end is not predicted
     assert len(nats) == 4 + 8
-    metrics = trainer._evaluate({})
-    assert metrics["val/loss"] == pytest.approx(sum(nats) / 12)
-    assert metrics["val/bpc"] == pytest.approx(sum(nats) / (math.log(2) * 11))
+    metrics = evaluated(trainer, part)
+    assert metrics.keys() == {f"{part}/loss", f"{part}/bpc"}
+    assert metrics[f"{part}/loss"] == pytest.approx(sum(nats) / 12)
+    assert metrics[f"{part}/bpc"] == pytest.approx(sum(nats) / (math.log(2) * 11))
+
+
+def test_the_test_part_is_read_whole_and_once_at_the_end() -> None:
+    names = ["ada", "alan", "grace", "guido"]
+    trainer = held_out(validation=names[:3], test=names)
+    trainer.eval_every = 2
+    rows = [e.metrics for e in told(trainer) if isinstance(e, Stepped)]
+    assert ["val/loss" in row for row in rows] == [False, True] * 3
+    assert ["test/loss" in row for row in rows] == [False] * 5 + [True]
+    whole = evaluated(held_out(test=names), "test")
+    assert whole != evaluated(held_out(test=names[:2]), "test")
+    assert evaluated(trainer, "val") == evaluated(
+        _with_weights_of(trainer, held_out(validation=names[:2])), "val"
+    )
+
+
+def _with_weights_of(trained: Trainer, fresh: Trainer) -> Trainer:
+    fresh.engine.load(fresh.weights, trained.engine.flat(trained.weights))
+    return fresh
+
+
+def test_no_held_out_documents_no_figures() -> None:
+    rows = [e.metrics for e in told(small()) if isinstance(e, Stepped)]
+    assert not any(name.startswith(("val/", "test/")) for row in rows for name in row)
 
 
 def test_the_first_loss_that_is_not_finite_ends_the_run() -> None:
     trainer = small()
-    trainer.weights["wte"][tokenizer_bos(trainer)][0].data = math.nan
+    flat = trainer.engine.flat(trainer.weights)
+    flat["wte"][trainer.corpus.tokenizer.bos * 8] = math.nan
+    trainer.engine.load(trainer.weights, flat)
     events: list[Event] = []
     trainer.callbacks.append(events.append)
     with pytest.raises(Diverged, match="step 1: train/loss is nan"):
@@ -242,8 +293,7 @@ def test_the_first_loss_that_is_not_finite_ends_the_run() -> None:
 
 
 def test_a_last_update_that_blows_the_weights_up_ends_the_run() -> None:
-    trainer = small()
-    trainer.sampler = Sampler(num_samples=1, temperature=0.0, top_k=0, top_p=1.0)
+    trainer = small(temperature=0.0)
     events: list[Event] = []
 
     def last_rate(event: Event) -> None:
@@ -255,10 +305,6 @@ def test_a_last_update_that_blows_the_weights_up_ends_the_run() -> None:
     with pytest.raises(Diverged, match=f"step {trainer.last_step}: the update left wte with"):
         trainer.run()
     assert all(math.isfinite(event.loss) for event in events if isinstance(event, Stepped))
-
-
-def tokenizer_bos(trainer: Trainer) -> int:
-    return trainer.corpus.tokenizer.bos
 
 
 def test_an_interrupt_keeps_the_state() -> None:

@@ -131,3 +131,18 @@ def test_at_the_edges_every_engine_does_as_ieee_754(
 def test_a_probability_that_underflows_costs_infinity(factory: Callable[[], Engine]) -> None:
     ops = factory()
     assert ops.values(ops.cross_entropy(ops.constant([[0.0, 1000.0]]), [0])) == [[INF]]
+
+
+@engines
+@pytest.mark.parametrize("number", [NAN, INF])
+def test_a_zero_hides_no_weight_that_is_none(factory: Callable[[], Engine], number: float) -> None:
+    """0 times what is not finite is not a number: products with 0 must not be left out then."""
+    ops = factory()
+    for make in (ops.constant, ops.parameter):
+        x, w = make([[-1.0, -2.0, 3.0], [-1.0, -1.0, -1.0]]), make([[number, 1.0, 1.0], [1.0] * 3])
+        (first, second) = ops.values(ops.linear(ops.relu(x), w))
+        assert [math.isnan(y) for y in first + second] == [True, False, True, False]
+        ops.load({"w": w}, {"w": [1.0] * 6})
+        assert ops.values(ops.linear(ops.relu(x), w)) == [[3.0, 3.0], [0.0, 0.0]]
+        ops.assign(w, ops.constant([[1.0] * 3, [number] * 3]))
+        assert math.isnan(ops.values(ops.linear(ops.relu(x), w))[1][1])

@@ -54,7 +54,15 @@ def true_cos(x: float, turn: Decimal = Decimal(0)) -> Decimal:
     return total
 
 
-@pytest.mark.parametrize("name", ["exp", "log", "tanh", "cos"])
+def true_sin(x: float) -> Decimal:
+    return true_cos(x, -PI / 2)
+
+
+def true_pow(x: float, exponent: float) -> Decimal:
+    return Decimal(x) ** Decimal(exponent)
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "tanh", "cos", "sin"])
 def test_the_oracle_agrees_with_mpmath(name: str) -> None:
     mpmath = pytest.importorskip("mpmath")
     with mpmath.workdps(60):
@@ -107,6 +115,11 @@ ERRORS = {
     "cos of positions": (exact.cos, true_cos, 0.8, uniform(-1e5, 1e5, 300)),
     "cos near its zeros": (exact.cos, true_cos, 0.8, multiples(math.pi / 2, -166000, 166000, 200)),
     "cos at its limit": (exact.cos, true_cos, 0.8, [-(2.0**18), 2.0**18, 2.0**18 - 2**-35]),
+    "sin near 0": (exact.sin, true_sin, 0.8, scaled(-40, -1, 200)),
+    "sin of an angle": (exact.sin, true_sin, 0.8, uniform(-math.pi, math.pi, 300)),
+    "sin of positions": (exact.sin, true_sin, 0.8, uniform(-1e5, 1e5, 300)),
+    "sin near its zeros": (exact.sin, true_sin, 0.8, multiples(math.pi, -83000, 83000, 200)),
+    "sin at its limit": (exact.sin, true_sin, 0.8, [-(2.0**18), 2.0**18, 2.0**18 - 2**-35]),
 }
 
 
@@ -120,6 +133,20 @@ def test_error_in_ulp(case: str) -> None:
 
     worst = max(arguments, key=error)
     assert error(worst) < bound, worst.hex()
+
+
+HALVES = (-2.5, -2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2, 2.5, 3)
+OTHERS = (-1.7, -0.1, 0.25, 0.3, 3.3)
+
+
+@pytest.mark.parametrize("exponent", [*HALVES, *OTHERS])
+def test_error_of_a_power_in_ulp(exponent: float) -> None:
+    """Of a whole or half exponent a few roundings; of others more, as the exponential's argument grows."""
+    for x in scaled(-50, 50, 300):
+        true = true_pow(x, exponent)
+        error = float(abs(Decimal(exact.pow(x, exponent)) - true) / Decimal(math.ulp(float(true))))
+        bound = 2.5 if exponent in HALVES else 1 + 2 * abs(exponent * math.log(x))
+        assert error < bound, x.hex()
 
 
 def test_the_constants_are_what_their_comments_say() -> None:
@@ -173,15 +200,54 @@ def test_the_constants_are_what_their_comments_say() -> None:
         (exact.cos, 2.0**18 + 1, NAN),
         (exact.cos, INF, NAN),
         (exact.cos, NAN, NAN),
+        (exact.sin, 0.0, 0.0),
+        (exact.sin, 5e-324, 5e-324),
+        (exact.sin, math.pi, 1.2246467991473532e-16),
+        (exact.sin, 2.0**18 + 1, NAN),
+        (exact.sin, -INF, NAN),
+        (exact.sin, NAN, NAN),
     ],
 )
 def test_special_values(function: Callable[[float], float], x: float, expected: float) -> None:
     assert repr(function(x)) == repr(expected)
 
 
-def test_tanh_is_odd_and_cos_even() -> None:
+@pytest.mark.parametrize(
+    ("base", "exponent", "expected"),
+    [
+        (0.0, 0, 1.0),
+        (0.0, 0.5, 0.0),
+        (0.0, 0.3, 0.0),
+        (0.0, -1, INF),
+        (0.0, -0.5, INF),
+        (0.0, -0.3, INF),
+        (-2.0, 3, -8.0),
+        (-2.0, -3, -0.125),
+        (-2.0, -2, 0.25),
+        (-1.0, 0.5, NAN),
+        (-1.0, 1.5, NAN),
+        (-1.0, -0.5, NAN),
+        (-1.0, 0.3, NAN),
+        (INF, 0.5, INF),
+        (INF, -1, 0.0),
+        (INF, -0.3, 0.0),
+        (1e300, 2, INF),
+        (1e-300, 2, 0.0),
+        (NAN, 2, NAN),
+        (NAN, -0.5, NAN),
+        (NAN, 0.3, NAN),
+        (4.0, 0.5, 2.0),
+        (4.0, -1.5, 0.125),
+    ],
+)
+def test_special_values_of_a_power(base: float, exponent: float, expected: float) -> None:
+    assert repr(exact.pow(base, exponent)) == repr(expected)
+
+
+def test_tanh_and_sin_are_odd_and_cos_even() -> None:
     for x in uniform(0, 20, 500):
         assert exact.tanh(-x) == -exact.tanh(x)
+        assert exact.sin(-x) == -exact.sin(x)
         assert exact.cos(-x) == exact.cos(x)
 
 
@@ -214,14 +280,17 @@ EXP = [*uniform(-30, 30, 4000), *scaled(-60, 0, 500), *uniform(-750, 712, 500), 
 LOG = [*scaled(-1074, 1023, 2500), *near_one(1000), *uniform(0, 4, 1500), 5e-324, 0.0, INF]
 TANH = [*uniform(-4, 4, 3000), *scaled(-60, 9, 1500), INF, -INF]
 ANGLES = [*uniform(-4, 4, 1500), *uniform(-(2**18), 2**18, 1500), *scaled(-60, 17, 1500)]
+BASES = [*scaled(-60, 60, 300), *uniform(0, 4, 300), 0.0]
 DRAWS = 20_000
 
 DIGESTS = {
     "exp": (exact.exp, EXP, "96bbdc0a5bb83387f70b50b339514330d771cb86b89fbb4e736db38608080bac"),
     "log": (exact.log, LOG, "b742d5a39765c8a08fdd545e6ecdf21f6263a7475c80545623b4258d7b4b8e4c"),
     "tanh": (exact.tanh, TANH, "6cfec538d832bf66481b9f898c3da54cd71c154f6f78d222c88d27b85f406e97"),
+    "sin": (exact.sin, ANGLES, "a8abb6c9dabc418a6dbddd4537f172a7f93ce8a2a5ef99a5ab3b473bb2ebb618"),
     "cos": (exact.cos, ANGLES, "f1d88d32cf5ebd5a8d387fcc538cc58f29f661f1f1ef858e1e2702d146891f32"),
 }
+POWERS = "fb590d7e5da416ec2db13540121108b7f6703ea330365b8752241e61ca87416f"
 NORMAL = "47f02968b63f7124964e96238c9aeb65b227dca84a71648540adeb4b9a7e820d"
 
 
@@ -231,6 +300,11 @@ def test_the_bits_are_those_of_every_other_machine(name: str) -> None:
     assert digest(map(function, arguments)) == expected
 
 
+def test_the_bits_of_powers() -> None:
+    numbers = [exact.pow(x, exponent) for exponent in (*HALVES, *OTHERS) for x in BASES]
+    assert digest(numbers) == POWERS
+
+
 def test_exp_does_not_depend_on_what_was_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
     warm = [exact.exp(x) for x in EXP]
     monkeypatch.setattr(exact, "_NODES", {})
@@ -238,14 +312,15 @@ def test_exp_does_not_depend_on_what_was_asked_before(monkeypatch: pytest.Monkey
 
 
 def test_nothing_is_used_that_the_machine_could_round_otherwise() -> None:
-    tree = ast.walk(ast.parse(inspect.getsource(exact)))
+    tree = list(ast.walk(ast.parse(inspect.getsource(exact))))
+    own = {node.name for node in tree if isinstance(node, ast.FunctionDef)}
     for node in tree:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "math":
             assert node.attr in {"copysign", "frexp", "inf", "ldexp", "nan", "sqrt"}
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
             assert type(ast.literal_eval(node.right)) is int
         if isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in {"sum", "pow", "round"}
+            assert ast.unparse(node.func) not in {"sum", "pow", "round"} - own
 
 
 # ---------------------------------------------------------------------------------- normal numbers

@@ -11,10 +11,10 @@ import pytest
 
 from microgpt.ablation.fork import fork
 from microgpt.ablation.verify import verify_run
-from microgpt.build import ConfigError
 from microgpt.core.check import BadValue
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FINISHED, KILLED
+from microgpt.terminal import ConfigError
 from tests.command import Within
 from tests.running import (
     REPOSITORY,

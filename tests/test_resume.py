@@ -228,7 +228,7 @@ def test_wherever_an_interrupt_falls(
 ) -> None:
     words = ["tracking=none", "trainer.num_steps=30", "trainer.checkpoint_every=10"]
     _, whole = train_here(tmp_path, *words, name="whole")
-    monkeypatch.setattr("microgpt.train.watcher", lambda *_: Signals(kind, step, times))
+    monkeypatch.setattr("microgpt.one_run.watcher", lambda *_: Signals(kind, step, times))
     code, run = train_here(tmp_path, *words, name="interrupted")
     assert (code, run.status) == (130, status)
     monkeypatch.undo()

@@ -212,7 +212,10 @@ def test_a_run_is_found_by_its_names(tmp_path: Path) -> None:
     assert found(str(tmp_path / "runs" / ids[2]) + "/") == ids[2]
     with pytest.raises(NoSuchRun, match="more than one run begins so"):
         found("20261124")
-    for nobody in ("", "2", "222", "zzzz", str(tmp_path)):
+    for empty in ("", " "):
+        with pytest.raises(NoSuchRun, match="must name a run"):
+            found(empty)
+    for nobody in ("2", "222", "zzzz", str(tmp_path)):
         with pytest.raises(NoSuchRun, match="no such run or folder"):
             found(nobody)
 

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.app import config_path
-from microgpt.build import ConfigError
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
 from microgpt.sweep.plan import Job, jobs_of
+from microgpt.terminal import ConfigError
 from tests.running import TINY
 
 Arms = Sequence[dict[str, Any]]

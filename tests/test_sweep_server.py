@@ -31,20 +31,24 @@ from tests.running import (
     rows_of,
     store,
     stored,
+    sync_here,
     wait_until,
 )
 from tests.test_tracking_server import free_port, serving
 
-DELAY = 5.0  # seconds that a slow server takes for any answer
-# What may wait for a store: the beginning 20 s, the workers' end 60, the launcher's 20 and 30.
-WAITING = 130.0
+DELAY = 2.0  # seconds that a slow server takes for any answer
+# What may wait for a store: the beginning 8 s, the workers' end 20, the launcher's 8 and 10.
+IMPATIENT = "from microgpt.sweep import cluster, conduct; from microgpt.tracking import MLflow; "
+IMPATIENT += "conduct.PATIENCE = 8; cluster.PATIENCE = MLflow.PATIENCE = 10; "
+WAITING = 46.0
 JOBS = 4
 MESSAGE = "later: microgpt sync\n"
 
 
-def begin(outputs: Path, where: str, *words: str) -> "subprocess.Popen[str]":
-    """A sweep of tiny jobs over seeds, with the usual patience."""
-    command = [sys.executable, "-c", "from microgpt.cli import main; main()", "train", "-m"]
+def begin(outputs: Path, where: str, *words: str, first: str = "") -> "subprocess.Popen[str]":
+    """A sweep of tiny jobs over seeds, with the usual patience unless `first` says otherwise."""
+    program = first + "from microgpt.cli import main; main()"
+    command = [sys.executable, "-c", program, "train", "-m"]
     return subprocess.Popen(
         [*command, *TINY, f"seed=range({JOBS})", where, *words],
         env=os.environ | {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": str(REPOSITORY)},
@@ -122,11 +126,11 @@ def test_sync_sends_sweeps_too(outputs: Path) -> None:
     parent, _ = family(outputs)
     assert said.startswith(f"{sweep.path.name}  finished  MLflow {parent.info.run_id}\n")
     rows, files = rows_of(outputs), artifacts(outputs)
-    assert microgpt(outputs, "sync", *local)[0] == said
+    assert sync_here(outputs) == said.splitlines()
     assert (rows_of(outputs), artifacts(outputs)) == (rows, files)
     for status, shown in (("failed", "FAILED"), ("stopped", "KILLED"), ("running", "FAILED")):
         sweep.update(status=status)  # the last: of a process that is no more
-        microgpt(outputs, "sync", *local)
+        sync_here(outputs)
         assert family(outputs)[0].info.status == shown
 
 
@@ -206,7 +210,6 @@ def pace(outputs: Path) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_server_whose_every_answer_takes_seconds(outputs: Path, tmp_path: Path) -> None:
     words = ["trainer.num_steps=600", "trainer.log_every=10"]
     quick = tmp_path / "quick"  # the same with a quick server: MLflow's import takes its time, too
@@ -216,7 +219,7 @@ def test_a_server_whose_every_answer_takes_seconds(outputs: Path, tmp_path: Path
         whole = time.monotonic() - started
         with slowed(address) as slow:
             begun = time.monotonic()
-            complained = ended(begin(outputs, f"tracking.uri={slow}", *words))
+            complained = ended(begin(outputs, f"tracking.uri={slow}", *words, first=IMPATIENT))
             took = time.monotonic() - begun
         assert f"not all is in MLflow yet ({slow}: " in complained
         assert complained.endswith(MESSAGE)

@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 from microgpt.core import exact
-from microgpt.core.engine.base import Engine
 from microgpt.core.engine.scalar import ScalarEngine
-from microgpt.core.events import Diverged, Event, Stepped
 from microgpt.core.layers.activation.gelu import GELU
 from microgpt.core.layers.norm.layernorm import LayerNorm
 from microgpt.core.layers.norm.none import NoNorm
@@ -25,6 +23,7 @@ from microgpt.core.trainer import Trainer
 from microgpt.vector.engine import VectorEngine
 from tests.golden import check
 from tests.golden.digest import PARAMETERS, digest, trainer_of
+from tests.models import losses_of as losses
 
 DIGEST = Path(__file__).parent / "golden" / "digest.py"
 NO_FMA = {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-AVX2,-FMA4,-AVX"}
@@ -37,39 +36,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def losses(trainer: Trainer) -> list[float]:
-    found: list[float] = []
-
-    def collect(event: Event) -> None:
-        if isinstance(event, Stepped):
-            found.append(event.loss)
-
-    trainer.callbacks.append(collect)
-    trainer.run()
-    return found
-
-
 # The scalar engine's figures
 
 
 @pytest.mark.parametrize("file", check.FILES, ids=lambda file: file.stem)
 def test_losses_are_the_originals_to_1e_9(file: Path) -> None:
     golden = json.loads(file.read_text(encoding="utf-8"))
-    trainer = check.trainer_of(golden)
-    rows = {name: trainer.engine.values(w) for name, w in trainer.weights.items()}
-    trainer.engine = VectorEngine()
-    trainer.weights = {name: trainer.engine.parameter(w) for name, w in rows.items()}
-    trainer.last_step = min(50, trainer.last_step)
+    steps = min(50, golden["steps_run"] or golden["num_steps"])
+    trainer = check.trainer_of(golden, engine=VectorEngine(), stop_after=steps)
     assert losses(trainer) == pytest.approx(golden["losses"][:50], rel=1e-9, abs=0)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_losses_are_the_scalar_engines_to_1e_9(variant: str) -> None:
-    scalar, vector = (
-        losses(trainer_of(engine, num_steps=50, n_embd=8, **VARIANTS[variant]))
-        for engine in (ScalarEngine(), VectorEngine())
-    )
-    assert vector == pytest.approx(scalar, rel=1e-9, abs=0)
 
 
 @pytest.mark.slow
@@ -133,9 +108,9 @@ def alone(expression: str) -> int:
 def steps(trainer: Trainer, n: int) -> None:
     """The work of n steps, the collector off: the trainer turns it on again after each."""
     for _ in range(n):
-        batch = trainer.corpus.batch(trainer.step, trainer.batch_size, trainer.model.block_size)
+        sizes = trainer.batch_size, trainer.model.dims.block_size
+        trainer._update([trainer.corpus.batch(trainer.step, *sizes)], 0.001, measured=True)
         trainer.step += 1
-        trainer._update(batch, 0.001, measured=True)
 
 
 def cycles() -> int:
@@ -177,30 +152,13 @@ def test_memory_is_flat(n: int) -> None:
 # Inference
 
 
-def test_frozen_weights_leave_no_tape() -> None:
+def test_detached_weights_leave_no_tape() -> None:
     trainer = trainer_of(VectorEngine(), num_steps=1)
     model, ops = trainer.model, trainer.engine
-    frozen, caches = ops.frozen(trainer.weights), model.caches()
+    free = {name: ops.detached(w) for name, w in trainer.weights.items()}
+    caches = model.caches()
     for t in range(3):
-        logits = model(ops, frozen, [t], [(0, t + 1)], caches)
+        logits = model(ops, free, [t], [(0, t + 1)], caches)
         assert not logits.traced
         assert not caches[0].keys.traced
-    assert ops.gradients(trainer.weights)["wte"] == [0.0] * (27 * 16)
-
-
-def test_a_cached_row_gives_the_logits_of_the_whole_document() -> None:
-    trainer = trainer_of(VectorEngine(), num_steps=1)
-    model, ops, tokens = trainer.model, trainer.engine, [26, 3, 1, 4, 1]
-    whole = ops.values(model(ops, trainer.weights, tokens, [(0, 5)]))
-    frozen, caches = ops.frozen(trainer.weights), model.caches()
-    for t, token in enumerate(tokens):
-        (row,) = ops.values(model(ops, frozen, [token], [(0, t + 1)], caches))
-        assert row == pytest.approx(whole[t], rel=1e-12)
-
-
-@pytest.mark.parametrize("engine", [ScalarEngine(), VectorEngine()], ids=["scalar", "vector"])
-def test_a_run_that_overflows_diverges(engine: Engine) -> None:
-    trainer = trainer_of(engine, num_steps=5, n_embd=8, norm=NoNorm())
-    trainer.optimizer.lr = 1e200
-    with pytest.raises(Diverged):
-        trainer.run()
+    assert ops.flat(ops.gradients(trainer.weights))["wte"] == [0.0] * (27 * 16)

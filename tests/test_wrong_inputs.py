@@ -43,6 +43,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("model.n_layer=[1", ["model.n_layer=[1", "key=value"]),
     ("seed", ["seed", "key=value"]),
     ("seed=${nothing}", ["seed", "nothing"]),
+    ("seed=${oc.env:NO_SUCH}", ["seed", "NO_SUCH"]),
     ("--nope", ["--nope", "--help"]),
     ("--cfg nope", ["--cfg", "nope", "job"]),
     # values
@@ -72,6 +73,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("trainer.clip_norm=0", ["trainer.clip_norm=0", "> 0"]),
     ("schedule.warmup_steps=-1", ["schedule.warmup_steps=-1", ">= 0"]),
     ("sampling.temperature=-1", ["sampling.temperature=-1", ">= 0"]),
+    ("sampling.temperature=1e-320", ["sampling.temperature=1e-320", ">= 0", "1e-09"]),
     ("sampling.top_p=0", ["sampling.top_p=0", "> 0"]),
     ("seed=-1", ["seed=-1", ">= 0"]),
     ("seed=1.5", ["seed=1.5", "integer"]),
@@ -99,8 +101,22 @@ TRAIN: list[tuple[str, list[str]]] = [
         "paths.outputs=empty.txt/deeper",
         ["paths.outputs=empty.txt/deeper", "empty.txt is no folder"],
     ),
+    ("hydra.run.dir=null", ["hydra.run.dir"]),
+    ("hydra.run.dir=empty.txt/run", ["empty.txt"]),
+    # flags
+    ("--cfg job --info", ["--cfg", "--info"]),
+    ("--resolve", ["--resolve", "--cfg"]),
+    ("--config-dir", ["--config-dir", "argument"]),
+    ("--config-name nope", ["nope"]),
+    ("--experimental-rerun x", ["--experimental-rerun", "resume=RUN"]),
+    ("-sc install=nope", ["nope", "bash"]),
+    ("--config-dir own schedule=latin", ["UTF-8", "latin.yaml"]),
     # sweeps that cannot begin
+    ("-m seed=1,2 hydra/sweeper=basic", ["hydra.sweeper._target_", "hydra/sweeper=microgpt"]),
+    ("-m seed=range(1,9,0)", ["seed=range(1,9,0)"]),
+    ("-m seed=1,2 tracking=mlflow tracking.uri=nonsense", ["tracking.uri='nonsense'"]),
     ("-m optimizer=adam,adm", ["optimizer=adm", "adam, adam_original, adamw, sgd"]),
+    ("-m optimizer=adam,null", ["optimizer=null", "adam, adam_original, adamw, sgd"]),
     ("-m foo=1,2", ["foo=1,2", "no such key"]),
     ("-m foo=1,2 hydra/launcher=basic", ["foo=1,2", "no such key"]),
     ("-m seed=1,2 hydra/launcher=dsk", ["hydra/launcher/dsk", "basic, dask"]),
@@ -111,6 +127,7 @@ OTHER: list[tuple[str, list[str]]] = [
     ("nope", ["nope", "no such command", "train, sample, runs"]),
     ("--nope", ["--nope", "no such command"]),
     ("train resume=nope", ["resume=nope", "no such run", "microgpt runs"]),
+    ("train resume=", ["resume=''", "must name a run", "microgpt runs"]),
     ("sample", ["RUN", "required"]),
     ("sample nope", ["nope", "no such run", "microgpt runs"]),
     ("sample nope --loud", ["--loud", "--help"]),
@@ -141,6 +158,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]:
         (tmp_path / "own" / group).mkdir(parents=True)
         (tmp_path / "own" / group / f"{name}.yaml").write_text(text)
+    (tmp_path / "own/schedule/latin.yaml").write_bytes("# zoë\n_target_: x\n".encode("latin-1"))
     (tmp_path / "outputs").mkdir()
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("MICROGPT_", "MLFLOW_"))]:
@@ -295,3 +313,95 @@ def test_a_folder_that_was_there_before_stays(
     ended = Within(monkeypatch, capfd)(*spelt("hydra.run.dir=. optimizer.lr=-1"))
     refused(ended, ["optimizer.lr=-1"])
     assert files(place) == before
+
+
+@pytest.mark.parametrize("there", [[], [".lock"], [".lock", "notes.txt"]])
+def test_a_folder_of_someone_elses_stays(
+    there: list[str],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    theirs = place / "theirs"
+    theirs.mkdir()
+    for name in there:
+        (theirs / name).touch()
+    before = files(place)
+    within = Within(monkeypatch, capfd)
+    refused(within(*spelt("hydra.run.dir=theirs optimizer.lr=-1")), ["optimizer.lr=-1"])
+    assert files(place) == before
+    refused(within(*spelt("hydra.run.dir=theirs/new/deeper optimizer.lr=-1")), ["optimizer.lr=-1"])
+    assert files(place) == before
+
+
+def test_folders_of_runs_that_were_there_before_stay(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "outputs/runs").mkdir()
+    (place / "outputs/sweeps").mkdir()
+    before = files(place)
+    refused(Within(monkeypatch, capfd)(*spelt("optimizer.lr=-1")), ["optimizer.lr=-1"])
+    assert files(place) == before
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["train", "resume={}"], ["train", "resume='{}'"], ["sample", "{}"], ["sync", "{}"]),
+        *(["verify", "{}"], ["ui", "{}"], ["report", "{}"], ["compare", "{}", "{}"]),
+        ["fork", "{}", "--at-step", "1"],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_names_no_run(
+    words: list[str],
+    empty: str,
+    run: str,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Where there is one run without an MLflow id, which is empty too."""
+    before = files(place)
+    refused(Within(monkeypatch, capfd)(*(word.format(empty) for word in words)), ["must name"])
+    assert files(place) == before
+
+
+FAULTY = """
+from microgpt.core.schedule.constant import Constant
+from microgpt.datasets.sources import Names
+
+class Late(Constant):
+    def decay(self, progress):
+        raise ValueError("a fault of the program")
+
+class Early(Constant):
+    def __init__(self, **settings):
+        raise ValueError("a fault of the program")
+
+class Wrong(Constant):
+    def __init__(self, **settings):
+        raise TypeError("a fault of the program")
+
+class Unread(Names):
+    def documents(self):
+        raise TypeError("a fault of the program")
+"""
+
+
+@pytest.mark.parametrize(
+    "target", ["schedule:Late", "schedule:Early", "schedule:Wrong", "data:Unread"]
+)
+def test_a_fault_of_the_program_says_where(
+    target: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "faulty.py").write_text(FAULTY)
+    monkeypatch.syspath_prepend(place)
+    group, _, name = target.partition(":")
+    words = f"schedule=constant {group}._target_=faulty.{name}"
+    ended = Within(monkeypatch, capfd)(*spelt(words))
+    assert ended.code == 1, ended
+    assert ended.err.startswith("Traceback (most recent call last):\n")
+    assert 'faulty.py", line ' in ended.err
+    assert ended.err.endswith("Error: a fault of the program\n")

@@ -12,19 +12,22 @@ from omegaconf import OmegaConf
 import microgpt
 from microgpt.ablation.record import opened
 from microgpt.ablation.replay import ROWS, Parted, Witnesses, figures_of, witnesses
-from microgpt.build import ConfigError, Parts, build, part
+from microgpt.build import Parts, build, part
 from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.core.events import Checkpointed, Diverged, Event
 from microgpt.core.trainer import Trainer
 from microgpt.core.weight import Weight
+from microgpt.one_run import train_and_report
 from microgpt.override import overridden
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint
 from microgpt.run.folder import NoSuchRun, RunFolder, find_run
 from microgpt.run.identity import git_state
 from microgpt.run.record import FINISHED
 from microgpt.sample import rebuild
-from microgpt.train import alone, identity, key_and_value, run_name
+from microgpt.syntax import key_and_value
+from microgpt.terminal import ConfigError
+from microgpt.train import identity, run_name
 
 
 def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outputs: Path) -> int:
@@ -50,7 +53,7 @@ def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outpu
         with run.locked():
             create(run, parts, parent, state, words)
             out.print(f"run {name} branches off {parent.info['id']} after step {step}")
-            return alone(parts, run, tracking)
+            return train_and_report(parts, run, tracking)
 
 
 @contextmanager

@@ -28,8 +28,9 @@ from microgpt.ablation.render import (
     verdict_of,
 )
 from microgpt.ablation.store import Sweep, client_of, read_sweep
-from microgpt.console import complain, out
+from microgpt.console import out
 from microgpt.core.check import BadValue
+from microgpt.terminal import complain
 from microgpt.tracking import cut, told
 from microgpt.tracking.view import find_parent
 

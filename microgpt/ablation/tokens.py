@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from microgpt.build import ConfigError, part
+from microgpt.build import part
 from microgpt.core.assemble import make_corpus
 from microgpt.core.check import BadValue
+from microgpt.terminal import ConfigError
 
 
 def tokens_trained(config: Mapping[str, Any], documents: Sequence[str] | None) -> int | None:

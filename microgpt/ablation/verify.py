@@ -20,8 +20,8 @@ from microgpt.ablation.replay import (
     same,
     witnesses,
 )
-from microgpt.build import ConfigError, Parts
-from microgpt.console import complain, out, watcher
+from microgpt.build import Parts
+from microgpt.console import out, watcher
 from microgpt.core.check import BadValue
 from microgpt.core.events import Checkpointed, Event, Metrics, Stepped
 from microgpt.core.trainer import Trainer
@@ -29,6 +29,7 @@ from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint
 from microgpt.run.folder import NoSuchRun
 from microgpt.run.source import modules
 from microgpt.sample import rebuild
+from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
 
 EXACT, DIVERGED, CANNOT = 0, 1, 2  # exit codes

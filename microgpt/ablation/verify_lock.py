@@ -26,10 +26,11 @@ from microgpt.ablation.recount import miscounted, misquoted
 from microgpt.ablation.replay import Again, Difference, again, same, ulps
 from microgpt.ablation.store import FINISHED
 from microgpt.ablation.verify import CANNOT, EXACT, Gone, Verdict, tell, wanted
-from microgpt.build import ConfigError, Parts, build
-from microgpt.console import complain, out
+from microgpt.build import Parts, build
+from microgpt.console import out
 from microgpt.core.check import BadValue, integer
 from microgpt.run.source import modules
+from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
 
 SHARE = 10  # one run of so many, unless asked otherwise

@@ -64,3 +64,9 @@ def nonnegative(key: str, value: object) -> float:
 def fraction(key: str, value: object) -> float:
     """`value` as a float in [0, 1)."""
     return number(key, value, ">= 0 and < 1", lambda v: 0 <= v < 1)
+
+
+def zero_or_from(key: str, value: object, minimum: float) -> float:
+    """`value` as a finite float that is 0, or >= `minimum`."""
+    allowed = f">= 0, and >= {minimum:g} unless it is 0"
+    return number(key, value, allowed, lambda v: v == 0 or v >= minimum)

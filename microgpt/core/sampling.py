@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from random import Random
 
-from microgpt.core.check import BadValue, integer, nonnegative, number
+from microgpt.core.check import BadValue, integer, number, zero_or_from
 from microgpt.core.data import Corpus
 from microgpt.core.engine.base import Engine, Matrix, Weights
 from microgpt.core.models.base import Model
@@ -19,7 +19,8 @@ class Sampler:
 
     def __init__(self, *, num_samples: int, temperature: float, top_k: int, top_p: float) -> None:
         self.num_samples = integer("num_samples", num_samples, 0)
-        self.temperature = nonnegative("temperature", temperature)
+        # Divided by less, the logits may overflow; those of engines with float32 soonest.
+        self.temperature = zero_or_from("temperature", temperature, 1e-9)
         self.top_k = integer("top_k", top_k, 0)
         self.top_p = number("top_p", top_p, "> 0 and <= 1", lambda v: 0 < v <= 1)
 

@@ -159,7 +159,9 @@ def _sync(path: Path) -> None:
 
 def find_run(outputs: Path, reference: str) -> RunFolder:
     """The run that a path, a run's id, its MLflow id, or the beginning of one names. Raises NoSuchRun."""
-    if reference and (Path(reference) / "run.json").is_file():
+    if not reference.strip():  # a run that no store knows has an empty MLflow id
+        raise NoSuchRun(f"{reference!r}: must name a run; `microgpt runs` lists the runs")
+    if (Path(reference) / "run.json").is_file():
         return RunFolder(Path(reference))
     runs = [RunFolder(file.parent) for file in sorted(_files(outputs))]
     if exact := [run for run in runs if reference in (run.path.name, run.mlflow_run_id)]:

@@ -1,7 +1,6 @@
 """Tasks on a Dask cluster: one of this machine's own, or any by its address."""
 
 import logging
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,10 +9,12 @@ import dask
 from dask.utils import parse_bytes
 from distributed import Client, Future, KilledWorker, LocalCluster, wait
 
-from microgpt.build import ConfigError, call
+from microgpt.build import call
 from microgpt.console import out
 from microgpt.core.check import integer
-from microgpt.sweep.worker import RUN_FAILED, Task, lost, perform, stop
+from microgpt.signals import interruptible
+from microgpt.sweep.worker import Task, lost, perform, stop
+from microgpt.terminal import RUN_FAILED, ConfigError
 from microgpt.tracking import SendingProcess
 
 POLL = 0.1  # seconds between two looks at the tasks
@@ -32,7 +33,8 @@ def run_all(
     """The exit code of each task; None for those that an interrupt ended or kept from beginning."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with dask.config.set(SETTINGS), connected(address, workers, memory_limit) as client:
-        with interruptible() as signals:
+        signals: list[int] = []
+        with interruptible(signals):
             futures = [
                 client.submit(perform, task, key=f"job-{task.number}-{task.launch}")
                 for task in tasks
@@ -115,21 +117,3 @@ def code_of(task: Task, future: Future) -> int | None:
     died = isinstance(error, KilledWorker)  # on a cluster that has its own count
     lost(task, "its processes were killed" if died else f"{type(error).__name__}: {error}")
     return RUN_FAILED
-
-
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """The signals that ask to stop, as they come; a second one raises KeyboardInterrupt."""
-    caught: list[int] = []
-
-    def handle(number: int, _: object) -> None:
-        caught.append(number)
-        if len(caught) > 1:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

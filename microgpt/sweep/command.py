@@ -8,12 +8,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from microgpt.build import ConfigError
 from microgpt.run.record import Busy
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
-from microgpt.sweep.expand import expand, grid_of, key_and_value, quoted, short_names
+from microgpt.sweep.expand import expand, grid_of, quoted, short_names
 from microgpt.sweep.plan import Job, jobs_of
+from microgpt.syntax import key_and_value
+from microgpt.terminal import ConfigError
 
 
 def sweep(sweeper: Any, arguments: Sequence[str]) -> int:

@@ -8,6 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from microgpt.complaints import composing
+
 
 class Composer:
     """Composes the configurations of jobs, with Hydra's own part or without.
@@ -37,7 +39,8 @@ class Composer:
         return config
 
     def _composed(self, *options: str) -> DictConfig:
-        config = self._loader.load_sweep_config(self._master, list(options))
+        with composing():
+            config = self._loader.load_sweep_config(self._master, list(options))
         if not self._with_hydra:
             with open_dict(config):
                 del config["hydra"]

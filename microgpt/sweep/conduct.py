@@ -14,15 +14,15 @@ from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, watching
 from microgpt.sweep.watch import Watch
+from microgpt.terminal import INTERRUPTED, OK, RUN_FAILED
 from microgpt.tracking import STATUS
 
 PATIENCE = 20.0  # seconds that the beginning, and the end, wait for what the store knows
-OK, RUN_FAILED, INTERRUPTED = 0, 1, 130
 Launch = Callable[[str, Sequence[Job]], bool]
 
 
 def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: Launch) -> int:
-    """Bring all jobs of a sweep to an end; returns an exit code. Raises Busy.
+    """Bring all jobs of a sweep to an end; returns an exit code. Raises Busy and ConfigError.
 
     facts   what else is known of the sweep: the `config` that it starts from, its `name`, ...
     launch  trains jobs of a sweep, and returns whether nobody interrupted it
@@ -36,9 +36,9 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
     sweep = sweep_folder(outputs, key(**identity))
     if not skip:
         sweep, jobs = anew(sweep, jobs)
+    tracking = part(config, "tracking")  # first: what it refuses leaves no folder behind
     with sweep.locked():
         begin(sweep, **identity, **facts, jobs=[asdict(job) for job in jobs])
-        tracking = part(config, "tracking")
         tracking.start(sweep, outputs)
         stored = tracking.stored(PATIENCE)
         watch = Watch(sweep, {run for run in stored if stored[run] == STATUS[FINISHED]})

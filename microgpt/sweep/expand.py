@@ -8,7 +8,8 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from microgpt.build import ConfigError
+from microgpt.syntax import key_and_value
+from microgpt.terminal import ConfigError
 
 
 def expand(
@@ -44,7 +45,10 @@ def words_of(override: Override) -> list[str]:
     if not override.is_sweep_override():
         values = [override.get_value_element_as_str()]
     elif override.is_discrete_sweep():
-        values = [str(value) for value in override.sweep_string_iterator()]
+        try:
+            values = [str(value) for value in override.sweep_string_iterator()]
+        except ValueError as error:  # a range whose step is 0
+            raise ConfigError(f"{override.input_line}: {error}") from error
     else:
         problem = "has no end of values; write range(...), choice(...) or a,b,c"
         raise ConfigError(f"{override.input_line}: {problem}")
@@ -82,12 +86,6 @@ def quoted(text: str) -> str:
     """A text as Hydra reads it on a command line, whatever is in it."""
     escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)  # a backslash counts before a quote alone
     return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
-
-
-def key_and_value(word: str) -> tuple[str, str]:
-    """`+a.b=c` -> `("a.b", "c")`."""
-    key, _, value = word.lstrip("+~").partition("=")
-    return key, value
 
 
 def grid_of(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:

@@ -1,21 +1,24 @@
 """One job of a sweep: brings its run folder to an end, from wherever it stands."""
 
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from microgpt.build import ConfigError, Parts, build, part, resolve
+from microgpt.build import Parts, build, part, resolve
 from microgpt.core.trainer import Trainer
+from microgpt.one_run import TRACEBACK, described, train_recorded
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import signature
 from microgpt.run.record import FAILED, FINISHED
 from microgpt.run.sweep import SweepFolder, sweep_folder
-from microgpt.train import code_of, create, fault, go, interruptible, restart
+from microgpt.signals import interruptible
+from microgpt.terminal import OK, RUN_FAILED, WRONG_INPUT, ConfigError
+from microgpt.train import code_of, create, restart
 
-OK, RUN_FAILED, WRONG_INPUT = 0, 1, 2
 FOREVER = float("inf")
 under_way: list[Trainer] = []  # in this process
 
@@ -40,7 +43,8 @@ def work(cfg: DictConfig, folder: Path) -> int | None:
             return WRONG_INPUT
         except Exception as error:
             if not run.exists or run.ended < begun:  # it failed before its first step
-                record_failure(run, sweep, config, fault(error))
+                run.write(TRACEBACK, traceback.format_exc())
+                record_failure(run, sweep, config, described(error))
             return RUN_FAILED
 
 
@@ -60,8 +64,8 @@ def _train(parts: Parts, run: RunFolder, sweep: SweepFolder) -> int | None:
     caught: list[int] = []
     under_way.append(parts.trainer)
     try:
-        with interruptible(parts.trainer, caught):
-            go(parts, run, tracking)
+        with interruptible(caught, parts.trainer.interrupt):
+            train_recorded(parts, run, tracking)
     finally:
         under_way.remove(parts.trainer)
     if caught:  # in a process of its own, where no launcher waits for an answer

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.build import ConfigError, call, part, resolve
+from microgpt.build import call, part, resolve
 from microgpt.core.data import digest
 from microgpt.run.identity import signature
 from microgpt.run.sweep import key
 from microgpt.sweep.compose import Composer
-from microgpt.sweep.expand import key_and_value, short_names, short_values
+from microgpt.sweep.expand import short_names, short_values
+from microgpt.syntax import key_and_value
+from microgpt.terminal import ConfigError
 from microgpt.train import code_of
 
 

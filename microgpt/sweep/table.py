@@ -13,9 +13,10 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from microgpt.console import complain, out
+from microgpt.console import out
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
 from microgpt.sweep.watch import SKIPPED, WAITING, Watch
+from microgpt.terminal import complain
 
 PAUSE = 0.5  # seconds between two looks
 ROWS = 12  # running jobs shown at most
@@ -129,7 +130,7 @@ def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -
     for name, reason in left.items():
         if whole or watch.now[name].status == FAILED:
             complain(f"{watch.jobs[name]['name']} failed: {reason}")
-    again = f"microgpt train {shlex.join(sys.argv[1:])}"
+    again = shlex.join(["microgpt", *sys.argv[1:]])
     if not whole:
         out.print(f"stopped; go on with the same command: {again}", markup=False)
     elif left:

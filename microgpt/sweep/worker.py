@@ -19,9 +19,9 @@ from microgpt.run.record import Busy
 from microgpt.run.sweep import sweep_folder
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.job import interrupt, record_failure
+from microgpt.terminal import RUN_FAILED
 
 LIVES = 3  # processes that may die of one job before it counts as failed
-RUN_FAILED = 1
 # A file in the folder of a job under way, with the launch in a line for each time that it began. Dask
 # counts too, but for all jobs that were waiting at a worker that died.
 BEGUN = ".begun"

@@ -7,7 +7,7 @@ its time in are fused, forward and backward; their derived forms in `base` say w
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count, repeat
-from math import isnan, nan, sqrt
+from math import isfinite, isnan, nan, sqrt
 from typing import Any, TypeAlias
 
 from microgpt.core import exact
@@ -40,7 +40,7 @@ class Node(base.Matrix):
     `gated` if no gradient goes through its zeros. Of a constant's origin nothing is kept.
     """
 
-    __slots__ = ("back", "gated", "grad", "inputs", "number", "rows", "traced", "turned")
+    __slots__ = ("back", "finite", "gated", "grad", "inputs", "number", "rows", "traced", "turned")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Node(base.Matrix):
         self.rows, self.gated = rows, False
         self.grad: Rows | None = None
         self.turned: Rows | None = None  # the rows transposed, once someone asked
+        self.finite: bool | None = None  # whether all numbers are, once someone asked
         for node in inputs:  # a sampled token makes 20 nodes: quicker than `any`
             if node.traced:
                 leaf = True
@@ -63,6 +64,16 @@ class Node(base.Matrix):
         """The transpose; it is kept, since several products may ask for it."""
         self.turned = self.turned or of.transposed(self.rows)
         return self.turned
+
+    def is_finite(self) -> bool:
+        """Whether 0 times any of its numbers is 0."""
+        if self.finite is None:
+            self.finite = isfinite(sum(map(sum, self.rows)))
+        return self.finite
+
+    def renew(self, rows: Rows) -> None:
+        """Take on other numbers."""
+        self.rows, self.turned, self.finite = rows, None, None
 
 
 class VectorEngine(Engine):
@@ -103,9 +114,8 @@ class VectorEngine(Engine):
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        if target.rows is not source.rows:  # rows of its own, since `adam` changes them
-            target.rows = [list(row) for row in source.rows]
-        target.turned = None
+        same = target.rows is source.rows  # else rows of its own, since `adam` changes them
+        target.renew(source.rows if same else [list(row) for row in source.rows])
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
         return {name: list(chain.from_iterable(x.rows)) for name, x in matrices.items()}
@@ -113,7 +123,7 @@ class VectorEngine(Engine):
     def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
         for name, x in matrices.items():
             numbers, n = flat[name], len(x.rows[0])
-            x.rows, x.turned = [numbers[i : i + n] for i in range(0, len(numbers), n)], None
+            x.renew([numbers[i : i + n] for i in range(0, len(numbers), n)])
 
     # Rows and columns
 
@@ -187,7 +197,7 @@ class VectorEngine(Engine):
         # the products without them take a quarter off a whole step.
         if len(x.rows[0]) != len(w.rows[0]):
             check_columns(self.shape(x), self.shape(w))
-        few = of.is_thin(x.rows)
+        few = of.is_thin(x.rows) and w.is_finite()
         rows = of.thin(x.rows, w.columns()) if few else of.nt(x.rows, w.rows)
         if not (x.traced or w.traced):
             return Node(rows)

@@ -19,7 +19,6 @@ CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = ROOT / "outputs" / "screenshots"
 NEEDS = [
     pytest.mark.slow,
-    pytest.mark.alone,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: apt-get install chromium"),
 ]
 DATA = [  # overrides: a hundred names, to train in no time

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = NEEDS
 TINY = [
     *DATA,
-    "engine=scalar",
+    "hydra/launcher=basic",
     "model.n_embd=8",
     "trainer.num_steps=20",
     "trainer.log_every=5",

@@ -36,6 +36,7 @@ HEADS = [
     "seed=range(2)",
     *DATA,
     "trainer.num_steps=40",
+    "hydra/launcher=basic",
     "trainer.eval_every=10",
     "trainer.eval_documents=10",
     "trainer.batch_size=2",
@@ -168,6 +169,7 @@ def test_compare(page: "Page") -> None:
 def test_a_sweep_under_way(browser: "Browser", tmp_path: Path) -> None:
     """Runs and figures come while the sweep goes on, and nobody reloads the page."""
     endless = [*DATA, "trainer.num_steps=20000", "trainer.eval_every=20", "seed=range(2)"]
+    endless += ["schedule=constant", "schedule._target_=tests.schedules.Slow"]
     with training(tmp_path, "-m", "model.n_head=1,2", *endless) as process:
         assert process.stdout is not None
         told = next(line for line in process.stdout if line.startswith("look"))

@@ -1,8 +1,7 @@
 """The sweeper of `microgpt train -m`: grids, keys side by side, explicit arms; skips what is done."""
 
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
@@ -31,8 +30,8 @@ class MicrogptSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> NoReturn:
-        """Train all that the command line asks for; exits with how that went."""
+    def sweep(self, arguments: list[str]) -> int:
+        """Train all that the command line asks for; returns an exit code."""
         from microgpt.sweep.command import sweep  # late: Hydra scans this file at every start
 
-        sys.exit(sweep(self, arguments))
+        return sweep(self, arguments)

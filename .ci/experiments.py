@@ -1,0 +1,65 @@
+"""Check every experiment's lock and page, and train again what other code answered.
+
+An experiment whose lock names the source of today's code has figures that this code gave: nothing is
+trained again. Of one that differs all runs are, if they are few, else one.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from microgpt.ablation.lock import config_of, read_lock
+from microgpt.ablation.recount import miscounted, misquoted
+from microgpt.ablation.store import FINISHED
+from microgpt.ablation.verify_lock import lock_of, recorded, verify_lock
+from microgpt.build import build
+from microgpt.core.check import BadValue
+from microgpt.train import code_of
+
+FEW = 10
+
+
+def differs(lock: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether other code answered a run's question than would today."""
+    try:
+        now: str = code_of(config_of(lock, run))["source"]
+    except ModuleNotFoundError:  # the configuration names a module that is no more
+        return True
+    return now != run["source"]
+
+
+def check(name: str) -> int:
+    """Say what becomes of an experiment; returns an exit code. Raises BadValue."""
+    path = lock_of(name)
+    assert path is not None
+    lock = read_lock(path)
+    finished = [run for run in lock["runs"] if run["status"] == FINISHED]
+    others = [run for run in finished if differs(lock, run)]
+    if others:
+        print(
+            f"{name}: {len(others)} of {len(finished)} runs by other code than today's", flush=True
+        )
+        return verify_lock(path, len(finished) if len(finished) <= FEW else 1, 0, None)
+    documents = build(OmegaConf.create(config_of(lock, finished[0]))).documents
+    found = miscounted(lock, documents) or misquoted(lock, path.with_name("README.md"))
+    if found:
+        print(f"{name}: {found.verdict}: {found.says}")
+        return 1
+    print(
+        f"{name}: its {len(finished)} runs are by today's code, its table and page are theirs: skipped"
+    )
+    return 0
+
+
+def main() -> int:
+    try:
+        return max([check(name) for name in recorded()])
+    except BadValue as error:
+        print(error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

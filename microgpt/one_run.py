@@ -1,0 +1,108 @@
+"""A run from its first step to its end: trained, recorded, tracked, shown and reported."""
+
+import signal
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from microgpt.build import Parts
+from microgpt.console import out, summary, watcher
+from microgpt.core.events import Callback, Diverged
+from microgpt.core.trainer import Trainer
+from microgpt.run.folder import RunFolder
+from microgpt.run.identity import parameters_sha256
+from microgpt.run.record import FAILED, FINISHED, STOPPED
+from microgpt.signals import interruptible
+from microgpt.terminal import OK, RUN_FAILED, complain
+
+TRACEBACK = "traceback.txt"  # of a run that broke off
+
+
+def train_and_report(parts: Parts, run: RunFolder, tracking: Any) -> int:
+    """Train with progress on the screen, then report how it ended; returns an exit code."""
+    trainer = parts.trainer
+    watch = watcher(parts.config["progress"], trainer.step, trainer.last_step)
+    caught: list[int] = []
+    try:
+        with interruptible(caught, trainer.interrupt), watch:
+            train_recorded(parts, run, tracking, watch)
+    finally:
+        problem = finish(tracking, caught)
+    return report(run, caught, problem)
+
+
+def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback) -> None:
+    """Train, with every event written to the run's folder and sent to the store.
+
+    The folder's status says how the training ended, whatever is raised.
+    """
+    trainer = parts.trainer
+    trainer.callbacks += [run, *watch]
+    (run.path / TRACEBACK).unlink(missing_ok=True)
+    ending: dict[str, Any] = {}
+    try:
+        tracking.start(run, Path(parts.config["paths"]["outputs"]))
+        ending = outcome(trainer, trainer.run())
+    except Diverged as error:
+        ending = {"status": FAILED, "failed_at": error.step, "reason": error.reason}
+    except KeyboardInterrupt:  # the second signal
+        place = f"step {trainer.kept} of {trainer.num_steps}"  # in mid-update, perhaps
+        ending = {"status": STOPPED, "stopped_at": place}
+    except BaseException as error:
+        run.write(TRACEBACK, traceback.format_exc())
+        reason = described(error)
+        ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}
+        raise
+    finally:
+        run.update(**ending, ended=time.time())
+
+
+def described(error: BaseException) -> str:
+    """An error's type and message in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def outcome(trainer: Trainer, finished: bool) -> dict[str, Any]:
+    """The facts about the end of a training that raised nothing."""
+    digest = parameters_sha256(trainer.engine.flat(trainer.weights))
+    if finished:
+        return {"status": FINISHED, "parameters_sha256": digest}
+    place = f"step {trainer.step} of {trainer.num_steps}"
+    return {"status": STOPPED, "stopped_at": place, "parameters_sha256": digest}
+
+
+def finish(tracking: Any, caught: list[int]) -> str | None:
+    """Wait until the store has everything; returns what went wrong, if anything did.
+
+    Ctrl-C ends the waiting.
+    """
+    try:
+        problem: str | None = tracking.finish()
+    except KeyboardInterrupt:
+        caught.append(signal.SIGINT)
+        return "interrupted"
+    return problem
+
+
+def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
+    """Print how the run ended; returns an exit code."""
+    info = run.info
+    shown = str(
+        run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
+    )
+    if info["status"] == FAILED:
+        complain(f"run {info['id']} failed at step {info['failed_at']}: {info['reason']}")
+    elif info["status"] == STOPPED:
+        out.print(f"stopped after {info['stopped_at']}; go on: microgpt train resume={info['id']}")
+    samples = run.path / "samples.txt"
+    drawn = samples.read_text(encoding="utf-8").split("\n")[:-1] if samples.exists() else []
+    summary(run.metrics(), drawn)
+    out.print(f"run    {info['id']}  in {shown}")
+    if problem:
+        complain(f"not all is in MLflow yet ({problem}); later: microgpt sync {info['id']}")
+    elif run.mlflow_run_id:
+        out.print(f"MLflow {run.mlflow_run_id}  to look: microgpt ui")
+    if caught:
+        return 128 + caught[0]
+    return RUN_FAILED if info["status"] == FAILED else OK

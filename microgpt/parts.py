@@ -1,0 +1,164 @@
+"""Makes the object that a configuration names by its `_target_`, any callable, and its parts first."""
+
+import re
+from collections.abc import Collection, Mapping
+from functools import partial
+from inspect import Parameter, isclass, signature
+from types import NoneType, UnionType
+from typing import Any, TypeAlias, Union, get_args, get_origin
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+
+from microgpt.core.check import BadValue
+from microgpt.syntax import shown
+from microgpt.terminal import ConfigError, first_line
+
+Parameters: TypeAlias = Mapping[str, Parameter]
+OURS = __name__.partition(".")[0]
+
+
+def made(key: str, value: Any, asked: type | None, extra: Mapping[str, Any]) -> Any:
+    """What the `_target_` of `value` makes of the other keys and `extra`. Raises ConfigError.
+
+    asked  the class that it must be of, or have the methods of, as a class of the user's own may
+    """
+    if not isinstance(value, Mapping) or not isinstance(value.get("_target_"), str):
+        group = key.replace(".", "/")
+        name = f"{key}._target_" if isinstance(value, Mapping) else f"{key}={shown(value)}"
+        raise ConfigError(
+            f"{name}: must name a class; write {group}=OPTION, see microgpt train --help"
+        )
+    name = f"{key}._target_={value['_target_']!r}"
+    parameters = parameters_of(_target(name, value["_target_"]), name)
+    check_arguments(key, parameters, value, extra, len(value.get("_args_", ())))
+    own = {each: of for each, of in value.items() if not each.startswith("_")}
+    arguments = {
+        each: _argument(f"{key}.{each}", of, asked_of(parameters.get(each), of))
+        for each, of in own.items()
+    }
+    of_hydra = {each: of for each, of in value.items() if each not in own}
+    try:
+        result = _called(name, of_hydra, {**arguments, **extra})
+    except BadValue as error:
+        raise refused(key, error) from error
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not found or found[1] not in own or not _takes_any(parameters):
+            raise
+        raise ConfigError(f"{key}.{found[1]}: no such key here") from error
+    if asked is not None and (lacks := _lacking(result, asked)):
+        article = "an" if asked.__name__[0] in "AEIO" else "a"
+        problem = (
+            f"must make {article} {asked.__name__}, but {type(result).__name__} has no {lacks}"
+        )
+        raise ConfigError(f"{name}: {problem}")
+    return result
+
+
+def parameters_of(target: Any, name: str = "") -> Parameters:
+    """The parameters of a callable, annotated with objects where they can be had. Raises ConfigError."""
+    if not callable(target):
+        kind = type(target).__name__
+        raise ConfigError(f"{name}: must be callable, a class or a function, but is of type {kind}")
+    for evaluated in (True, False):
+        try:
+            return signature(target, eval_str=evaluated).parameters
+        except (NameError, AttributeError, SyntaxError):  # a text for type checkers alone
+            continue
+        except (TypeError, ValueError):
+            break
+    raise ConfigError(f"{name}: does not tell its arguments; wrap it in a function of your own")
+
+
+def asked_of(parameter: Parameter | None, value: Any) -> type | None:
+    """The class of ours that an argument is annotated with: its value describes a part then."""
+    if parameter is None:
+        return None
+    annotation = parameter.annotation
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    if value is None and NoneType in kinds:
+        return None
+    ours = [kind for kind in kinds if isclass(kind) and kind.__module__.split(".")[0] == OURS]
+    return ours[0] if ours else None
+
+
+def check_arguments(
+    key: str,
+    parameters: Parameters,
+    value: Mapping[str, Any],
+    extra: Collection[str] = (),
+    positional: int = 0,
+) -> None:
+    """Raises ConfigError unless the keys of `value`, with `extra`, are the arguments of a callable.
+
+    positional  how many of the arguments are given by their place; a key that begins with _ is Hydra's
+    """
+    named = [each for each in list(parameters.values())[positional:] if each.name not in extra]
+    any_number = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+    names = [each.name for each in named if each.kind not in any_number]
+    for each in value:
+        if not _takes_any(parameters) and each not in names and not each.startswith("_"):
+            there = ", ".join(names) or "none"
+            raise ConfigError(f"{key}.{each}={shown(value[each])}: no such key; {key} has {there}")
+    for each in names:
+        if each not in value and parameters[each].default is Parameter.empty:
+            raise ConfigError(f"{key}.{each}: is missing")
+
+
+def _takes_any(parameters: Parameters) -> bool:
+    """Whether a callable takes arguments of any name, as `**settings`."""
+    return any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
+
+
+def refused(key: str, error: BadValue) -> ConfigError:
+    """The error for a value that a constructor refused, with the full name of its key."""
+    name = f"{key}.{error.key}" if key else error.key
+    return ConfigError(f"{name}={shown(error.value)}: {error.allowed}")
+
+
+def _target(name: str, path: str) -> Any:
+    """The object that a dotted path names. Raises ConfigError."""
+    try:
+        return get_object(path)
+    except Exception as error:  # a module of the user's may raise anything
+        raise ConfigError(f"{name}: cannot be imported ({_import_problem(error)})") from error
+
+
+def _import_problem(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    advice = "; Python looks in its site-packages and in PYTHONPATH"
+    return first_line(error) + (advice if isinstance(error, ModuleNotFoundError) else "")
+
+
+def _argument(key: str, value: Any, asked: type | None) -> Any:
+    """A value of the configuration, in which what has a `_target_` is made. Raises ConfigError."""
+    if asked or (isinstance(value, Mapping) and "_target_" in value):
+        return made(key, value, asked, {})
+    if isinstance(value, Mapping):
+        return {each: _argument(f"{key}.{each}", of, None) for each, of in value.items()}
+    if isinstance(value, list):
+        return [_argument(f"{key}[{i}]", of, None) for i, of in enumerate(value)]
+    return value
+
+
+def _called(name: str, node: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+    """What Hydra's `node`, with its `_target_`, gives for these arguments.
+
+    Raises ConfigError where Hydra forbids the target, and what the target itself raises as it is.
+    """
+    try:
+        # Deferred, since `instantiate` wraps what a call raises, and turns objects into configurations.
+        make = instantiate({**node, "_partial_": True})
+        return partial(make, **arguments) if node.get("_partial_") else make(**arguments)
+    except InstantiationException as error:
+        raise ConfigError(f"{name}: {first_line(error)}") from error
+
+
+def _lacking(result: Any, asked: type) -> str:
+    """The public attributes of `asked` that an object of another class has not."""
+    if asked in type(result).__mro__:
+        return ""
+    public = [name for name in dir(asked) if name == "__call__" or not name.startswith("_")]
+    return ", ".join(name for name in public if not hasattr(result, name))

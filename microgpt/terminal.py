@@ -1,0 +1,32 @@
+"""What all commands share: exit codes, errors of one line, and the parser of arguments."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class ConfigError(ValueError):
+    """Something given that cannot be used; the message names it and what is allowed, in one line."""
+
+
+def complain(line: str) -> None:
+    """Print `microgpt: line` on standard error, as one line."""
+    print(f"microgpt: {' '.join(line.split())}", file=sys.stderr)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the file and the reason where the system gave one."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports wrong input in one line and exits with WRONG_INPUT."""
+
+    def error(self, message: str) -> NoReturn:
+        complain(f"{message} ({self.prog} --help says what there is)")
+        sys.exit(WRONG_INPUT)
