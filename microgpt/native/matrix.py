@@ -13,14 +13,15 @@ class Recording:
     """
 
     __slots__ = (
-        *("bridges", "code", "count", "held", "leaves", "number", "pool", "spent", "tape"),
-        "traced",
+        *("bridges", "code", "count", "held", "leaves", "number", "pool", "program", "spent"),
+        *("tape", "traced"),
     )
 
     def __init__(self, number: int, tape: Tape, pool: list[Tape]) -> None:
         self.number, self.tape = number, tape
         self.pool: list[Tape] | None = pool  # where the tape goes when nobody holds a matrix of it
         self.code: list[int] = []  # that has not run yet
+        self.program = array("q")  # what ran last
         self.count = 0  # nodes
         self.leaves: list[Stored] = []  # bound on this tape
         self.held: list[Recording] = []  # whose numbers this tape reads
@@ -31,12 +32,6 @@ class Recording:
     def __del__(self) -> None:
         if self.pool is not None and len(self.pool) < 2:
             self.pool.append(self.tape)
-
-    def flush(self) -> None:
-        """Run what is pending."""
-        if self.code:
-            code, self.code = self.code, []
-            self.tape.run(code)
 
 
 class Bridge:

@@ -1,6 +1,7 @@
 """What is recorded, on which tape, and when it is computed: the machinery under the operations."""
 
 import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
@@ -177,9 +178,9 @@ class Recorder(Engine):
         """Compute what is pending."""
         if not recording.code:
             return
-        code, recording.code = recording.code, []
+        recording.program, recording.code = array("q", recording.code), []
         try:
-            in_use = recording.tape.run(code)
+            in_use = recording.tape.run(recording.program)
         except (IndexError, MemoryError):
             recording.spent, self._number = True, ASK
             raise
