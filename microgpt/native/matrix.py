@@ -3,6 +3,7 @@
 from array import array
 
 from microgpt.core.engine.base import Engine, Matrix
+from microgpt.native import tape as op
 from microgpt.native.tape import Memory, Tape
 
 
@@ -67,7 +68,7 @@ class Recorded(Matrix):
 class Stored(Recorded):
     """Numbers that outlive every tape: weights, slots, gradients, constants."""
 
-    __slots__ = ("address", "at", "gradient", "memory")
+    __slots__ = ("address", "at", "gradient", "leaf", "memory")
 
     def __init__(
         self,
@@ -81,6 +82,8 @@ class Stored(Recorded):
         super().__init__(ops, -1, -1, rows, n, gradient is not None, None)
         self.memory, self.at, self.gradient = memory, at, gradient
         self.address = memory.address + 8 * at
+        places = (0, 0) if gradient is None else gradient.addresses()
+        self.leaf = leaf(self, self.address, *places)
 
     @property
     def size(self) -> int:
@@ -103,3 +106,8 @@ class Gradient:
     def addresses(self) -> tuple[int, int]:
         """Of the numbers and of the flag."""
         return self.memory.address + 8 * self.at, self.given.buffer_info()[0] + 8 * self.which
+
+
+def leaf(x: Recorded, address: int, gradient: int = 0, given: int = 0) -> tuple[int, ...]:
+    """The instruction for numbers that are not the tape's own."""
+    return op.LEAF, x.traced, x.rows, x.n, 0, 0, 3, address, gradient, given
