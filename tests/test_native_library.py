@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from microgpt.native.check import step
-from microgpt.native.library import HEADERS, HERE, SOURCES, compiler
+from microgpt.native.library import HEADERS, HERE, PORTABLE, SOURCES, compile_to, compiler
 from microgpt.vector.engine import VectorEngine
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
@@ -113,6 +113,16 @@ def test_without_a_compiler_the_vector_engine_takes_its_place(
         "microgpt: no C compiler: using engine=vector, the same bits, some 60 times slower; "
         "apt install gcc"
     )
+
+
+def test_the_library_of_a_wheel_needs_no_compiler(tmp_path: Path, expected: str) -> None:
+    compile_to(tmp_path / "carried.so", compiler() or [], PORTABLE)
+    program = f"""
+from pathlib import Path
+from microgpt.native import library
+library.CARRIED = Path({str(tmp_path / "carried.so")!r})
+{HASH}"""
+    assert run(program, tmp_path, PATH=str(tmp_path)) == (f"NativeEngine {expected}", "")
 
 
 def test_a_compiler_that_fails_is_named(tmp_path: Path) -> None:

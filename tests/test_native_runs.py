@@ -1,6 +1,7 @@
 """Whole runs on the native engine: the vector engine's figures to the last bit, replayed or not."""
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -27,9 +28,11 @@ from microgpt.core.trainer import Trainer
 from microgpt.native import NativeEngine
 from microgpt.native.library import compiler
 from microgpt.native.replay import Program
+from microgpt.run.folder import RunFolder
 from microgpt.run.identity import parameters_sha256
 from microgpt.vector.engine import VectorEngine
 from tests.models import ADAM, events_of, losses_of, trainer_of
+from tests.running import train_as
 from tests.test_contract import ALiBi, GroupedQuery, RoPE, SwiGLU, Tied
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
@@ -67,6 +70,8 @@ OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "top-k": lambda: {"top_k": 3, "num_samples": 5},
     "top-p": lambda: {"top_p": 0.8, "temperature": 1.2},
 }
+# What 1,000 steps on the names leave with seed 42, on the vector engine from the beginning.
+DEFAULT = "7ae9c8603c0ed6e7736b8efc1a0f1f41c84c784be8e208d71392bd9c3f5ac199"
 WHOLE = {"num_steps": 24, "log_every": 3, "eval_every": 8, "checkpoint_every": 12}
 PARTS = {"val_fraction": 0.2, "test_fraction": 0.2, "eval_documents": 6}
 
@@ -124,6 +129,14 @@ def test_a_thousand_steps_leave_the_vector_engines_parameters() -> None:
         trainer.run()
         found.append(parameters_sha256(trainer.engine.flat(trainer.weights)))
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_the_default_run_has_the_parameters_that_it_always_had(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "default"
+    words = "progress=false", "engine=native", "tracking=none"
+    assert train_as(tmp_path, folder, *words) == 0
+    assert RunFolder(folder).info["parameters_sha256"] == DEFAULT
 
 
 # Between the engines

@@ -311,6 +311,12 @@ int is_thin(const double *x, long rows, long n) {
     return 2 * zeros > n;
 }
 
+int is_finite(const double *x, long n) {
+    int finite = 1;
+    for (long i = 0; i < n; i++) finite &= fabs(x[i]) < INFINITY;
+    return finite;
+}
+
 void matmul_thin(double *c, long ldc, Factor a, Factor b, long rows, long terms, long n, int skip_b) {
     matmul(c, ldc, a, b.x, b.row, rows, terms, n, FROM_ZERO);
     int numbers = 1;

@@ -35,8 +35,9 @@ void matmul(double *c, long ldc, Factor a, const double *b, long ldb, long rows,
             double start);
 
 /* Whether more than half of the middle row is 0, as ReLU leaves it. The vector engine leaves the products with
- * such zeros out: its sums begin with 0, and 0 times an infinity is not met. */
+ * such zeros out, if the other factors are finite: its sums begin with 0. */
 int is_thin(const double *x, long rows, long n);
+int is_finite(const double *x, long n);
 /* The same without the terms whose factor in A (or with `skip_b` in B) is 0. */
 void matmul_thin(double *c, long ldc, Factor a, Factor b, long rows, long terms, long n, int skip_b);
 

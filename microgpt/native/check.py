@@ -1,21 +1,20 @@
 """A small step on two engines: that of the library must have the vector engine's bits.
 
-It takes 10 ms, so that its success is noted beside the library in the cache, for this library and this
-vector engine. Where anything differs from what was noted the step is taken again.
+It takes 10 ms, so that its success is noted in the cache, for this library and this vector engine.
+Where anything differs from what was noted the step is taken again.
 """
 
-import os
 import sys
-import tempfile
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from struct import pack
 
-import microgpt.core
+import microgpt.core.engine
 import microgpt.vector
 from microgpt.core import exact
 from microgpt.core.engine.base import Engine, Matrix, Rows
-from microgpt.native.library import library, loaded_from
+from microgpt.native.library import folder, library, loaded_from
 from microgpt.native.operations import NativeEngine
 from microgpt.native.tape import functions
 from microgpt.vector.engine import VectorEngine
@@ -27,17 +26,14 @@ T, N, HEADS = 5, 20, 4  # tokens, width, heads
 def has_exact_bits() -> bool:
     """Whether the library computes as the vector engine does. Raises Unavailable."""
     library()
-    file = loaded_from()
-    if file is None:
-        return agrees()
-    note, state = file.with_suffix(".checked"), _state(file)
     try:
-        if note.read_text(encoding="ascii") == state:
+        note = folder() / f"{_state(loaded_from())}.checked"
+        if note.exists():
             return True
-    except (OSError, ValueError):
-        pass  # not checked yet
+    except (OSError, RuntimeError):  # it was loaded from a temporary file; there is no home
+        return agrees()
     if good := agrees():
-        _write(note, state)
+        _note(note)
     return good
 
 
@@ -85,28 +81,17 @@ def _named(matrices: list[Matrix]) -> list[tuple[str, Matrix]]:
 def _state(file: Path) -> str:
     """The identity of the library, of what it was checked against, and of the check."""
     digest = sha256(file.read_bytes())
-    folders = (
-        Path(__file__).parent,
-        *map(Path, (*microgpt.vector.__path__, *microgpt.core.__path__)),
-    )
-    sources = [
-        source
-        for folder in folders
-        for source in (*folder.glob("*.py"), *folder.glob("engine/*.py"))
-    ]
-    for source in sorted(sources):
-        state = source.stat()
-        digest.update(f"{source} {state.st_size} {state.st_mtime_ns}\n".encode())
+    packages = (microgpt.native, microgpt.vector, microgpt.core, microgpt.core.engine)
+    for package in packages:
+        for source in sorted(Path(package.__path__[0]).glob("*.py")):
+            state = source.stat()
+            digest.update(f"{source} {state.st_size} {state.st_mtime_ns}\n".encode())
     digest.update(sys.version.encode())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
-def _write(file: Path, text: str) -> None:
-    """At once or not at all; where it cannot be written, the check is done again next time."""
-    try:
-        handle, name = tempfile.mkstemp(suffix=".tmp", dir=file.parent)
-        with open(handle, "w", encoding="ascii") as note:
-            note.write(text)
-        os.replace(name, file)
-    except OSError:
-        pass
+def _note(file: Path) -> None:
+    """Where it cannot be written, the check is done again next time."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()

@@ -2,7 +2,8 @@
 
 The file's name is a digest of the sources, the flags, the compiler and the processor. It is written
 under another name and renamed, so that any number of processes may compile at once. Where the
-cache cannot be written, or nothing in it be executed, a temporary folder takes its place.
+cache cannot be written, or nothing in it be executed, a temporary folder takes its place; where
+nothing can be compiled, the library that a wheel may carry.
 """
 
 import ctypes
@@ -25,11 +26,13 @@ HEADERS = ("arithmetic.h", "tape.h")
 EXACT = ("-ffp-contract=off", "-fno-fast-math")
 # Neither changes a number: what errno and the exception flags say is asked by nobody. After EXACT, which
 # takes them back.
-FAST = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
+PORTABLE = ("-O3", "-fno-math-errno", "-fno-trapping-math")
+FAST = (*PORTABLE, "-march=native")
 SHARED = ("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden")
 SYMBOLIC = ("-Wl,-Bsymbolic",) if sys.platform.startswith("linux") else ()
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120
+CARRIED = HERE / "carried.so"  # in a wheel that was built where there is a compiler
 
 Signatures = dict[str, tuple[object, tuple[object, ...]]]
 SIGNATURES: Signatures = {
@@ -56,26 +59,31 @@ class Unavailable(Exception):
 def library() -> ctypes.PyDLL:
     """The library, compiled if need be. Raises Unavailable."""
     command = compiler()
-    if command is None:
-        raise Unavailable("no C compiler")
-    return _cached(command) or _temporary(command)
+    try:
+        if command is None:
+            raise Unavailable("no C compiler")
+        return _cached(command) or _temporary(command)
+    except Unavailable:
+        if not CARRIED.exists():
+            raise
+        return load(CARRIED)
 
 
-def loaded_from() -> Path | None:
-    """The file in the user's cache that the library was loaded from; None if it is not there."""
-    file = Path(library()._name)
-    return file if file.is_file() else None
+def loaded_from() -> Path:
+    """The file that the library was loaded from; a temporary one is gone."""
+    return Path(library()._name)
 
 
 def facts() -> dict[str, str]:
     """The compiler and the flags, which the bits should not depend on."""
     version = library().compiled_by().decode()
-    return {"compiler": version, "flags": " ".join(flags())}
+    carried = library()._name == str(CARRIED)
+    return {"compiler": version, "flags": " ".join(flags(PORTABLE if carried else None))}
 
 
-def flags() -> tuple[str, ...]:
+def flags(speed: tuple[str, ...] | None = None) -> tuple[str, ...]:
     """What the compiler is told, after what the user's CC says."""
-    return EXACT + FAST + SHARED + SYMBOLIC
+    return EXACT + (FAST if speed is None else speed) + SHARED + SYMBOLIC
 
 
 def compiler() -> list[str] | None:
@@ -116,14 +124,14 @@ def processor() -> str:
     return "\n".join(line for line in first.splitlines() if line.startswith(telling))
 
 
-def compile_to(file: Path, command: list[str]) -> None:
+def compile_to(file: Path, command: list[str], speed: tuple[str, ...] | None = None) -> None:
     """Compile the sources to this file, at once or not at all. Raises OSError, Unavailable."""
     handle, name = tempfile.mkstemp(suffix=".tmp", dir=file.parent)
     os.close(handle)
     try:
         sources = [str(HERE / source) for source in SOURCES]
         done = subprocess.run(
-            [*command, *flags(), "-o", name, *sources, "-lm"],
+            [*command, *flags(speed), "-o", name, *sources, "-lm"],
             capture_output=True,
             text=True,
             errors="replace",

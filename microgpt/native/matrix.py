@@ -3,6 +3,7 @@
 from array import array
 
 from microgpt.core.engine.base import Engine, Matrix
+from microgpt.native import tape as op
 from microgpt.native.tape import Memory, Tape
 
 
@@ -13,14 +14,15 @@ class Recording:
     """
 
     __slots__ = (
-        *("bridges", "code", "count", "held", "leaves", "number", "pool", "spent", "tape"),
-        "traced",
+        *("bridges", "code", "count", "held", "leaves", "number", "pool", "program", "spent"),
+        *("tape", "traced"),
     )
 
     def __init__(self, number: int, tape: Tape, pool: list[Tape]) -> None:
         self.number, self.tape = number, tape
         self.pool: list[Tape] | None = pool  # where the tape goes when nobody holds a matrix of it
         self.code: list[int] = []  # that has not run yet
+        self.program = array("q")  # what ran last
         self.count = 0  # nodes
         self.leaves: list[Stored] = []  # bound on this tape
         self.held: list[Recording] = []  # whose numbers this tape reads
@@ -31,12 +33,6 @@ class Recording:
     def __del__(self) -> None:
         if self.pool is not None and len(self.pool) < 2:
             self.pool.append(self.tape)
-
-    def flush(self) -> None:
-        """Run what is pending."""
-        if self.code:
-            code, self.code = self.code, []
-            self.tape.run(code)
 
 
 class Bridge:
@@ -72,7 +68,7 @@ class Recorded(Matrix):
 class Stored(Recorded):
     """Numbers that outlive every tape: weights, slots, gradients, constants."""
 
-    __slots__ = ("address", "at", "gradient", "memory")
+    __slots__ = ("address", "at", "gradient", "leaf", "memory")
 
     def __init__(
         self,
@@ -86,6 +82,8 @@ class Stored(Recorded):
         super().__init__(ops, -1, -1, rows, n, gradient is not None, None)
         self.memory, self.at, self.gradient = memory, at, gradient
         self.address = memory.address + 8 * at
+        places = (0, 0) if gradient is None else gradient.addresses()
+        self.leaf = leaf(self, self.address, *places)
 
     @property
     def size(self) -> int:
@@ -108,3 +106,8 @@ class Gradient:
     def addresses(self) -> tuple[int, int]:
         """Of the numbers and of the flag."""
         return self.memory.address + 8 * self.at, self.given.buffer_info()[0] + 8 * self.which
+
+
+def leaf(x: Recorded, address: int, gradient: int = 0, given: int = 0) -> tuple[int, ...]:
+    """The instruction for numbers that are not the tape's own."""
+    return op.LEAF, x.traced, x.rows, x.n, 0, 0, 3, address, gradient, given

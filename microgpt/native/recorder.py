@@ -1,13 +1,13 @@
 """What is recorded, on which tape, and when it is computed: the machinery under the operations."""
 
 import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
 from microgpt.core.engine.base import Engine, check_operand
-from microgpt.native import tape as op
-from microgpt.native.matrix import Bridge, Recorded, Recording, Stored
+from microgpt.native.matrix import Bridge, Recorded, Recording, Stored, leaf
 from microgpt.native.replay import Ids, Watch
 from microgpt.native.tape import Memory, Tape, bits
 
@@ -112,41 +112,41 @@ class Recorder(Engine):
         """A node of this recording for what is stored, or was recorded before."""
         if self._number == ASK:
             self._look()
-        if x.number == self._number:
-            return x.node
+            if x.number == self._number:
+                return x.node
         if x.ops is not self:
             raise ValueError("the matrix is another engine's")
+        recording = self._recording
+        node = recording.count
         if isinstance(x, Stored):
-            return self._bind_stored(x)
+            if self.watch is not None:
+                self.watch.leaves.append((len(recording.code), x))
+            recording.leaves.append(x)
+            recording.code += x.leaf
+            recording.count = node + 1
+            recording.traced |= x.traced
+            x.number, x.node = self._number, node
+            return node
+        return self._bind_recorded(recording, x)
+
+    def _bind_recorded(self, recording: Recording, x: Recorded) -> int:
+        """A leaf for a matrix of an earlier recording, by which a gradient goes back there."""
+        assert x.owner is not None
         self._touch()
-        recording = self._recording
-        if not x.traced:
-            assert x.owner is not None
-            recording.held.append(x.owner)
-            return self._leaf(x, self._address(x))
         bridge: Bridge | None = recording.bridges.get(id(x))
-        if bridge is None:
-            bridge = recording.bridges[id(x)] = Bridge(x, recording.count)
-            addresses = bridge.gradient.address, bridge.given.buffer_info()[0]
-            self._leaf(x, self._address(x), *addresses)
-        return bridge.node
-
-    def _bind_stored(self, x: Stored) -> int:
-        recording = self._recording
-        if self.watch is not None:
-            self.watch.leaves.append((len(recording.code), x))
-        recording.leaves.append(x)
-        addresses = x.gradient.addresses() if x.gradient is not None else (0, 0)
-        x.number, x.node = self._number, self._leaf(x, x.address, *addresses)
-        return x.node
-
-    def _leaf(self, x: Recorded, address: int, gradient: int = 0, given: int = 0) -> int:
-        """A node for numbers that are not this tape's."""
-        recording = self._recording
-        recording.code += (op.LEAF, x.traced, x.rows, x.n, 0, 0, 3, address, gradient, given)
+        if bridge is not None:
+            return bridge.node
+        node = recording.count
+        places: tuple[int, ...] = ()
+        if x.traced:
+            bridge = recording.bridges[id(x)] = Bridge(x, node)
+            places = bridge.gradient.address, bridge.given.buffer_info()[0]
+        else:
+            recording.held.append(x.owner)
+        recording.code += leaf(x, self._address(x), *places)
         recording.traced |= x.traced
         recording.count += 1
-        return recording.count - 1
+        return node
 
     def _references(self) -> int:
         """How many references there are to the recording; each of its matrices holds one."""
@@ -177,9 +177,9 @@ class Recorder(Engine):
         """Compute what is pending."""
         if not recording.code:
             return
-        code, recording.code = recording.code, []
+        recording.program, recording.code = array("q", recording.code), []
         try:
-            in_use = recording.tape.run(code)
+            in_use = recording.tape.run(recording.program)
         except (IndexError, MemoryError):
             recording.spent, self._number = True, ASK
             raise

@@ -6,6 +6,7 @@ that reads token values itself, or numbers off the tape, or brings other constan
 recorded at every step.
 """
 
+import math
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -191,12 +192,13 @@ class Replays:
                 objective = share * objective
         finally:
             ops.watch = None
-        program = None
-        if watch is not None and not watch.touched and _both_on(recording, objective, loss):
-            code = array("q", recording.code)
-            program = Program(code, watch.marks, watch.leaves, _node(objective), _node(loss), batch)
+        safe = watch is not None and not watch.touched and _both_on(recording, objective, loss)
         ((value,),) = ops.values(loss)
-        if abs(value) < float("inf"):
+        program = None
+        if safe and watch is not None:
+            at = _node(objective), _node(loss)
+            program = Program(recording.program, watch.marks, watch.leaves, *at, batch)
+        if abs(value) < math.inf:
             ops.backward(objective)
         return value, program
 

@@ -26,13 +26,15 @@ class Storage(Recorder):
         return self.parameters({"": rows})[""]
 
     def parameters(self, rows: Mapping[str, Rows]) -> dict[str, base.Matrix]:
-        stored = self._stored({name: _shape(numbers) for name, numbers in rows.items()})
-        given = array("q", bytes(8 * len(rows)))
-        gradients = Memory(sum(x.size for x in stored.values()))
-        for which, (name, x) in enumerate(stored.items()):
-            x.memory.write(x.at, _flat(rows[name], x.n))
-            x.gradient, x.traced = Gradient(gradients, x.at, given, which), True
-        return dict(stored)
+        shapes = {name: _shape(numbers) for name, numbers in rows.items()}
+        memory, gradients = (Memory(sum(m * n for m, n in shapes.values())) for _ in range(2))
+        given, at, weights = array("q", bytes(8 * len(rows))), 0, {}
+        for which, (name, (m, n)) in enumerate(shapes.items()):
+            memory.write(at, _flat(rows[name], n))
+            gradient = Gradient(gradients, at, given, which)
+            weights[name] = Stored(self, memory, at, m, n, gradient)
+            at += m * n
+        return dict(weights)
 
     def constant(self, rows: Rows) -> Matrix:
         x = self._stored({"": _shape(rows)})[""]

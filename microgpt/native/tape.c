@@ -349,12 +349,9 @@ static double *turned(Tape *tape, Node *node) {
 
 FORWARD(linear) {
     Node *x = c->a, *w = c->b;
-    Factor left = {x->x, x->n, 1}, right = {turned(c->tape, w), w->rows, 1};
-    c->out->thin = is_thin(x->x, x->rows, x->n);
-    if (c->out->thin)
-        matmul_thin(c->out->x, w->rows, left, right, x->rows, x->n, w->rows, 0);
-    else
-        matmul(c->out->x, w->rows, left, right.x, w->rows, x->rows, x->n, w->rows, FROM_FIRST);
+    c->out->thin = is_thin(x->x, x->rows, x->n) && is_finite(w->x, size_of(w));
+    matmul(c->out->x, w->rows, (Factor){x->x, x->n, 1}, turned(c->tape, w), w->rows, x->rows, x->n,
+           w->rows, c->out->thin ? FROM_ZERO : FROM_FIRST);
 }
 BACK(linear) {
     Node *x = c->a, *w = c->b;

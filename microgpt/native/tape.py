@@ -97,9 +97,8 @@ class Tape:
         if getattr(self, "c", None):
             self._free(self.c)
 
-    def run(self, code: list[int]) -> int:
+    def run(self, program: "array[int]") -> int:
         """Append a program and run it; returns the bytes of memory in use."""
-        program = array("q", code)
         return checked(self.lib.tape_run(self.c, program.buffer_info()[0], len(program)))
 
     def reset(self) -> None:
