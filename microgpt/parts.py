@@ -97,13 +97,16 @@ def check_arguments(
     named = [each for each in list(parameters.values())[positional:] if each.name not in extra]
     any_number = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
     names = [each.name for each in named if each.kind not in any_number]
+    before = f"{key}." if key else ""
     for each in value:
         if not _takes_any(parameters) and each not in names and not each.startswith("_"):
             there = ", ".join(names) or "none"
-            raise ConfigError(f"{key}.{each}={shown(value[each])}: no such key; {key} has {there}")
+            raise ConfigError(
+                f"{before}{each}={shown(value[each])}: no such key; {key} has {there}"
+            )
     for each in names:
         if each not in value and parameters[each].default is Parameter.empty:
-            raise ConfigError(f"{key}.{each}: is missing")
+            raise ConfigError(f"{before}{each}: is missing")
 
 
 def _takes_any(parameters: Parameters) -> bool:

@@ -18,12 +18,6 @@ from microgpt.core.events import Checkpointed, Diverged, Stepped
 from microgpt.core.layers.base import Dims
 from microgpt.core.layers.init.gauss import Gauss
 from microgpt.core.layers.norm.none import NoNorm
-<<<<<<< HEAD
-from microgpt.core.layers.norm.rmsnorm import RMSNorm
-from microgpt.core.layers.position.learned import Learned
-from microgpt.core.layers.position.none import NoPosition
-=======
->>>>>>> tests
 from microgpt.core.optim.adam import Adam
 from microgpt.core.optim.adamw import AdamW
 from microgpt.core.optim.base import Slots

@@ -18,7 +18,7 @@ from microgpt.core.check import BadValue, positive
 from microgpt.core.layers.activation.relu import ReLU
 from microgpt.core.layers.base import Norm
 from microgpt.core.layers.norm.rmsnorm import RMSNorm
-from microgpt.core.model import GPT
+from microgpt.core.models.gpt import GPT
 
 
 class Half:
@@ -145,20 +145,26 @@ def test_an_invalid_part_is_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_a_group_is_what_the_trainer_asks_for(config: dict[str, Any]) -> None:
-    config["schedule"] = {"_target_": "microgpt.core.layers.norm.none.NoNorm"}
-    with pytest.raises(ConfigError, match=r"schedule\._target_='.*NoNorm': must make a Schedule"):
-        part(config, "schedule")
+def test_a_group_is_what_a_run_asks_for(config: dict[str, Any]) -> None:
+    for group, kind in [("schedule", "Schedule"), ("optimizer", "Optimizer"), ("data", "Source")]:
+        config[group] = {"_target_": "microgpt.core.layers.norm.none.NoNorm"}
+        name = rf"{group}\._target_='.*NoNorm'"
+        with pytest.raises(ConfigError, match=rf"{name}: must make an? {kind}, but NoNorm has no"):
+            part(config, group)
 
 
 @pytest.mark.parametrize(
-    ("kind", "error"),
-    [("TypeFault", TypeError), ("ValueFault", ValueError), ("NameFault", TypeError)],
+    ("kind", "key", "error"),
+    [
+        ("TypeFault", "eps", TypeError),
+        ("ValueFault", "eps", ValueError),
+        ("NameFault", "gain", TypeError),  # about its own call of another constructor
+    ],
 )
 def test_a_fault_in_a_constructor_is_raised_as_it_is(
-    kind: str, error: type[Exception], config: dict[str, Any]
+    kind: str, key: str, error: type[Exception], config: dict[str, Any]
 ) -> None:
     with pytest.raises(error) as fault:
-        norm_of(config, f"mine_of_build.{kind}", **{"gain" if kind == "NameFault" else "eps": 1})
+        norm_of(config, f"mine_of_build.{kind}", **{key: 1})
     assert not isinstance(fault.value, ConfigError)
     assert Path(fault.traceback[-1].path).name == "mine_of_build.py"

@@ -23,6 +23,9 @@ CONNECT = 10.0  # seconds for the scheduler to answer
 SETTINGS = {
     "logging": {"distributed": "critical"},  # of the workers
     "distributed.scheduler.allowed-failures": 1_000_000,  # `perform` counts
+    # A worker that died is started again; on a busy machine that takes longer than the usual 15 s, after
+    # which nobody would start one any more, and the sweep would wait for ever.
+    "distributed.deploy.lost-worker-timeout": "1 day",
 }
 STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 

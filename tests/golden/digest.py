@@ -11,26 +11,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-<<<<<<< HEAD
-from microgpt.core.model import GPT  # noqa: E402
-
-from microgpt.core.data import make_corpus, read_documents  # noqa: E402
 from microgpt.core.engine.base import Engine  # noqa: E402
-from microgpt.core.layers.activation.relu import ReLU  # noqa: E402
-from microgpt.core.layers.attention.multihead import MultiHead  # noqa: E402
-from microgpt.core.layers.base import Activation, Norm, Position  # noqa: E402
-from microgpt.core.layers.head.untied import Untied  # noqa: E402
-from microgpt.core.layers.init.normal import Normal  # noqa: E402
-from microgpt.core.layers.mlp.feedforward import FeedForward  # noqa: E402
-from microgpt.core.layers.norm.rmsnorm import RMSNorm  # noqa: E402
-from microgpt.core.layers.position.learned import Learned  # noqa: E402
-from microgpt.core.optim.adam import Adam  # noqa: E402
-from microgpt.core.sampling import Sampler  # noqa: E402
-from microgpt.core.schedule.linear import Linear  # noqa: E402
-from microgpt.core.streams.independent import Independent  # noqa: E402
-=======
-from microgpt.core.engine.base import Engine  # noqa: E402
->>>>>>> tests
 from microgpt.core.trainer import Trainer  # noqa: E402
 from microgpt.run.identity import libm_digest, parameters_sha256  # noqa: E402
 from microgpt.vector.engine import VectorEngine  # noqa: E402

@@ -1,0 +1,60 @@
+"""Every option of `conf/` is held to what `checks.py` says, alone and in combinations.
+
+A new option is found by its file: nothing is to be added here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.options.checks import CHECKS, the_engines_agree
+from tests.options.choices import CONF, DOCUMENTS, Words, combinations, options
+from tests.options.subject import Subject, subject
+
+Check = Callable[[Subject], None]
+ALONE = [(f"{group}={option}",) for group, option in options(CONF)]
+COMBINED = list(combinations(330))
+FEW, MANY = COMBINED[:30], COMBINED[30:]
+
+checks = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file to train on: documents line by line, or running text."""
+    file = tmp_path_factory.mktemp("text") / "names.txt"
+    file.write_text("\n".join(DOCUMENTS))
+    return file
+
+
+def test_there_are_options_in_every_group() -> None:
+    groups = {group for group, _ in options(CONF)}
+    assert {"data", "engine", "loss", "model", "optimizer", "schedule", "streams"} <= groups
+    assert len(ALONE) > 30
+    assert {word.partition("=")[0] for words in FEW for word in words} >= groups
+
+
+@checks
+@pytest.mark.parametrize("words", ALONE, ids=" ".join)
+def test_an_option_alone(check: Check, words: Words, text: Path) -> None:
+    check(subject(text, words))
+
+
+@checks
+@pytest.mark.parametrize("words", FEW, ids=range(len(FEW)))
+def test_a_combination(check: Check, words: Words, text: Path) -> None:
+    check(subject(text, words))
+
+
+@pytest.mark.slow
+@checks
+@pytest.mark.parametrize("words", MANY, ids=range(len(FEW), len(COMBINED)))
+def test_many_combinations(check: Check, words: Words, text: Path) -> None:
+    check(subject(text, words))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ALONE, ids=" ".join)
+def test_fifty_steps_of_an_option(words: Words, text: Path) -> None:
+    the_engines_agree(subject(text, words, steps=50))
