@@ -310,3 +310,23 @@ def test_other_weights_are_never_replayed_with_the_old_ones() -> None:
         trainer._forward, other, [batch], trainer.optimizer, lr=0.0, clip_norm=None, measured=False
     )
     assert loss == pytest.approx(3.29, abs=0.1)  # ln of the vocabulary's size: nothing is known
+
+
+def test_a_pass_that_failed_leaves_nothing_behind() -> None:
+    trainer = trainer_of(NativeEngine(), num_steps=10, num_samples=0)
+    expected = losses_of(trainer_of(VectorEngine(), num_steps=10, num_samples=0))
+    forward, failed = trainer._forward, []
+
+    def failing(ops: Engine, w: Weights, batch: Batch) -> tuple[Matrix, Matrix]:
+        if len(failed) < 2:
+            failed.append(ops.gather(w["wte"], [999]))
+            raise KeyError("a layer's own")
+        return forward(ops, w, batch)
+
+    trainer._forward = failing  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            trainer.train_step()
+        failed[-1] = None
+        trainer.step = 0
+    assert losses_of(trainer) == expected
