@@ -35,7 +35,7 @@ SETTINGS: dict[str, Sequence[Any]] = {  # of combinations, likewise
     "model.n_head": (1, 2, 4),
     "model.norm_embd": (True, False),
     "model.norm_final": (True, False),
-    "model.block.residual": (1.0, 1.0, 0.0, 0.5),
+    "model.block.residual": (1.0, 0.5),  # 0 with projections of 0 lets nothing through at all
     "model.mlp.expansion": (1, 2, 4),
     "schedule.warmup_steps": (0, 2),
     "trainer.batch_size": (1, 2, 3),
