@@ -38,7 +38,7 @@ def has_exact_bits() -> bool:
 
 
 def agrees() -> bool:
-    """Whether every bit of the functions, exp at its edges too, and of a small step is the vector engine's."""
+    """Whether every bit of a small step, and of the functions, is the vector engine's."""
     some = [3 * x for x in numbers(1, 64, 0)[0]]
     above = [abs(x) for x in some]
     return (
