@@ -13,7 +13,8 @@ from struct import pack
 from typing import Any
 
 OURS = "microgpt."
-# What does not change a run's figures. The data count by their digest, wherever they come from.
+# What does not change a run's figures. The data count by their digest, wherever they come from; but a
+# class of the user's may divide them in another way.
 EXCLUDED = {
     *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip", "sweep"),
     *("experiment", "description", "data.path", "data._target_"),
@@ -57,8 +58,13 @@ def choices(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _number(value)
         for key, value in sorted(leaves(config).items())
-        if key not in EXCLUDED and key.partition(".")[0] not in EXCLUDED
+        if not _is_excluded(key, value) and key.partition(".")[0] not in EXCLUDED
     }
+
+
+def _is_excluded(key: str, value: Any) -> bool:
+    theirs = key == "data._target_" and not str(value).startswith(OURS)
+    return key in EXCLUDED and not theirs
 
 
 def _number(value: Any) -> Any:
