@@ -14,7 +14,7 @@ from tests.command import command
 VERSE = "roses are red\nviolets\\n are blue\n\nsugar is sweet\n" * 40
 SMALL = ["model.n_embd=8", "model.n_head=2", "model.block_size=8", "trainer.eval_documents=5"]
 SMALL += ["trainer.log_every=1", "trainer.num_steps=6", "trainer.checkpoint_every=3"]
-SMALL += ["sampling.num_samples=4", "tracking=none", "progress=false"]
+SMALL += ["sampling.num_samples=4", "progress=false"]
 LINES = {"val_fraction": 0.0, "test_fraction": 0.0, "split": "hash", "split_seed": 0}
 
 
@@ -39,7 +39,7 @@ def test_texts_in_lines_come_back(texts: list[str]) -> None:
     assert from_lines(to_lines(texts)) == texts
 
 
-def test_a_run_on_running_text_is_resumed_sampled_and_forked(tmp_path: Path) -> None:
+def test_a_run_on_running_text_is_resumed_sampled_verified_and_forked(tmp_path: Path) -> None:
     (tmp_path / "verse.txt").write_text(VERSE)
     words = ["train", "data=text", "data.path=verse.txt", *SMALL]
     assert command([*words, "trainer.stop_after=4"], tmp_path).code == 0
@@ -55,5 +55,7 @@ def test_a_run_on_running_text_is_resumed_sampled_and_forked(tmp_path: Path) -> 
     assert len(whole.samples()) == 4
     drawn = command(["sample", name, "--prompt", "red\nv", "--seed", "1", "-n", "1"], tmp_path)
     assert drawn.out.startswith("red\nv")
+    verified = command(["verify", name], tmp_path)
+    assert "bit-exact" in verified.out, verified.out + verified.err
     forked = command(["fork", name, "--at-step", "3", "optimizer.lr=0.001"], tmp_path)
     assert forked.code == 0, forked.err
