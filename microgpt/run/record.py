@@ -62,8 +62,11 @@ class Record:
 
     @mlflow_run_id.setter
     def mlflow_run_id(self, run_id: str) -> None:
-        # A file of its own: the facts have one writer, the process that holds the folder.
-        write_whole(self._mlflow_path, run_id.encode())
+        # A file of its own: the facts have one writer, the process that holds the folder. The disk is
+        # not waited for: a store finds a run without it.
+        beside = self._mlflow_path.with_suffix(".new")
+        beside.write_text(run_id)
+        beside.replace(self._mlflow_path)
 
     @contextmanager
     def locked(self, patience: float = 0.1) -> Iterator[None]:

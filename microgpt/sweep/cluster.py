@@ -95,19 +95,24 @@ def connected(address: str | None, workers: int | None, memory_limit: str) -> It
 def follow(
     client: Client, tasks: Sequence[Task], futures: Sequence[Future], signals: list[int]
 ) -> list[int | None]:
-    """Wait for all tasks; an interrupt ends those under way, and the others do not begin."""
+    """Wait for all tasks; an interrupt ends those under way, and the others do not begin.
+
+    What the cluster keeps of a task is let go as soon as it is over.
+    """
     codes: dict[int, int | None] = {}
+    left = dict(enumerate(futures))
     told = False
-    while len(codes) < len(tasks):
+    while left:
         time.sleep(POLL)
         if signals:
             if not told:
                 out.print(STOPPING)
                 told = True
             client.run(stop, tasks[0].launch)  # again and again: a worker may have come in late
-        for i, future in enumerate(futures):
-            if i not in codes and future.done():
-                codes[i] = code_of(tasks[i], future)
+        for i in [i for i, future in left.items() if future.done()]:
+            future = left.pop(i)
+            codes[i] = code_of(tasks[i], future)
+            future.release()
     return [codes[i] for i in range(len(tasks))]
 
 

@@ -12,6 +12,7 @@ from microgpt.run.record import Busy
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
+from microgpt.sweep.job import Assignment
 from microgpt.sweep.plan import Job, jobs_of
 from microgpt.syntax import key_and_value
 from microgpt.terminal import ConfigError
@@ -44,16 +45,21 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     }
 
     def launch(sweep_id: str, todo: Sequence[Job]) -> bool:
-        shared = [*constant, f"sweep={quoted(sweep_id)}", f"hydra.sweep.dir={quoted(outputs)}"]
-        shared += [f"paths.outputs={quoted(outputs)}"]  # a worker may be at home elsewhere
+        known = {"sweep": sweep_id, "paths.outputs": outputs}  # a worker may be at home elsewhere
         if (uri := os.environ.get("MLFLOW_TRACKING_URI")) and not config["tracking"].get(
             "uri", uri
         ):
-            shared += [f"tracking.uri={quoted(uri)}"]
+            known["tracking.uri"] = uri
+        shared = [*constant, *(f"{key}={quoted(value)}" for key, value in known.items())]
+        shared += [f"hydra.sweep.dir={quoted(outputs)}"]
         rows = [
             [*shared, *job.overrides, f"hydra.sweep.subdir={quoted(f'runs/{job.run}')}"]
             for job in todo
         ]
+        if hasattr(sweeper.launcher, "assign"):  # it is ours
+            sweeper.launcher.assign(
+                [Assignment(sweep_id, job.facts, _given(job.config, known)) for job in todo]
+            )
         try:
             done = sweeper.launcher.launch(rows, initial_job_idx=0) if rows else []
         except KeyboardInterrupt:
@@ -64,6 +70,14 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
         return conduct(facts, jobs, config["skip"], launch)
     except Busy as error:
         raise ConfigError(f"this sweep is under way: {error}") from error
+
+
+def _given(config: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """A configuration with other values for keys of it; what it shares with others is left alone."""
+    for key, value in values.items():
+        group, _, name = key.rpartition(".")
+        config = config | ({group: {**config[group], name: value}} if group else {name: value})
+    return config
 
 
 def zipped(value: Any) -> list[list[str]]:

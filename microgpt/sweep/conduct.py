@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,7 +38,7 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
         sweep, jobs = anew(sweep, jobs)
     tracking = part(config, "tracking")  # first: what it refuses leaves no folder behind
     with sweep.locked():
-        begin(sweep, **identity, **facts, jobs=[asdict(job) for job in jobs])
+        begin(sweep, **identity, **facts, jobs=[job.facts for job in jobs])
         tracking.start(sweep, outputs)
         stored = tracking.stored(PATIENCE)
         watch = Watch(sweep, {run for run in stored if stored[run] == STATUS[FINISHED]})
@@ -80,10 +80,11 @@ def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job
 
 def join(sweep: SweepFolder, skipped: set[str]) -> None:
     """Runs that are finished here, perhaps for another sweep, belong to this one too."""
-    for run in map(sweep.run, sweep.jobs):
+    for job in sweep.jobs:
+        run = sweep.run(job)
         if run.path.name in skipped and run.exists and sweep.path.name not in run.info["sweeps"]:
             with run.locked(PATIENCE):
-                run.update(**membership(sweep, run))
+                run.update(**membership(sweep.path.name, job, run))
 
 
 def catch_up(sweep: SweepFolder, tracking: Any) -> None:
