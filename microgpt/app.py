@@ -110,13 +110,21 @@ def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
         if args.cfg:
             hydra.show_cfg(name, words, args.cfg, args.package, args.resolve)
             return OK
-        cfg = hydra.compose_config(name, words, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        # With words of one value each, what is composed for one run serves: it takes a while.
+        single = not args.info and not args.multirun and not any(set(",(") & {*w} for w in words)
+        cfg = hydra.compose_config(
+            name,
+            words,
+            RunMode.RUN if single else RunMode.MULTIRUN,
+            with_log_configuration=single,
+            validate_sweep_overrides=False,
+        )
     if args.info:
         hydra.show_info(args.info, name, words)
         return OK
     if args.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
         return _run_many(hydra, name, words, cfg)
-    return _run_one(hydra, name, words)
+    return _run_one(hydra, name, words, cfg if single else None)
 
 
 def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
@@ -128,11 +136,13 @@ def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
     return OK
 
 
-def _run_one(hydra: Hydra, name: str, words: list[str]) -> int:
+def _run_one(hydra: Hydra, name: str, words: list[str], composed: DictConfig | None) -> int:
     """`Hydra.run`, whose folder does not stay if nothing is in it; returns the job's exit code."""
-    words = [*words, "hydra.mode=RUN"]
     with composing():
-        cfg = hydra.compose_config(name, words, RunMode.RUN, with_log_configuration=True)
+        cfg = composed or hydra.compose_config(
+            name, words, RunMode.RUN, with_log_configuration=True
+        )
+    cfg.hydra.mode = RunMode.RUN
     callbacks = Callbacks(cfg)
     callbacks.on_run_start(config=cfg, config_name=name)
     with folder_for_a_run(Path(cfg.hydra.run.dir)):

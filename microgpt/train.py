@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt.build import Parts, build, part, resolve
+from microgpt.build import Parts, build, built, part, resolve
 from microgpt.console import out
 from microgpt.one_run import train_and_report
 from microgpt.run.folder import OUTCOME, NoSuchRun, RunFolder, find_run
@@ -31,8 +31,10 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
     """
     if cfg.resume is not None:
         return resume(cfg, overrides)
-    parts = build(cfg)
-    tracking = part(parts.config, "tracking")
+    config = resolve(cfg)
+    tracking = part(config, "tracking")
+    tracking.prepare()
+    parts = built(config)
     run = RunFolder(folder)
     with run.locked():
         if run.exists:

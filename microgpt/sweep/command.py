@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from microgpt.build import part
 from microgpt.run.record import Busy
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
@@ -29,10 +30,11 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     grid = grid_of(rows)
     constant = [word for word in rows[0] if key_and_value(word)[0] not in grid]
     compose = Composer(loader, sweeper.config)
-    jobs = jobs_of(rows, grid, compose)
     config = plain(compose(constant))
     if config["resume"] is not None:
         raise ConfigError(f"resume={config['resume']}: goes on with one run, without -m")
+    part(config, "tracking").prepare()
+    jobs = jobs_of(rows, grid, compose)
     outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
     facts = {
         "experiment": config["experiment"],
@@ -43,6 +45,9 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
         "ablation": sweeper.ablation and plain(sweeper.ablation),
         "config": config,
     }
+
+    launcher = sweeper.launcher
+    is_ours = hasattr(launcher, "assign")
 
     def launch(sweep_id: str, todo: Sequence[Job]) -> bool:
         known = {"sweep": sweep_id, "paths.outputs": outputs}  # a worker may be at home elsewhere
@@ -56,20 +61,23 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
             [*shared, *job.overrides, f"hydra.sweep.subdir={quoted(f'runs/{job.run}')}"]
             for job in todo
         ]
-        if hasattr(sweeper.launcher, "assign"):  # it is ours
-            sweeper.launcher.assign(
+        if is_ours:
+            launcher.assign(
                 [Assignment(sweep_id, job.facts, _given(job.config, known)) for job in todo]
             )
         try:
-            done = sweeper.launcher.launch(rows, initial_job_idx=0) if rows else []
+            done = launcher.launch(rows, initial_job_idx=0) if rows else []
         except KeyboardInterrupt:
             return False
         return all(job.return_value is not None for job in done)
 
     try:
-        return conduct(facts, jobs, config["skip"], launch)
+        return conduct(facts, jobs, config["skip"], getattr(launcher, "prepare", None), launch)
     except Busy as error:
         raise ConfigError(f"this sweep is under way: {error}") from error
+    finally:
+        if is_ours:
+            launcher.release()
 
 
 def _given(config: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

@@ -28,6 +28,10 @@ class MLflow:
         check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
         self.uri, self.experiment = uri, experiment
 
+    def prepare(self) -> None:
+        """Let what takes seconds begin, while the work is prepared."""
+        SendingProcess.beside()
+
     def start(self, folder: Folder, outputs: Path) -> None:
         """Begin to send what `folder` gets."""
         self._folder, self._outputs = folder.path, outputs.absolute()
@@ -70,6 +74,9 @@ class MLflow:
 
 class NoTracking:
     """The folder is all there is."""
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
 
     def start(self, folder: Folder, outputs: Path) -> None:
         """Nothing to begin."""

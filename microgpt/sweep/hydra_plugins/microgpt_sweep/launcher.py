@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    from microgpt.sweep.cluster import OwnCluster
     from microgpt.sweep.job import Assignment
 
 
@@ -20,6 +21,7 @@ class DaskLauncher(Launcher):
     def __init__(self, address: str | None, workers: int | None, memory_limit: str) -> None:
         self.address, self.workers, self.memory_limit = address, workers, memory_limit
         self.assignments: Sequence[Assignment] = ()
+        self.cluster: OwnCluster | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -33,6 +35,21 @@ class DaskLauncher(Launcher):
     def assign(self, assignments: Sequence["Assignment"]) -> None:
         """The jobs of the next `launch`: the sweeper has composed them, and no worker needs to again."""
         self.assignments = assignments
+
+    def prepare(self) -> None:
+        """Let the workers of our own come up, while the sweeper is busy with other things."""
+        if self.address is None:
+            self.cluster = self._begun()
+
+    def _begun(self) -> "OwnCluster":
+        from microgpt.sweep.cluster import OwnCluster
+
+        return OwnCluster(self.workers, self.memory_limit)
+
+    def release(self) -> None:
+        """End workers that nobody needs any more."""
+        if self.cluster:
+            self.cluster.close()
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -48,7 +65,7 @@ class DaskLauncher(Launcher):
             Task(job, number, *shared)
             for number, job in enumerate(self.assignments, initial_job_idx)
         ]
-        codes = run_all(tasks, self.address, self.workers, self.memory_limit)
+        codes = run_all(tasks, self.address or self.cluster or self._begun())
         return [
             JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=code)
             for words, code in zip(job_overrides, codes, strict=True)
