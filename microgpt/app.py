@@ -19,6 +19,7 @@ from hydra._internal.utils import create_automatic_config_search_path, get_args_
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +37,7 @@ from microgpt.terminal import (
 )
 
 CONFIG = "train"
+SWEEPING = "hydra.mode=MULTIRUN"
 SWEEPER = "hydra_plugins.microgpt_sweep.sweeper.MicrogptSweeper"
 
 
@@ -110,21 +112,30 @@ def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
         if args.cfg:
             hydra.show_cfg(name, words, args.cfg, args.package, args.resolve)
             return OK
-        # With words of one value each, what is composed for one run serves: it takes a while.
-        single = not args.info and not args.multirun and not any(set(",(") & {*w} for w in words)
+        # It takes a while: what can serve for the run, or the sweep, is not composed again.
+        many = args.multirun and not args.info
+        one = not many and not args.info and not any({",", "("} & {*word} for word in words)
         cfg = hydra.compose_config(
             name,
-            words,
-            RunMode.RUN if single else RunMode.MULTIRUN,
-            with_log_configuration=single,
-            validate_sweep_overrides=False,
+            [*words, SWEEPING] if many else words,
+            RunMode.RUN if one else RunMode.MULTIRUN,
+            with_log_configuration=many or one,
+            validate_sweep_overrides=many,
         )
     if args.info:
         hydra.show_info(args.info, name, words)
         return OK
-    if args.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
-        return _run_many(hydra, name, words, cfg)
-    return _run_one(hydra, name, words, cfg if single else None)
+    if many or cfg.hydra.mode == RunMode.MULTIRUN:
+        return _run_many(hydra, name, cfg if many else _sweeping(hydra, name, words))
+    return _run_one(hydra, name, words, cfg if one else None)
+
+
+def _sweeping(hydra: Hydra, name: str, words: list[str]) -> DictConfig:
+    """The configuration of a sweep that no flag asks for, but a configuration."""
+    with composing():
+        return hydra.compose_config(
+            name, [*words, SWEEPING], RunMode.MULTIRUN, with_log_configuration=True
+        )
 
 
 def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
@@ -152,14 +163,27 @@ def _run_one(hydra: Hydra, name: str, words: list[str], composed: DictConfig | N
     return int(done.return_value)
 
 
-def _run_many(hydra: Hydra, name: str, words: list[str], cfg: DictConfig) -> int:
+def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
     """`Hydra.multirun`; returns the exit code of the sweep, which is what our sweeper returns."""
     target = OmegaConf.select(cfg, "hydra.sweeper._target_")
     if target != SWEEPER:
         raise ConfigError(
             f"hydra.sweeper._target_={target}: must be that of hydra/sweeper=microgpt"
         )
-    return int(hydra.multirun(name, job, [*words, "hydra.mode=MULTIRUN"]))
+    from microgpt.build import part, plain  # late: `--help` must not wait for it
+
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    part(plain(own), "tracking").prepare()
+    callbacks = Callbacks(cfg)
+    callbacks.on_multirun_start(config=cfg, config_name=name)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+    sweeper = Plugins.instance().instantiate_sweeper(
+        config=cfg, hydra_context=context, task_function=job
+    )
+    overrides: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
+    code = int(sweeper.sweep(overrides))
+    callbacks.on_multirun_end(config=cfg, config_name=name)
+    return code
 
 
 @contextmanager

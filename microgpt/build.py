@@ -62,9 +62,15 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(config_line(error)) from error
     assert isinstance(config, dict)
-    plain = {str(key): value for key, value in config.items() if key != "hydra"}
-    check_keys(plain)
-    return plain
+    own = {str(key): value for key, value in config.items() if key != "hydra"}
+    check_keys(own)
+    return own
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as plain values, also where one is still to be given."""
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    return dict(values)
 
 
 def build(cfg: DictConfig, documents: Sequence[str] | None = None) -> Parts:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
-from microgpt.build import part
+from microgpt.build import plain
 from microgpt.run.record import Busy
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
@@ -33,7 +32,6 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     config = plain(compose(constant))
     if config["resume"] is not None:
         raise ConfigError(f"resume={config['resume']}: goes on with one run, without -m")
-    part(config, "tracking").prepare()
     jobs = jobs_of(rows, grid, compose)
     outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
     facts = {
@@ -105,9 +103,3 @@ def arms_of(value: Any) -> list[Mapping[str, Any]]:
 
 def is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A configuration as plain values, also where one is still to be given."""
-    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    return dict(values)

@@ -8,7 +8,9 @@ from pathlib import Path
 from threading import Lock
 
 from distributed import Worker
-from hydra.core.utils import env_override
+from hydra._internal.callbacks import Callbacks
+from hydra.core.utils import JobReturn, JobStatus, env_override
+from omegaconf import OmegaConf
 
 from microgpt.run.record import Busy
 from microgpt.sweep.job import Assignment, do, interrupt, record_failure
@@ -39,6 +41,7 @@ class Task:
     place: str  # where the command was given: relative paths begin there
     environment: Mapping[str, str]  # `hydra.job.env_set`
     sender: str | None  # the address of the process that sends for the launcher, on its machine
+    callbacks: Callbacks | None  # of Hydra, where any are configured
 
 
 def perform(task: Task) -> int | None:
@@ -59,9 +62,20 @@ def _perform(task: Task) -> int | None:
     begun.parent.mkdir(parents=True, exist_ok=True)
     with begun.open("a") as file:
         file.write(f"{task.launch}\n")
-    code = do(task.job)
+    code = do(task.job) if task.callbacks is None else _told(task, task.callbacks)
     begun.unlink(missing_ok=True)
     return code
+
+
+def _told(task: Task, callbacks: Callbacks) -> int | None:
+    """Do a job between what `hydra.callbacks` want to be told of it."""
+    config = OmegaConf.create(task.job.config)
+    done = JobReturn(cfg=config, working_dir=str(Path.cwd()), task_name=task.job.facts["name"])
+    callbacks.on_job_start(config=config, task_function=do)
+    done.return_value = do(task.job)
+    done.status = JobStatus.COMPLETED
+    callbacks.on_job_end(config=config, job_return=done)
+    return done.return_value  # type: ignore[no-any-return]
 
 
 def stop(launch: str) -> None:

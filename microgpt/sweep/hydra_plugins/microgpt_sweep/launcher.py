@@ -31,6 +31,8 @@ class DaskLauncher(Launcher):
 
         check(self.workers, self.memory_limit)
         self.config = config
+        callbacks = hydra_context.callbacks
+        self.callbacks = callbacks if callbacks.callbacks else None
 
     def assign(self, assignments: Sequence["Assignment"]) -> None:
         """The jobs of the next `launch`: the sweeper has composed them, and no worker needs to again."""
@@ -60,7 +62,7 @@ class DaskLauncher(Launcher):
         from microgpt.tracking import SendingProcess
 
         environment = dict(self.config.hydra.job.env_set)
-        shared = uuid4().hex, os.getcwd(), environment, SendingProcess.address()
+        shared = uuid4().hex, os.getcwd(), environment, SendingProcess.address(), self.callbacks
         tasks = [
             Task(job, number, *shared)
             for number, job in enumerate(self.assignments, initial_job_idx)
