@@ -65,6 +65,7 @@ def conduct(
         failed = watch.unfinished()
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
+        tracking.settle()
         look = tracking.look() or look
         catch_up(sweep, tracking)
         problem = tracking.finish()

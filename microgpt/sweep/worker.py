@@ -1,5 +1,6 @@
 """A worker process of a sweep: one job after the other, with everything imported once."""
 
+import gc
 import signal
 from collections.abc import Mapping
 from contextlib import chdir, suppress
@@ -50,7 +51,16 @@ def perform(task: Task) -> int | None:
     SendingProcess.offer(task.sender)
     with one_job, chdir(task.place if shared else "."), env_override(dict(task.environment)):
         current[:] = [task.launch]
-        return None if task.launch in stopped else _perform(task)
+        code = None if task.launch in stopped else _perform(task)
+        tidy()
+        return code
+
+
+def tidy() -> None:
+    """Let go of what a job leaves behind, which has cycles; and look at what stays only once."""
+    gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 def _perform(task: Task) -> int | None:

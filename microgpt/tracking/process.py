@@ -19,7 +19,9 @@ from tempfile import mkdtemp
 from threading import Lock, Thread
 from typing import Any, ClassVar, Literal, TypeAlias
 
-Question: TypeAlias = Literal["add", "statuses", "home", "flush"]  # a method of `sending.Service`
+Question: TypeAlias = Literal[
+    "add", "statuses", "home", "left", "flush"
+]  # a method of `sending.Service`
 
 
 class Trouble(RuntimeError):

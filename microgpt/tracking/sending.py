@@ -167,13 +167,22 @@ class Service:
             sending.over.wait()
         return next((each.problem for each in sendings if each.problem), None)
 
-    def end(self) -> None:
-        """The other process is no more: send what is left, of folders that nobody goes on with."""
+    def left(self) -> int:
+        """How many folders are on their way."""
+        return len(self._under_way())
+
+    def end(self, heir: "Service | None" = None) -> None:
+        """The other process is no more: send what is left, of folders that nobody goes on with.
+
+        The process of the `heir` may wait for it, too.
+        """
         sleep(LETTING_GO)
         deadline = monotonic() + LAST
         left = self._under_way()
         for sending in left:
             sending.ended.set()
+        if heir:
+            heir._own = [*heir._under_way(), *left]
         self._wake()
         for sending in left:
             sending.over.wait(max(0.0, deadline - monotonic()))
@@ -215,8 +224,8 @@ def serve(connection: "Connection[Any, Any]", service: Service) -> None:
 class Guests:
     """Other processes than the first, each served in a thread of its own."""
 
-    def __init__(self, place: str, senders: dict[str, Sender]) -> None:
-        self._place, self._senders = place, senders
+    def __init__(self, place: str, senders: dict[str, Sender], first: Service) -> None:
+        self._place, self._senders, self._first = place, senders, first
         self._here = 0
         self._changed = Condition()
         with suppress(OSError):  # no place for a socket: nobody will come
@@ -233,7 +242,7 @@ class Guests:
         service = Service(self._senders)
         try:
             serve(connection, service)
-            service.end()
+            service.end(self._first)
         finally:
             self._count(-1)
 
@@ -258,7 +267,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     Thread(target=imported, daemon=True).start()  # while the work begins
     senders: dict[str, Sender] = {}
-    service, guests = Service(senders), Guests(sys.argv[2], senders)
+    service = Service(senders)
+    guests = Guests(sys.argv[2], senders, service)
     try:
         serve(Connection(int(sys.argv[1])), service)
         service.end()
