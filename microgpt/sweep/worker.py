@@ -1,6 +1,7 @@
 """A worker process of a sweep: one job after the other, with everything imported once."""
 
 import gc
+import logging
 import signal
 from collections.abc import Mapping
 from contextlib import chdir, suppress
@@ -30,6 +31,7 @@ stopped: set[str] = set()  # the launches that were interrupted
 def dask_setup(worker: Worker) -> None:
     """Called by Dask in each worker of our own clusters: Ctrl-C is for the launcher, which asks us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
