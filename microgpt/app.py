@@ -172,8 +172,9 @@ def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
         )
     from microgpt.build import part, plain  # late: `--help` must not wait for it
 
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    part(plain(own), "tracking").prepare()
+    own = plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+    if "tracking" in own:
+        part(own, "tracking").prepare()
     callbacks = Callbacks(cfg)
     callbacks.on_multirun_start(config=cfg, config_name=name)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
