@@ -57,6 +57,8 @@ CONFIG: dict[str, Any] = {
         "_target_": "microgpt.datasets.sources.Names",
         "path": None,
         "val_fraction": 0.1,
+        "test_fraction": 0.0,
+        "split": "hash",
         "split_seed": 0,
     },
     "tracking": {"_target_": "microgpt.tracking.MLflow", "uri": None, "experiment": "microgpt"},

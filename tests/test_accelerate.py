@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from microgpt.core.model import GPT
 
 from microgpt.accelerate import NumpyEngine
 from microgpt.core.check import BadValue

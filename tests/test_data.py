@@ -1,9 +1,11 @@
 """Documents and running text: the split in three parts, batches, the digest."""
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 
+from microgpt.core.assemble import make_corpus
 from microgpt.core.check import BadValue
 from microgpt.core.data import (
     Blocks,
@@ -16,6 +18,7 @@ from microgpt.core.data import (
     split_text,
 )
 from microgpt.core.source import Source
+from microgpt.core.streams.independent import Independent
 from microgpt.core.tokenizer import CharTokenizer, UnknownCharacter
 from microgpt.vector.engine import VectorEngine
 from tests.models import NAMES, trainer_of
@@ -158,6 +161,19 @@ def test_a_sample_of_running_text_begins_a_line() -> None:
     corpus = blocks()
     assert corpus.tokenizer.decode([corpus.begin]) == "\n"
     assert blocks("abcdefghij" * 3).begin == 10
+
+
+def test_a_text_that_leaves_nothing_to_predict_is_refused() -> None:
+    class Running(Source):
+        corpus = Blocks
+
+        def split(self, documents: Sequence[str]) -> Split:
+            return split_text(documents, val_fraction=0.5, test_fraction=0.0)
+
+    source = Running(val_fraction=0.5, test_fraction=0.0, split="hash", split_seed=0)
+    with pytest.raises(BadValue, match=r"val_fraction=0.5: it leaves no two characters"):
+        make_corpus(source, ["abc"], Independent(seed=0))
+    assert make_corpus(source, ["abcd"], Independent(seed=0)).tokens(1, 1, 9) == 1
 
 
 def test_a_text_shorter_than_a_window() -> None:

@@ -21,6 +21,7 @@ from microgpt.core.layers.position.none import NoPosition
 from microgpt.core.loss.label_smoothing import LabelSmoothing
 from microgpt.core.loss.z_loss import ZLoss
 from microgpt.core.optim.adamw import AdamW
+from microgpt.core.optim.base import Optimizer, Slots
 from microgpt.core.optim.lion import Lion
 from microgpt.core.optim.muon import Muon
 from microgpt.core.optim.sgd import SGD
@@ -137,6 +138,23 @@ def test_the_default_run_has_the_parameters_that_it_always_had(tmp_path: Path) -
     words = "progress=false", "engine=native", "tracking=none"
     assert train_as(tmp_path, folder, *words) == 0
     assert RunFolder(folder).info["parameters_sha256"] == DEFAULT
+
+
+class Cubic(Optimizer):
+    """Multiplies by the gradient itself, whose transpose the engine may keep."""
+
+    elementwise = False
+
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        return p - lr * (g + ops.linear(ops.linear(g, g), ops.transpose(g)))
+
+
+def test_an_update_rule_that_multiplies_by_gradients() -> None:
+    found, expected = (
+        losses_of(trainer_of(ops, optimizer=Cubic(lr=0.1), num_steps=60, num_samples=0))
+        for ops in (NativeEngine(), VectorEngine())
+    )
+    assert found == expected
 
 
 # Between the engines
@@ -310,3 +328,23 @@ def test_other_weights_are_never_replayed_with_the_old_ones() -> None:
         trainer._forward, other, [batch], trainer.optimizer, lr=0.0, clip_norm=None, measured=False
     )
     assert loss == pytest.approx(3.29, abs=0.1)  # ln of the vocabulary's size: nothing is known
+
+
+def test_a_pass_that_failed_leaves_nothing_behind() -> None:
+    trainer = trainer_of(NativeEngine(), num_steps=10, num_samples=0)
+    expected = losses_of(trainer_of(VectorEngine(), num_steps=10, num_samples=0))
+    forward, failed = trainer._forward, []
+
+    def failing(ops: Engine, w: Weights, batch: Batch) -> tuple[Matrix, Matrix]:
+        if len(failed) < 2:
+            failed.append(ops.gather(w["wte"], [999]))
+            raise KeyError("a layer's own")
+        return forward(ops, w, batch)
+
+    trainer._forward = failing  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            trainer.train_step()
+        failed[-1] = None
+        trainer.step = 0
+    assert losses_of(trainer) == expected

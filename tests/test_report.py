@@ -18,8 +18,9 @@ from microgpt.ablation.render import render_table
 from microgpt.ablation.report import examine, folder_name, report
 from microgpt.ablation.store import client_of
 from microgpt.ablation.tokens import tokens_trained
+from microgpt.build import part
+from microgpt.core.assemble import make_corpus
 from microgpt.core.check import BadValue
-from microgpt.core.data import make_corpus
 from microgpt.core.streams.independent import Independent
 from microgpt.tracking.view import find_parent
 from tests.command import Within
@@ -220,9 +221,7 @@ def test_the_latest_sweep_is_the_experiments(bench: Path) -> None:
 def test_tokens_are_those_of_the_documents_in_their_order() -> None:
     documents = [*DOCUMENTS.split(), "x" * 30]
     config = json.loads(json.dumps(CONFIG))
-    corpus = make_corpus(
-        documents, val_fraction=0.1, split_seed=0, rng=Independent(seed=42)("data")
-    )
+    corpus = make_corpus(part(config, "data"), documents, Independent(seed=42))
     for steps in (1, 3, 40):
         config["trainer"]["num_steps"] = steps
         expected = sum(len(corpus.batch(step, 2, 16).tokens) for step in range(steps))

@@ -52,8 +52,8 @@ def test_other_code_and_what_it_changed(
     run = finished_by_hand(outputs, source="2" * 64, source_files=changed)
     update = Adam.update
 
-    def other(self: Adam, name: str, values: Any, grads: Any, lr: float) -> list[float]:
-        return update(self, name, values, grads, lr * (1 + 2**-30) if self.steps == 8 else lr)
+    def other(self: Adam, ops: Any, p: Any, g: Any, slots: Any, lr: float) -> Any:
+        return update(self, ops, p, g, slots, lr * (1 + 2**-30) if self.steps == 8 else lr)
 
     monkeypatch.setattr(Adam, "update", other)
     code, said = verify(outputs, run.path)

@@ -73,9 +73,14 @@ def run_entry(sweep: Sweep, run: Run, usual: Mapping[str, str]) -> dict[str, Any
 
 def data_entry(run: Run) -> dict[str, Any]:
     """What is known of the documents, counts as numbers."""
-    words = {"name", "digest", "vocabulary"}
+    words = {"name", "digest", "vocabulary", "batching"}
     facts = tagged(run, "data.")
-    return {key: value if key in words else int(value) for key, value in facts.items()}
+    return {key: value if key in words else _number(value) for key, value in facts.items()}
+
+
+def _number(text: str) -> float:
+    """A count, or what a source knows of its process."""
+    return int(text) if text.isdecimal() else float(text)
 
 
 def tagged(run: Run, prefix: str) -> dict[str, str]:

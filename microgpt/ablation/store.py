@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from microgpt.core.check import BadValue
-from microgpt.run.documents import DOCUMENTS
+from microgpt.run.documents import DOCUMENTS, from_lines
 from microgpt.tracking import open_store, store_uri
 from microgpt.tracking.artifacts import SHARED, shared_documents
 
@@ -221,7 +221,7 @@ def _documents(
     shared = documents_of(client, finished[0], place)
     text = Path(shared).read_bytes().decode() if shared else None
     text = text or _text(client, finished[0], DOCUMENTS, place)
-    return None if text is None else tuple(text.split("\n")[:-1])
+    return None if text is None else tuple(from_lines(text))
 
 
 def documents_of(client: "MlflowClient", run: "Stored", place: str) -> str | None:

@@ -169,35 +169,36 @@ class NumpyEngine(Engine):
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
             return node(self, a.data + b, (a,), a.give)
-        _check(a.data, b.data)
+        alike = _alike(a.data, b.data)
 
         def back(grad: Array) -> None:
             a.give(grad)
-            b.give(_like(grad, b.data))
+            b.give(grad if alike else _summed(grad, b.data))
 
         return node(self, a.data + b.data, (a, b), back)
 
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
             return node(self, a.data * b, (a,), lambda grad: a.give(grad * b))
-        _check(a.data, b.data)
+        alike = _alike(a.data, b.data)
 
         def back(grad: Array) -> None:
             a.give(grad * b.data)
-            b.give(_like(grad * a.data, b.data))
+            to_b = grad * a.data
+            b.give(to_b if alike else _summed(to_b, b.data))
 
         return node(self, a.data * b.data, (a, b), back)
 
     def div(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
             return node(self, a.data / b, (a,), lambda grad: a.give(grad / b))
-        _check(a.data, b.data)
-        result = a.data / b.data
+        alike, result = _alike(a.data, b.data), a.data / b.data
 
         def back(grad: Array) -> None:
             over = grad / b.data
             a.give(over)
-            b.give(_like(-over * result, b.data))
+            to_b = -over * result
+            b.give(to_b if alike else _summed(to_b, b.data))
 
         return node(self, result, (a, b), back)
 
@@ -405,16 +406,16 @@ class NumpyEngine(Engine):
         return padding
 
 
-def _check(a: Array, b: Array) -> None:
-    """NumPy would repeat a as well."""
-    if a.shape != b.shape:
-        check_operand(a.shape, b.shape)
+def _alike(a: Array, b: Array) -> bool:
+    """Whether b has the shape of a; else it is repeated, and NumPy would repeat a as well."""
+    if a.shape == b.shape:
+        return True
+    check_operand(a.shape, b.shape)
+    return False
 
 
-def _like(grad: Array, x: Array) -> Array:
+def _summed(grad: Array, x: Array) -> Array:
     """The gradient of an operand that was repeated to the shape of `grad`: summed over the repeats."""
-    if x.shape == grad.shape:
-        return grad
     if x.shape[0] < grad.shape[0]:
         grad = np.add.reduce(grad, 0, keepdims=True)
     if x.shape[1] < grad.shape[1]:

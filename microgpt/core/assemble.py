@@ -41,4 +41,8 @@ def make_corpus(source: Source, documents: Sequence[str], streams: Streams) -> C
     if not split.train:
         allowed = "it leaves no document to train on"
         raise BadValue("val_fraction", source.val_fraction, allowed)
-    return source.corpus(split, CharTokenizer("".join(documents)), streams("data"))
+    corpus = source.corpus(split, CharTokenizer("".join(documents)), streams("data"))
+    if not corpus.tokens(1, 1, 1):
+        allowed = "it leaves no two characters to train on"
+        raise BadValue("val_fraction", source.val_fraction, allowed)
+    return corpus

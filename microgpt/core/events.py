@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Metrics: TypeAlias = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Stepped:
+class Stepped(NamedTuple):
     """Step `step`, counted from 1, is done; `metrics` is empty unless it is one to record."""
 
     step: int

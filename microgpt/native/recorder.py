@@ -154,22 +154,20 @@ class Recorder(Engine):
 
     def _look(self) -> None:
         """Begin anew, on the same tape if nobody holds a matrix of it, unless the recording goes on."""
-        recording = self._recording
-        self._flush(recording)
-        del recording
         used = self._references() > self._unused
         recording = self._recording
-        if used and recording.traced and not recording.spent:
-            self._number, self._limit = recording.number, 2 * self._limit
-            return
-        self._limit = LIMIT
-        if used:
+        if not used:  # nobody will ask for what is pending
+            tape, recording.pool = recording.tape, None
+        else:
+            self._flush(recording)
+            if recording.traced and not recording.spent:
+                self._number, self._limit = recording.number, 2 * self._limit
+                return
             if not recording.traced:
                 recording.held.clear()
             tape = self._pool.pop() if self._pool else Tape()
-        else:
-            tape, recording.pool = recording.tape, None
         tape.reset()
+        self._limit = LIMIT
         self._recording = Recording(next(_numbers), tape, self._pool)
         self._number = self._recording.number
 

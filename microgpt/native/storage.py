@@ -106,10 +106,12 @@ class Storage(Recorder):
             total = self._lib.square_sum(total, self._address(x), x.rows * x.n)
         return math.sqrt(total)
 
-    def gradients_in_place(self, weights: Weights) -> dict[str, Stored]:
+    def gradients_in_place(self, weights: Weights) -> Weights:
         """The gradients where they are; what follows `backward` next overwrites them."""
         views = self._views
         if views is None or views[0] != weights:
+            if any(w.gradient is None for w in weights.values()):
+                return self.gradients(weights)
             found = {
                 name: Stored(self, w.gradient.memory, w.gradient.at, w.rows, w.n)
                 for name, w in weights.items()
@@ -121,6 +123,9 @@ class Storage(Recorder):
                 gradient.given[gradient.which] = 0
             else:
                 ctypes.memset(views[1][name].address, 0, 8 * w.size)
+        if self._recording.leaves:
+            for x in views[1].values():
+                self._changed(x.memory)
         return views[1]
 
     def _read(self, x: Matrix) -> list[float]:

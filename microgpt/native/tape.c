@@ -347,11 +347,30 @@ static double *turned(Tape *tape, Node *node) {
     return node->turned;
 }
 
+#define PART 32 /* rows of a weight that are transposed at once, so that they stay in the nearest cache */
+
+/* A weight in training is met once a pass: its transpose is not kept. */
+static void multiply_by_parts(Tape *tape, double *out, const Node *x, const Node *w, double start) {
+    int64_t used = tape->chunk ? tape->chunk->used : 0;
+    Chunk *chunk = tape->chunk;
+    double *part = take(tape, 2 * PART * w->n);
+    for (long at = 0, rows; at < w->rows; at += rows) {
+        rows = w->rows - at < 2 * PART ? w->rows - at : PART;
+        transpose(part, w->x + at * w->n, rows, w->n);
+        matmul(out + at, w->rows, (Factor){x->x, x->n, 1}, part, rows, x->rows, x->n, rows, start);
+    }
+    if (chunk == tape->chunk) chunk->used = used; /* what is taken next lies where `part` did */
+}
+
 FORWARD(linear) {
     Node *x = c->a, *w = c->b;
     c->out->thin = is_thin(x->x, x->rows, x->n) && is_finite(w->x, size_of(w));
-    matmul(c->out->x, w->rows, (Factor){x->x, x->n, 1}, turned(c->tape, w), w->rows, x->rows, x->n,
-           w->rows, c->out->thin ? FROM_ZERO : FROM_FIRST);
+    double start = c->out->thin ? FROM_ZERO : FROM_FIRST;
+    if (w->needs)
+        multiply_by_parts(c->tape, c->out->x, x, w, start);
+    else
+        matmul(c->out->x, w->rows, (Factor){x->x, x->n, 1}, turned(c->tape, w), w->rows, x->rows, x->n,
+               w->rows, start);
 }
 BACK(linear) {
     Node *x = c->a, *w = c->b;

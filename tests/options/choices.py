@@ -19,6 +19,7 @@ Words = tuple[str, ...]  # as on the command line
 UNTRAINED = ("hydra", "experiment", "tracking")  # groups without a part in what is trained
 SMALL: dict[str, dict[str, Any]] = {  # set where the configuration has the key
     "model": {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 8},
+    "model.mlp": {"expansion": 2},
     "data": {"val_fraction": 0.2, "test_fraction": 0.2},
     "trainer": {
         "num_steps": 6,
@@ -35,10 +36,10 @@ SETTINGS: dict[str, Sequence[Any]] = {  # of combinations, likewise
     "model.n_head": (1, 2, 4),
     "model.norm_embd": (True, False),
     "model.norm_final": (True, False),
-    "model.block.residual": (1.0, 1.0, 0.0, 0.5),
-    "model.mlp.expansion": (1, 2, 4),
+    "model.block.residual": (1.0, 0.5),  # 0 with projections of 0 lets nothing through at all
+    "model.mlp.expansion": (1, 2, 3),
     "schedule.warmup_steps": (0, 2),
-    "trainer.batch_size": (1, 2, 3),
+    "trainer.batch_size": (1, 2),
     "trainer.accumulate": (1, 1, 2),
     "trainer.clip_norm": (None, 0.1, 100.0),
     "sampling.temperature": (1.0, 0.0),
@@ -74,9 +75,10 @@ def composed(text: Path, words: Words, *folders: Path) -> DictConfig:
         cfg = compose("train", [*beside, *words])
     given = {word.partition("=")[0] for word in words}
     for section, values in SMALL.items():
+        there = OmegaConf.select(cfg, section)
         for key, value in values.items():
-            if key in set(cfg[section]) and f"{section}.{key}" not in given:
-                cfg[section][key] = value
+            if key in set(there or ()) and f"{section}.{key}" not in given:
+                there[key] = value
     if "path" in set(cfg.data):  # without `set`, a key that must be given is not found
         cfg.data.path = str(text)
     return cfg

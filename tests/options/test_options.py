@@ -13,7 +13,15 @@ from tests.options.choices import CONF, DOCUMENTS, Words, combinations, options
 from tests.options.subject import Subject, subject
 
 Check = Callable[[Subject], None]
-ALONE = [(f"{group}={option}",) for group, option in options(CONF)]
+ALONE: list[Words] = [(f"{group}={option}",) for group, option in options(CONF)]
+SET: list[Words] = [  # values that are as good as an option
+    ("model.block.residual=0",),
+    ("model/block=post_norm", "model.block.residual=2"),
+    ("model.norm_final=true", "model.norm_embd=false", "model/norm=rmsnorm_gain"),
+    ("model.n_layer=0",),
+    ("trainer.accumulate=4", "trainer.clip_norm=0.1"),
+    ("optimizer=sgd", "optimizer.momentum=0.9"),
+]
 COMBINED = list(combinations(330))
 FEW, MANY = COMBINED[:30], COMBINED[30:]
 
@@ -36,7 +44,7 @@ def test_there_are_options_in_every_group() -> None:
 
 
 @checks
-@pytest.mark.parametrize("words", ALONE, ids=" ".join)
+@pytest.mark.parametrize("words", ALONE + SET, ids=" ".join)
 def test_an_option_alone(check: Check, words: Words, text: Path) -> None:
     check(subject(text, words))
 
@@ -55,6 +63,6 @@ def test_many_combinations(check: Check, words: Words, text: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ALONE, ids=" ".join)
+@pytest.mark.parametrize("words", ALONE + SET, ids=" ".join)
 def test_fifty_steps_of_an_option(words: Words, text: Path) -> None:
     the_engines_agree(subject(text, words, steps=50))

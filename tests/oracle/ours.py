@@ -92,7 +92,7 @@ class Caught(Optimizer):
 
     elementwise = False
 
-    def step(self, ops: Engine, weights: Weights, given: Weights, lr: float, scale: float) -> None:
+    def step(self, ops: Engine, given: Weights, lr: float, scale: float) -> None:
         self.caught = {name: ops.values(gradient) for name, gradient in given.items()}
 
 
@@ -150,7 +150,7 @@ def rule(ops: Engine, name: str, case: Case) -> Case:
         ops.load(
             gradients, {name: [x for row in rows for x in row] for name, rows in given.items()}
         )
-        optimizer.step(ops, weights, gradients, rate, 1.0)
+        optimizer.step(ops, gradients, rate, 1.0)
         if str(step) in case["after"]:
             after[str(step)] = {name: ops.values(w) for name, w in weights.items()}
     return {"after": after}

@@ -212,8 +212,8 @@ class Engine(ABC):
     def joined(self, matrices: Weights) -> Weights:
         """The same numbers in as few matrices as the engine likes, for what treats each alone.
 
-        Matrices of the same names and shapes are joined in the same way. `assign` to what is joined
-        changes the matrices that it was joined from.
+        It is given what `parameters`, `gradients` or `zeros_like` returned: those of one model are
+        joined in the same way. `assign` to what is joined changes the matrices that it was joined from.
         """
         return matrices
 

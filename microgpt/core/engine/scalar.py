@@ -79,9 +79,9 @@ class Value:
                 stack += (node, None, *node._children[::-1])
         self.grad = 1.0
         for node in reversed(order):
+            grad, node.grad = node.grad, 0.0  # only leaves keep theirs: another pass may come by
             for child, local_grad in zip(node._children, node._local_grads):
-                child.grad += local_grad * node.grad
-            node.grad = 0.0  # leaves alone keep theirs: another pass may come through here
+                child.grad += local_grad * grad
 
 
 class ScalarMatrix(base.Matrix):
@@ -169,11 +169,13 @@ class ScalarEngine(Engine):
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         check_columns(self.shape(x), self.shape(w))
-        rows = [[_sum([wi * xi for wi, xi in zip(wo, row)]) for wo in w.rows] for row in x.rows]
+        total = _total(x.rows[0][0] * w.rows[0][0])
+        rows = [[total([wi * xi for wi, xi in zip(wo, row)]) for wo in w.rows] for row in x.rows]
         return ScalarMatrix(self, rows)
 
     def row_sum(self, x: Matrix) -> Matrix:
-        return ScalarMatrix(self, [[_sum(row)] for row in x.rows])
+        total = _total(x.rows[0][0])
+        return ScalarMatrix(self, [[total(row)] for row in x.rows])
 
     def row_max(self, x: Matrix) -> Matrix:
         rows = self.values(x)
@@ -248,6 +250,6 @@ def _of(function: Callable[[Value], Value], x: Any) -> Any:
     return function(x) if isinstance(x, Value) else function(Value(x)).data
 
 
-def _sum(terms: list[Any]) -> Any:
-    """From left to right: `sum` of floats, not of Values, is compensated since Python 3.12."""
-    return sum(terms) if isinstance(terms[0], Value) else reduce(add, terms, 0)
+def _total(term: Any) -> Callable[[list[Any]], Any]:
+    """What sums such terms from left to right: `sum` of floats is compensated since Python 3.12."""
+    return sum if isinstance(term, Value) else lambda terms: reduce(add, terms, 0)
