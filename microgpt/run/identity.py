@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -128,6 +129,7 @@ def parameters_sha256(weights: Mapping[str, Sequence[float]]) -> str:
     return sha256(b"".join(pack(f"<{len(flat)}d", *flat) for flat in weights.values())).hexdigest()
 
 
+@cache
 def libm_digest() -> str:
     """sha256 over a fixed battery of libm results: equal digests, equal bits of `math`."""
     rng = Random(0)
@@ -144,12 +146,18 @@ def fingerprint(engine: str, depends_on: Mapping[str, str]) -> dict[str, str]:
     """What a run's figures may depend on beside its question and its source."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "os": f"{platform.system()} {platform.libc_ver()[0]} {platform.libc_ver()[1]}".strip(),
+        "os": _system(),
         "machine": platform.machine(),
         "engine": engine,
         "libm": libm_digest(),
         **depends_on,
     }
+
+
+@cache
+def _system() -> str:
+    """The operating system and its C library, for which Python's own file is searched."""
+    return f"{platform.system()} {' '.join(platform.libc_ver())}".strip()
 
 
 def git_state(folder: Path) -> dict[str, str]:

@@ -22,10 +22,18 @@ INSTALLED = {"site-packages", "dist-packages"}  # folders of what others wrote
 
 def modules(config: Mapping[str, Any]) -> list[str]:
     """The modules that a run's figures come from: those of its classes and factories, and WIRING."""
+    return modules_of(targets(config))
+
+
+def targets(config: Mapping[str, Any]) -> frozenset[str]:
+    """The classes and factories that a run's figures come from."""
+    return frozenset(_targets({key: config[key] for key in config if key != "tracking"}))
+
+
+def modules_of(targets: Iterable[str]) -> list[str]:
+    """The modules of these classes and factories, and WIRING."""
     finder = Finder()
-    sections = {key: value for key, value in config.items() if key != "tracking"}
-    found = {finder.module(target) for target in _targets(sections)}
-    return sorted({WIRING, *filter(None, found)})
+    return sorted({WIRING, *filter(None, map(finder.module, targets))})
 
 
 def _targets(value: Any) -> Iterator[str]:
