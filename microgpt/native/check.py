@@ -1,7 +1,7 @@
-"""A small step on two engines: that of the library must have the vector engine's bits.
+"""Self-check: a small step on the native and the vector engine must give the same bits.
 
-It takes 10 ms, so that its success is noted in the cache, for this library and this vector engine.
-Where anything differs from what was noted the step is taken again.
+It takes 10 ms, so success is recorded in the cache, for this library and this vector engine. If
+either changes, the check is repeated.
 """
 
 import sys
@@ -24,13 +24,13 @@ T, N, HEADS = 5, 20, 4  # tokens, width, heads
 
 
 def has_exact_bits() -> bool:
-    """Whether the library computes as the vector engine does. Raises Unavailable."""
+    """Whether the library passes the self-check. Raises Unavailable."""
     library()
     try:
         note = folder() / f"{_state(loaded_from())}.checked"
         if note.exists():
             return True
-    except (OSError, RuntimeError):  # it was loaded from a temporary file; there is no home
+    except (OSError, RuntimeError):  # the library was a temporary file; there is no home folder
         return agrees()
     if good := agrees():
         _note(note)
@@ -38,13 +38,13 @@ def has_exact_bits() -> bool:
 
 
 def agrees() -> bool:
-    """Whether every bit of a small step, and of exp at its edges, is the vector engine's."""
+    """Whether a small step, and exp at its edges, are bit-identical to the vector engine's."""
     points = [exact.exp(x) for x in POINTS]
     return functions("exp", POINTS) == points and step(NativeEngine()) == step(VectorEngine())
 
 
 def step(ops: Engine) -> bytes:
-    """Forward, back and Adam through all that the library computes in a way of its own."""
+    """Forward, backward and Adam, through every operation that the library implements separately."""
     names = ("x", "q", "k", "v", "up", "down")
     w = ops.parameters(
         {name: numbers(T if name == "x" else N, N, i) for i, name in enumerate(names)}
@@ -67,7 +67,7 @@ def step(ops: Engine) -> bytes:
 
 
 def numbers(rows: int, n: int, seed: int) -> Rows:
-    """Numbers between -1/3 and 1/3 whose last bits matter."""
+    """A matrix of numbers from -1/3 to 1/3 that use all bits of the mantissa."""
     return [
         [((seed * 7919 + i * n + j) * 2654435761 % 1000003 - 500001) / 1500007 for j in range(n)]
         for i in range(rows)
@@ -79,7 +79,7 @@ def _named(matrices: list[Matrix]) -> list[tuple[str, Matrix]]:
 
 
 def _state(file: Path) -> str:
-    """The identity of the library, of what it was checked against, and of the check."""
+    """The identity of the library, of the vector engine and of the check."""
     digest = sha256(file.read_bytes())
     packages = (microgpt.native, microgpt.vector, microgpt.core, microgpt.core.engine)
     for package in packages:
@@ -91,7 +91,7 @@ def _state(file: Path) -> str:
 
 
 def _note(file: Path) -> None:
-    """Where it cannot be written, the check is done again next time."""
+    """Records success; if that fails, the next process repeats the check."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()

@@ -9,5 +9,5 @@ class Loss:
     """The training objective. The metric `train/loss` is always the plain cross-entropy."""
 
     def __call__(self, ops: Engine, loss: Matrix, logits: Matrix, targets: Sequence[int]) -> Matrix:
-        """The objective `[1][1]`; `loss` `[1][1]` is the mean cross-entropy of `logits` `[T][vocab_size]`."""
+        """The objective `[1][1]`; `loss` `[1][1]` is the cross-entropy of logits `[T][vocab_size]`."""
         raise NotImplementedError
