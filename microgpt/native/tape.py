@@ -106,7 +106,7 @@ class Tape:
         self.lib.tape_reset(self.c)
 
     def backward(self, gradients: Mapping[int, int | None]) -> None:
-        """Backpropagates to the leaves; `gradients` maps nodes to addresses of their gradients, None is 1."""
+        """Backpropagates to the leaves; `gradients` maps nodes to the addresses of theirs, None is 1."""
         for node, address in gradients.items():
             checked(self.lib.tape_give(self.c, node, address))
         checked(self.lib.tape_backward(self.c, max(gradients)))
