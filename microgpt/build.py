@@ -28,8 +28,8 @@ PARTS = (
     "schedule",
     "streams",
     "tracking",
-)  # groups
-SECTIONS = ("trainer", "sampling", "paths")  # keys of ours
+)  # groups of the configuration
+SECTIONS = ("trainer", "sampling", "paths")  # sections that are not groups
 KEYS = (
     "seed",
     "experiment",
@@ -45,7 +45,7 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Parts:
-    """What a configuration builds."""
+    """The objects of one run."""
 
     config: dict[str, Any]  # resolved
     documents: list[str]
@@ -68,9 +68,9 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build(cfg: DictConfig, documents: Sequence[str] | None = None) -> Parts:
-    """Everything for one run; on `documents` where they are known, else on those of its source.
+    """Builds the objects of one run, on `documents` if given, else on those of its source.
 
-    Raises ConfigError, before anything is written.
+    Writes nothing. Raises ConfigError.
     """
     config = resolve(cfg)
     seed = call("", integer, "seed", config["seed"], 0)
@@ -96,14 +96,14 @@ def build(cfg: DictConfig, documents: Sequence[str] | None = None) -> Parts:
 
 
 def part(config: Mapping[str, Any], key: str, **extra: Any) -> Any:
-    """The object that the group `key` describes, with the arguments `extra`. Raises ConfigError."""
+    """Instantiates the group `key`, with additional arguments `extra`. Raises ConfigError."""
     parameters = {**parameters_of(Trainer), "data": parameters_of(assemble)["source"]}
     asked = asked_of(parameters.get(key), config[key])
     return made(key, config[key], asked, extra)
 
 
 def call(key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """What `function` returns; a value that it refuses is named under `key`. Raises ConfigError."""
+    """Calls `function`; raises ConfigError, with keys under `key`, for missing or invalid arguments."""
     check_arguments(key, parameters_of(function), kwargs, positional=len(args))
     try:
         return function(*args, **kwargs)
@@ -112,7 +112,7 @@ def call(key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 
 def data_facts(source: Source, documents: Sequence[str], trainer: Trainer) -> dict[str, Any]:
-    """What is worth knowing of the data: sizes in documents and characters, vocabulary, identity."""
+    """Facts about the data: numbers of documents and characters, vocabulary, digest."""
     corpus, block_size = trainer.corpus, trainer.model.dims.block_size
     return {
         "name": source.name,
@@ -130,12 +130,10 @@ def data_facts(source: Source, documents: Sequence[str], trainer: Trainer) -> di
 
 
 def _check_keys(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError unless the keys at the top are exactly KEYS, and of the right kind."""
+    """Raises ConfigError unless the top-level keys are exactly KEYS, with values of the right type."""
     for key in KEYS:
         if key not in config:
-            raise ConfigError(
-                f"{key}: must be there; microgpt train --help says what may stand in it"
-            )
+            raise ConfigError(f"{key}: is missing; see microgpt train --help")
     for key, value in config.items():
         if key not in KEYS:
             raise ConfigError(f"{key}={shown(value)}: no such key; there are {', '.join(KEYS)}")

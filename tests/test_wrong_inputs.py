@@ -13,8 +13,8 @@ TRAIN: list[tuple[str, list[str]]] = [
     # keys and options
     ("foo=1", ["foo=1", "no such key", "seed", "trainer"]),
     ("+foo=1", ["foo=1", "no such key"]),
-    ("~seed", ["seed", "must be there"]),
-    ("~optimizer", ["optimizer", "must be there"]),
+    ("~seed", ["seed", "is missing"]),
+    ("~optimizer", ["optimizer", "is missing"]),
     ("+seed=3", ["+seed=3", "without the +"]),
     ("n_layer=2", ["n_layer=2", "did you mean model.n_layer?"]),
     ("model.n_layr=2", ["model.n_layr=2", "did you mean model.n_layer?"]),
@@ -96,10 +96,10 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("model.norm._target_=microgpt.core.model.Nope", ["model.norm._target_", "Nope"]),
     # runs and where they are kept
     ("paths.outputs=null", ["paths.outputs=null", "folder"]),
-    ("paths.outputs=empty.txt", ["paths.outputs=empty.txt", "empty.txt is no folder"]),
+    ("paths.outputs=empty.txt", ["paths.outputs=empty.txt", "empty.txt is not a folder"]),
     (
         "paths.outputs=empty.txt/deeper",
-        ["paths.outputs=empty.txt/deeper", "empty.txt is no folder"],
+        ["paths.outputs=empty.txt/deeper", "empty.txt is not a folder"],
     ),
     ("hydra.run.dir=null", ["hydra.run.dir"]),
     ("hydra.run.dir=empty.txt/run", ["empty.txt"]),
