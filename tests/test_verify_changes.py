@@ -39,8 +39,8 @@ def test_what_has_changed_is_said_of_an_exact_run_too(outputs: Path, verify: Ver
     assert "bit-exact" in said
     files = "source: microgpt.core.optim.adam changed, microgpt.gone gone"
     assert f"changed since the record: {files}" in said
-    assert "changed package pooch: 0.1 then, " in said
-    assert "changed python: CPython 3.9.1 then, " in said
+    assert "changed since the record: package pooch: 0.1 then, " in said
+    assert "changed since the record: python: CPython 3.9.1 then, " in said
     assert "abacus" not in said  # the vector engine has the same bits everywhere
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from microgpt.core.check import BadValue
+from microgpt.run.folder import from_lines
 from microgpt.tracking import open_store, store_uri
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _documents(
         return None
     finished = [run for run in runs if run.info.status == "FINISHED"]
     text = _text(client, finished[0], "documents.txt", place) if finished else None
-    return None if text is None else tuple(text.split("\n")[:-1])
+    return None if text is None else tuple(from_lines(text))
 
 
 def _text(client: "MlflowClient", run: "Stored", name: str, place: str) -> str | None:
