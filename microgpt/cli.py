@@ -86,7 +86,7 @@ def _outputs() -> Path:
 def _name(text: str) -> str:
     """The argument that names a run, a sweep or an experiment."""
     if not text.strip():
-        raise ArgumentTypeError(f"{text!r} must not be empty")
+        raise ArgumentTypeError(f"{text!r} must name one")
     return text
 
 

@@ -68,7 +68,7 @@ def parameters_of(target: Any, name: str = "") -> Parameters:
             continue
         except (TypeError, ValueError):
             break
-    raise ConfigError(f"{name}: has no signature; wrap it in a Python function")
+    raise ConfigError(f"{name}: has no readable arguments; wrap it in a Python function")
 
 
 def asked_of(parameter: Parameter | None, value: Any) -> type | None:
