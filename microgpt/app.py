@@ -1,7 +1,7 @@
 """`microgpt train` as a Hydra application.
 
-This does what the decorator `hydra.main` does, with three differences: a job's exit code is returned,
-wrong input is one line, and no empty folder stays. Hydra's internals are used in this file alone.
+This replaces the decorator `hydra.main`, with three differences: the job's exit code is returned, wrong
+input is reported in one line, and no empty folder remains. Only this file uses Hydra's internals.
 """
 
 import os
@@ -24,7 +24,7 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-import microgpt.sweep  # noqa: F401 - where Hydra finds our sweeper and launcher
+import microgpt.sweep  # noqa: F401 - makes our sweeper and launcher known to Hydra
 from microgpt.complaints import UNCOMPOSED, composing, explain
 from microgpt.guard import guarded
 from microgpt.syntax import written
@@ -42,7 +42,7 @@ SWEEPER = "hydra_plugins.microgpt_sweep.sweeper.MicrogptSweeper"
 
 
 def run_app(words: Sequence[str]) -> int:
-    """`microgpt train` with these arguments; returns an exit code."""
+    """Runs `microgpt train` with these arguments; returns an exit code."""
     if os.environ.get("MICROGPT_OUTPUTS") == "":
         del os.environ["MICROGPT_OUTPUTS"]
     parser, args = parsed(words)
@@ -59,14 +59,14 @@ def run_app(words: Sequence[str]) -> int:
 
 
 def config_path() -> Path:
-    """The configurations: in the package of a wheel, beside the package in a checkout."""
+    """The folder of configurations: in the package if installed, beside it in a checkout."""
     package = Path(__file__).parent
     packed = package / "_conf"
     return packed if packed.is_dir() else package.parent / "conf"
 
 
 def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
-    """Hydra's flags and the overrides, in any order. Exits with a line where they do not fit."""
+    """Parses Hydra's flags and the overrides, in any order. Exits with 2 for an invalid combination."""
     parser = Parser("microgpt train", add_help=False, parents=[get_args_parser()])
     args = parser.parse_intermixed_args(words)
     modes = ["--run", "--multirun", "--cfg", "--info", "--shell-completion"]
@@ -84,7 +84,7 @@ def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
 
 @contextmanager
 def application(args: Namespace) -> Iterator[Hydra]:
-    """Hydra with our configurations, and with those of `--config-dir`."""
+    """Initialises Hydra with our configurations and those of `--config-dir`."""
     version.setbase("1.3")
     folder = args.config_path or str(config_path())
     search_path = create_automatic_config_search_path(None, __name__, folder)
@@ -98,7 +98,7 @@ def application(args: Namespace) -> Iterator[Hydra]:
 
 
 def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
-    """Do what the flags ask for; returns an exit code."""
+    """Executes the action that the flags select; returns an exit code."""
     name, words = args.config_name or CONFIG, list(args.overrides)
     if args.shell_completion:
         return _complete(hydra, name, words)
@@ -139,7 +139,7 @@ def _sweeping(hydra: Hydra, name: str, words: list[str]) -> DictConfig:
 
 
 def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
-    """Install tab completion, or answer it."""
+    """Installs tab completion, or completes a line. Raises ConfigError."""
     try:
         hydra.shell_completion(name, words)
     except ValueError as error:  # no such shell, or no such subcommand
@@ -148,7 +148,7 @@ def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
 
 
 def _run_one(hydra: Hydra, name: str, words: list[str], composed: DictConfig | None) -> int:
-    """`Hydra.run`, whose folder does not stay if nothing is in it; returns the job's exit code."""
+    """Like `Hydra.run`, but removes an empty folder; returns the job's exit code."""
     with composing():
         cfg = composed or hydra.compose_config(
             name, words, RunMode.RUN, with_log_configuration=True
@@ -164,7 +164,7 @@ def _run_one(hydra: Hydra, name: str, words: list[str], composed: DictConfig | N
 
 
 def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
-    """`Hydra.multirun`; returns the exit code of the sweep, which is what our sweeper returns."""
+    """`Hydra.multirun` with our sweeper, which returns the exit code."""
     target = OmegaConf.select(cfg, "hydra.sweeper._target_")
     if target != SWEEPER:
         raise ConfigError(
@@ -189,12 +189,12 @@ def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
 
 @contextmanager
 def folder_for_a_run(path: Path) -> Iterator[None]:
-    """Make a folder and its parents; after the block, those made here are removed where empty."""
+    """Makes a folder and its parents; after the block, removes those that are empty. Raises ConfigError."""
     made: list[Path] = []
     try:
         for folder in [*reversed(path.absolute().parents), path.absolute()]:
             if not folder.is_dir():
-                with suppress(FileExistsError):  # another process was quicker
+                with suppress(FileExistsError):  # made by another process meanwhile
                     folder.mkdir()
                     made.append(folder)
         path.mkdir(exist_ok=True)
@@ -209,50 +209,50 @@ def folder_for_a_run(path: Path) -> Iterator[None]:
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders, the last first, up to one that has something in it."""
+    """Removes folders, the last first, up to one that is not empty."""
     with suppress(OSError):
         for folder in reversed(folders):
             folder.rmdir()
 
 
 def job(cfg: DictConfig) -> int | None:
-    """Hydra's task function: one run. Returns its exit code; None if a sweep's job was interrupted."""
+    """Hydra's task function: trains one run. Returns its exit code; None if a sweep interrupted it."""
     context = HydraConfig.get()
     folder = Path(context.runtime.output_dir)
     if context.mode == RunMode.MULTIRUN:
         from microgpt.sweep.job import work
 
         return work(cfg, folder)
-    from microgpt.train import train  # late: `--help` must not wait for it
+    from microgpt.train import train  # imported here, since `--help` does not need it
 
     overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)
-    # No exception may leave a task function: Hydra would print more than a line about it.
+    # An exception that left the task function would be printed by Hydra in several lines.
     try:
         return guarded(lambda: train(cfg, folder, overrides), os_error=RUN_FAILED)
     except BrokenPipeError:
-        complain("the run has failed: nobody reads its output any more")
+        complain("the run has failed: its output was closed")
         return RUN_FAILED
 
 
 class NoFolder(Exception):
-    """`paths.outputs` cannot hold runs; the message is the line for the user."""
+    """`paths.outputs` cannot hold runs; the message is shown to the user."""
 
 
 def _outputs(folder: Any) -> str:
-    """`paths.outputs`, which must be a folder or a place where one can be made."""
+    """Validates `paths.outputs`, a folder or a path where one can be made. Raises NoFolder."""
     if not isinstance(folder, str) or not folder:
         raise NoFolder(f"paths.outputs={written(folder)}: must name a folder")
     there = Path(folder).absolute()
     while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK):
-        problem = "cannot be written to" if there.is_dir() else "is no folder"
+        problem = "cannot be written to" if there.is_dir() else "is not a folder"
         raise NoFolder(
             f"paths.outputs={folder}: must be a folder to write to, but {there} {problem}"
         )
     return folder
 
 
-# Here, since every process of a sweep needs them, and imports this file for its jobs.
+# Registered here, since every process of a sweep imports this file.
 OmegaConf.register_new_resolver("token", lambda: uuid4().hex[:6], use_cache=True, replace=True)
 OmegaConf.register_new_resolver("below", _outputs, replace=True)

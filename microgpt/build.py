@@ -28,8 +28,8 @@ PARTS = (
     "schedule",
     "streams",
     "tracking",
-)  # groups
-SECTIONS = ("trainer", "sampling", "paths")  # keys of ours
+)  # groups of the configuration
+SECTIONS = ("trainer", "sampling", "paths")  # sections that are not groups
 KEYS = (
     "seed",
     "experiment",
@@ -45,7 +45,7 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Parts:
-    """What a configuration builds."""
+    """The objects of one run."""
 
     config: dict[str, Any]  # resolved
     documents: list[str]
@@ -74,14 +74,14 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def build(cfg: DictConfig, documents: Sequence[str] | None = None) -> Parts:
-    """Everything for one run, as `built` makes it. Raises ConfigError."""
+    """Builds the objects of one run from a composed configuration. Raises ConfigError."""
     return built(resolve(cfg), documents)
 
 
 def built(config: dict[str, Any], documents: Sequence[str] | None = None) -> Parts:
-    """Everything for one run; on `documents` where they are known, else on those of its source.
+    """Builds the objects of one run, on `documents` if given, else on those of its source.
 
-    Raises ConfigError, before anything is written.
+    Writes nothing. Raises ConfigError.
     """
     seed = call("", integer, "seed", config["seed"], 0)
     source: Source = part(config, "data")
@@ -106,14 +106,14 @@ def built(config: dict[str, Any], documents: Sequence[str] | None = None) -> Par
 
 
 def part(config: Mapping[str, Any], key: str, **extra: Any) -> Any:
-    """The object that the group `key` describes, with the arguments `extra`. Raises ConfigError."""
+    """Instantiates the group `key`, with additional arguments `extra`. Raises ConfigError."""
     parameters = {**parameters_of(Trainer), "data": parameters_of(assemble)["source"]}
     asked = asked_of(parameters.get(key), config[key])
     return made(key, config[key], asked, extra)
 
 
 def call(key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """What `function` returns; a value that it refuses is named under `key`. Raises ConfigError."""
+    """Calls `function`; raises ConfigError, with keys under `key`, for missing or invalid arguments."""
     check_arguments(key, parameters_of(function), kwargs, positional=len(args))
     try:
         return function(*args, **kwargs)
@@ -122,7 +122,7 @@ def call(key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
 
 
 def data_facts(source: Source, documents: Sequence[str], trainer: Trainer) -> dict[str, Any]:
-    """What is worth knowing of the data: sizes in documents and characters, vocabulary, identity."""
+    """Facts about the data: numbers of documents and characters, vocabulary, digest."""
     corpus, block_size = trainer.corpus, trainer.model.dims.block_size
     return {
         "name": source.name,
@@ -140,12 +140,10 @@ def data_facts(source: Source, documents: Sequence[str], trainer: Trainer) -> di
 
 
 def check_keys(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError unless the keys at the top are exactly KEYS, and of the right kind."""
+    """Raises ConfigError unless the top-level keys are exactly KEYS, with values of the right type."""
     for key in KEYS:
         if key not in config:
-            raise ConfigError(
-                f"{key}: must be there; microgpt train --help says what may stand in it"
-            )
+            raise ConfigError(f"{key}: is missing; see microgpt train --help")
     for key, value in config.items():
         if key not in KEYS:
             raise ConfigError(f"{key}={shown(value)}: no such key; there are {', '.join(KEYS)}")

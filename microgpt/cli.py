@@ -13,26 +13,27 @@ USAGE = """usage: microgpt COMMAND ...
   train [key=value ...]   train a model and track it     (microgpt train --help)
   sample RUN              draw documents from a run      (microgpt sample --help)
   runs                    list the runs
-  ui [EXPERIMENT]         open the MLflow UI on the latest runs, or on a sweep
-  sync [RUN ...]          send to MLflow what it has not got yet
-  compare RUN RUN ...     what differs between runs, and where their curves part
-  verify RUN              train a run again: is it what the store says, to the last bit?
-  verify EXPERIMENT       the same for runs of experiments/EXPERIMENT, from its lock file alone
-  fork RUN --at-step N    go on from a step of a run with changes (microgpt fork --help)
-  report EXPERIMENT       the table, figures and verdict of a sweep
-  --version               which version this is
+  ui [EXPERIMENT]         start the MLflow UI and print the address of a sweep's runs
+  sync [RUN ...]          send to MLflow what it is missing
+  compare RUN RUN ...     compare configurations, final metrics and curves of runs
+  verify RUN              train a run again and compare it with the store, bit for bit
+  verify EXPERIMENT       the same for runs of experiments/EXPERIMENT, from its lock file
+  fork RUN --at-step N    continue from a step of a run with changes (microgpt fork --help)
+  report EXPERIMENT       write the table, figures and verdict of a sweep
+  --version               print the version
 
-RUN is a run's folder, its id, its MLflow id, or the first letters of an id."""
+RUN is a run's folder, its id, its MLflow id, or a prefix of an id."""
+STORE = "the store; default: MLFLOW_TRACKING_URI, else mlflow.db in outputs"
 
 
 def main() -> None:
-    """The console script. Ends with exit code 0, 1 for a run that failed, 2 for wrong input."""
+    """The console script. Exit codes: 0, 1 for a run that failed, 2 for wrong input, 130 for Ctrl-C."""
     try:
         try:
             _main(sys.argv[1:])
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+    except BrokenPipeError:  # the output was closed, as by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -52,7 +53,7 @@ def _main(words: Sequence[str]) -> None:
     elif words[:1] in ([], ["-h"], ["--help"]):
         print(USAGE)
     else:
-        complain(f"{words[0]}: no such command; there are train, {', '.join(COMMANDS)}")
+        complain(f"{words[0]}: no such command; commands are train, {', '.join(COMMANDS)}")
         sys.exit(WRONG_INPUT)
 
 
@@ -63,7 +64,7 @@ def _train(words: Sequence[str]) -> None:
 
 
 def _complete(words: Sequence[str]) -> None:
-    """Tab completion: Hydra's, which knows nothing of commands, for a line without `train`."""
+    """Tab completion: of commands here, of overrides by Hydra, which gets the line without `train`."""
     line = os.environ.get("COMP_LINE", "").lstrip()
     program, _, rest = line.partition(" ")
     command, space, overrides = rest.lstrip().partition(" ")
@@ -91,15 +92,13 @@ def _name(text: str) -> str:
 
 def _sample(words: Sequence[str]) -> None:
     parser = Parser("microgpt sample", description="Draw documents from a run's last checkpoint.")
-    parser.add_argument(
-        "run", metavar="RUN", type=_name, help="folder, id, or the first letters of an id"
-    )
-    parser.add_argument("-n", "--num-samples", type=int, help="how many documents")
-    parser.add_argument("--temperature", type=float, help="0 takes the likeliest token")
-    parser.add_argument("--top-k", type=int, help="draw from so many likeliest tokens; 0 from all")
-    parser.add_argument("--top-p", type=float, help="draw from the tokens that reach this mass")
-    parser.add_argument("--prompt", default="", help="how every document begins")
-    parser.add_argument("--seed", type=int, help="of the draw; without it, another draw each time")
+    parser.add_argument("run", metavar="RUN", type=_name, help="folder, id, or a prefix of an id")
+    parser.add_argument("-n", "--num-samples", type=int, help="number of documents")
+    parser.add_argument("--temperature", type=float, help="0 takes the most likely token")
+    parser.add_argument("--top-k", type=int, help="sample from the k most likely tokens; 0: all")
+    parser.add_argument("--top-p", type=float, help="sample from the top tokens of this total mass")
+    parser.add_argument("--prompt", default="", help="the beginning of every document")
+    parser.add_argument("--seed", type=int, help="makes the samples reproducible")
     options = parser.parse_args(words)
     from microgpt.sample import sample
 
@@ -113,7 +112,7 @@ def _sample(words: Sequence[str]) -> None:
 
 def _runs(words: Sequence[str]) -> None:
     parser = Parser("microgpt runs", description="List the runs, the latest last.")
-    parser.add_argument("-n", type=int, default=20, help="how many at most; 0 all")
+    parser.add_argument("-n", type=int, default=20, help="number of runs; 0 for all")
     options = parser.parse_args(words)
     from microgpt.console import list_runs
     from microgpt.run.folder import all_runs, latest_runs
@@ -130,12 +129,10 @@ def _ui(words: Sequence[str]) -> None:
         metavar="EXPERIMENT",
         type=_name,
         nargs="?",
-        help="its latest sweep; or a sweep's id",
+        help="show its latest sweep, or the sweep with this id",
     )
-    parser.add_argument("--port", type=int, default=5000, help="of the web server on this machine")
-    parser.add_argument(
-        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
-    )
+    parser.add_argument("--port", type=int, default=5000, help="of the local web server")
+    parser.add_argument("--uri", help=STORE)
     options = parser.parse_args(words)
     from microgpt.ui import serve
 
@@ -143,15 +140,15 @@ def _ui(words: Sequence[str]) -> None:
 
 
 def _sync(words: Sequence[str]) -> None:
-    parser = Parser("microgpt sync", description="Send to MLflow what it has not got yet.")
+    parser = Parser("microgpt sync", description="Send to MLflow what it is missing.")
     parser.add_argument(
         "runs",
         metavar="RUN",
         type=_name,
         nargs="*",
-        help="which runs; without any, all, and all sweeps",
+        help="default: all runs and sweeps",
     )
-    parser.add_argument("--uri", help="the store; else the one of each run's configuration")
+    parser.add_argument("--uri", help="the store; default: that of each run's configuration")
     options = parser.parse_args(words)
     from microgpt.run.folder import all_runs, find_run
     from microgpt.run.sweep import all_sweeps
@@ -168,12 +165,10 @@ def _sync(words: Sequence[str]) -> None:
 def _report(words: Sequence[str]) -> None:
     parser = Parser("microgpt report", description="Report the latest sweep of an experiment.")
     parser.add_argument(
-        "name", metavar="EXPERIMENT", type=_name, help="or a sweep's id, or its run's in MLflow"
+        "name", metavar="EXPERIMENT", type=_name, help="or a sweep's id, or its MLflow run id"
     )
-    parser.add_argument(
-        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
-    )
-    parser.add_argument("--out", metavar="DIR", default="experiments", help="where to write it")
+    parser.add_argument("--uri", help=STORE)
+    parser.add_argument("--out", metavar="DIR", default="experiments", help="the output folder")
     options = parser.parse_args(words)
     from microgpt.ablation.report import report
 
@@ -181,20 +176,16 @@ def _report(words: Sequence[str]) -> None:
 
 
 def _verify(words: Sequence[str]) -> int:
-    parser = Parser("microgpt verify", description="Train again what is recorded, and compare.")
+    parser = Parser("microgpt verify", description="Train recorded runs again, and compare.")
     parser.add_argument(
-        "what", metavar="RUN | EXPERIMENT", type=_name, help="an id, a folder; a name"
+        "what", metavar="RUN | EXPERIMENT", type=_name, help="a run's id or folder; a name"
     )
-    parser.add_argument(
-        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
-    )
-    parser.add_argument(
-        "--data", type=Path, help="the documents, where the store has not kept them"
-    )
+    parser.add_argument("--uri", help=STORE)
+    parser.add_argument("--data", type=Path, help="the documents, if the store did not keep them")
     some = parser.add_mutually_exclusive_group()
-    some.add_argument("--sample", type=int, help="how many runs of an experiment; else a tenth")
+    some.add_argument("--sample", type=int, help="runs of an experiment; default: a tenth")
     some.add_argument("--all", action="store_true", help="every run of an experiment")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw of runs")
+    parser.add_argument("--seed", type=int, default=0, help="selects the sampled runs")
     options = parser.parse_args(words)
     from microgpt.ablation.verify import verify_run
     from microgpt.ablation.verify_lock import lock_of, recorded, verify_lock
@@ -211,12 +202,10 @@ def _verify(words: Sequence[str]) -> int:
 
 
 def _fork(words: Sequence[str]) -> int:
-    parser = Parser("microgpt fork", description="Go on from a step of a run with changes.")
-    parser.add_argument(
-        "run", metavar="RUN", type=_name, help="folder, id, or the first letters of an id"
-    )
+    parser = Parser("microgpt fork", description="Continue from a step of a run with changes.")
+    parser.add_argument("run", metavar="RUN", type=_name, help="folder, id, or a prefix of an id")
     parser.add_argument("--at-step", type=int, required=True, help="where it branches off")
-    parser.add_argument("--uri", help="the store of a run without a folder, and of the new one")
+    parser.add_argument("--uri", help="the store of the new run, and of RUN if it has no folder")
     parser.add_argument("changes", metavar="key=value", nargs="*", help="as for microgpt train")
     options = parser.parse_intermixed_args(words)
     from microgpt.ablation.fork import fork
@@ -225,11 +214,9 @@ def _fork(words: Sequence[str]) -> int:
 
 
 def _compare(words: Sequence[str]) -> None:
-    parser = Parser("microgpt compare", description="Runs side by side, from the store.")
+    parser = Parser("microgpt compare", description="Compare runs of the store.")
     parser.add_argument("runs", metavar="RUN", type=_name, nargs="+", help="two or more")
-    parser.add_argument(
-        "--uri", help="the store; else MLFLOW_TRACKING_URI, else the one in outputs"
-    )
+    parser.add_argument("--uri", help=STORE)
     options = parser.parse_args(words)
     from microgpt.ablation.compare import compare
 

@@ -1,4 +1,4 @@
-"""Says in one line what is wrong with the overrides of a command line; Hydra takes up to eleven."""
+"""Explains in one line what is wrong with the overrides of a command line; Hydra prints up to eleven."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from yaml import MarkedYAMLError, YAMLError
 from microgpt.syntax import written
 from microgpt.terminal import first_line
 
-# What Hydra, OmegaConf and the files they read raise where no configuration can be composed.
+# The exceptions of Hydra, OmegaConf and their file readers when a configuration cannot be composed.
 UNCOMPOSED = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
 UNREADABLE = (
     "cannot be read; write key=value, and 'key=\"value\"' with quotes if there is a space "
@@ -27,7 +27,7 @@ UNREADABLE = (
 
 @contextmanager
 def composing() -> Iterator[None]:
-    """A plain ValueError of Hydra about an override, as `model=null`, is a HydraException here."""
+    """Turns a plain ValueError of Hydra, raised for example by `model=null`, into a HydraException."""
     try:
         yield
     except UNCOMPOSED:
@@ -37,7 +37,7 @@ def composing() -> Iterator[None]:
 
 
 def explain(error: Exception, words: Sequence[str], folders: Sequence[Path]) -> str:
-    """Why Hydra refused the overrides `words` with the configurations in `folders`."""
+    """Why Hydra rejected the overrides `words` with the configurations in `folders`, in one line."""
     groups = _groups(folders)
     overrides = []
     for word in words:
@@ -52,21 +52,21 @@ def explain(error: Exception, words: Sequence[str], folders: Sequence[Path]) -> 
 
 
 def config_line(error: OmegaConfBaseException) -> str:
-    """A value that cannot be had, such as `${nothing}` or a mandatory one."""
+    """The message for a value that cannot be resolved, such as `${nothing}` or a missing one."""
     text = first_line(error)
     text = text.partition("raised while resolving interpolation: ")[2] or text
     return f"{error.full_key}: {text}" if error.full_key and "=" not in text else text
 
 
 def _plainly(error: Exception, folders: Sequence[Path]) -> str:
-    """Hydra's own words, less its advice for programmers."""
+    """Hydra's message, without its advice for programmers."""
     if isinstance(error, MissingConfigException) and error.options:
         return f"{error.missing_cfg_file}: no such option; there are {', '.join(error.options)}"
     if isinstance(error, OmegaConfBaseException):
         return config_line(error)
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: no YAML ({error.problem})"
+        return f"{mark.name}, line {mark.line + 1}: invalid YAML ({error.problem})"
     if isinstance(error, UnicodeDecodeError):
         return f"{_undecodable(folders)}: must be UTF-8 text, but byte {error.start} is not"
     cause = error.__cause__ if isinstance(error, HydraException) else None
@@ -74,7 +74,7 @@ def _plainly(error: Exception, folders: Sequence[Path]) -> str:
 
 
 def _undecodable(folders: Sequence[Path]) -> str:
-    """The first configuration file that is not UTF-8, which Python's error does not name."""
+    """The first configuration file that is not UTF-8; Python's error does not name it."""
     for file in (file for folder in folders for file in sorted(folder.rglob("*.yaml"))):
         try:
             file.read_text(encoding="utf-8")
@@ -84,7 +84,7 @@ def _undecodable(folders: Sequence[Path]) -> str:
 
 
 def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
-    """`{"model/norm": {"layernorm", ...}}`, of the configurations in all folders; Hydra knows its own."""
+    """The options of each group in the folders, `{"model/norm": {"layernorm", ...}}`, except Hydra's."""
     groups: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.glob("*/**/*.yaml"):
@@ -93,7 +93,7 @@ def _groups(folders: Sequence[Path]) -> dict[str, set[str]]:
 
 
 def _wrong_option(override: Override, groups: dict[str, set[str]]) -> str | None:
-    """The complaint if an override asks a group for an option that it has not."""
+    """The error for an override that selects an unknown option of a group, else None."""
     group = override.key_or_group
     if group not in groups or override.is_delete():
         return None
@@ -109,7 +109,7 @@ def _wrong_option(override: Override, groups: dict[str, set[str]]) -> str | None
 def _wrong_keys(
     overrides: Sequence[Override], groups: dict[str, set[str]], folders: Sequence[Path]
 ) -> list[str | None]:
-    """A complaint for each override whose key is not there, or with + is there already."""
+    """For each override, the error if its key is unknown, or exists already with +; else None."""
     try:
         chosen = [o for o in overrides if o.key_or_group in groups and not o.is_sweep_override()]
         keys = _keys([str(o.input_line) for o in chosen if o.type == OverrideType.CHANGE], folders)
@@ -126,12 +126,12 @@ def _wrong_key(override: Override, keys: dict[str, Any], groups: dict[str, set[s
         return None
     there = key.replace("/", ".") in keys
     if override.is_add():
-        return f"{word}: {key} is there already; write it without the +" if there else None
+        return f"{word}: {key} exists already; write it without the +" if there else None
     return None if there or key in groups else f"{word}: no such key; {_advice(key, keys, groups)}"
 
 
 def _advice(key: str, keys: dict[str, Any], groups: dict[str, set[str]]) -> str:
-    """The nearest key, or what there is in its place."""
+    """Advice: the most similar key, or the keys that exist at that level."""
     parent, _, name = key.rpartition(".")
     near = [there for there in keys if there.rpartition(".")[2] == name]
     near = near or get_close_matches(key, [*keys, *groups], 1, 0.8)
@@ -147,7 +147,7 @@ def _advice(key: str, keys: dict[str, Any], groups: dict[str, set[str]]) -> str:
 
 
 def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
-    """Every key of the configuration with these choices, by its full name; "" is all of it."""
+    """Full name -> value of every key of the configuration with these choices; "" is the root."""
     search = [f"hydra.searchpath=[{','.join(f'file://{f.absolute()}' for f in folders[1:])}]"]
     with composing(), initialize_config_dir(str(folders[0]), version_base="1.3"):
         cfg = compose("train", choices + search)

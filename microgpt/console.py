@@ -1,4 +1,4 @@
-"""What a run shows while it goes on, and when it is over."""
+"""Output of a run on the terminal: progress, summary, and the table of runs."""
 
 from time import monotonic
 from types import TracebackType
@@ -16,7 +16,7 @@ out = Console(highlight=False, soft_wrap=True)
 
 
 class Bar:
-    """A progress bar with the loss averaged over some fifty steps, tokens a second and time left."""
+    """A progress bar with smoothed loss (over about 50 steps), tokens per second and time left."""
 
     def __init__(self, first_step: int, last_step: int) -> None:
         self._progress = Progress(
@@ -53,7 +53,7 @@ class Bar:
 
 
 class Lines:
-    """A line for every evaluation and every tenth of the way, where the output is not a terminal."""
+    """A line for every evaluation and every tenth of the steps, if the output is not a terminal."""
 
     def __init__(self, first_step: int, last_step: int) -> None:
         self._last, self._every = last_step, max(1, last_step // 10)
@@ -62,7 +62,7 @@ class Lines:
         return self
 
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Nothing to put away."""
+        """Nothing to clean up."""
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, Stepped):
@@ -75,20 +75,20 @@ class Lines:
 
 
 class Silent(Lines):
-    """Nothing."""
+    """No output."""
 
     def __call__(self, event: Event) -> None:
-        """Nothing to show."""
+        """Prints nothing."""
 
 
 def watcher(progress: bool, first_step: int, last_step: int) -> Bar | Lines:
-    """What shows a run: a bar on a terminal, lines elsewhere, nothing where progress is off."""
+    """A progress bar on a terminal, lines elsewhere, no output if `progress` is false."""
     kind = (Bar if out.is_terminal else Lines) if progress else Silent
     return kind(first_step, last_step)
 
 
 def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
-    """The last figures and a few samples."""
+    """Prints the last metrics and the samples."""
     last: dict[str, Any] = metrics[-1] if metrics else {}
     if "val/bpc" in last:
         out.print(
@@ -102,7 +102,7 @@ def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
 
 
 def list_runs(folders: list[RunFolder]) -> None:
-    """A table of runs: what differs, how far, how well."""
+    """Prints a table of runs."""
     table = Table(box=None)
     for heading in ("run", "status", "step", "held-out", "params"):
         table.add_column(heading, no_wrap=True, min_width=22 if heading == "run" else None)
@@ -112,6 +112,6 @@ def list_runs(folders: list[RunFolder]) -> None:
         losses = [row["val/loss"] for row in rows if "val/loss" in row]
         held_out = f"{losses[-1]:.4f}" if losses else ""
         step = f"{rows[-1]['step'] if rows else 0}/{info['num_steps']}"
-        size = f"{info['n_params']:,}" if "n_params" in info else ""  # it could not be built
+        size = f"{info['n_params']:,}" if "n_params" in info else ""  # absent if building failed
         table.add_row(info["id"], folder.status, step, held_out, size, info["name"])
     out.print(table)

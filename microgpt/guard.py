@@ -1,4 +1,4 @@
-"""From the errors of a command to its exit code."""
+"""Maps the exceptions of a command to messages and exit codes."""
 
 import traceback
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from microgpt.terminal import (
 
 
 def guarded(command: Callable[[], int | None], os_error: int = WRONG_INPUT) -> int:
-    """The exit code of a command, `os_error` where the system refused it something.
+    """Runs a command; returns its exit code, `os_error` for an OSError.
 
-    An error that the user can mend is one line; a fault of the program is a traceback.
+    User errors are printed in one line, other exceptions with a traceback.
     """
     try:
         return command() or OK
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone: the console script knows
+    except BrokenPipeError:  # the console script handles a closed output
         raise
     except OSError as error:
         complain(first_line(error))
@@ -33,8 +33,8 @@ def guarded(command: Callable[[], int | None], os_error: int = WRONG_INPUT) -> i
 
 
 def reported(error: Exception) -> int:
-    """Print an error, in one line where the user can mend it; returns an exit code."""
-    # Imported here: no command waits for all of this unless it fails.
+    """Prints an error, in one line if it is the user's; returns an exit code."""
+    # Imported here, since only a command that fails needs them.
     from omegaconf.errors import OmegaConfBaseException
 
     from microgpt.complaints import config_line

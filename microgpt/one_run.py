@@ -1,4 +1,4 @@
-"""A run from its first step to its end: trained, recorded, tracked, shown and reported."""
+"""Trains one run: records it, tracks it, and reports on the terminal."""
 
 import signal
 import time
@@ -16,11 +16,11 @@ from microgpt.run.record import FAILED, FINISHED, STOPPED
 from microgpt.signals import interruptible
 from microgpt.terminal import OK, RUN_FAILED, complain
 
-TRACEBACK = "traceback.txt"  # of a run that broke off
+TRACEBACK = "traceback.txt"  # of a run that raised an unexpected exception
 
 
 def train_and_report(parts: Parts, run: RunFolder, tracking: Any) -> int:
-    """Train with progress on the screen, then report how it ended; returns an exit code."""
+    """Trains with progress on the terminal, then reports the result; returns an exit code."""
     trainer = parts.trainer
     watch = watcher(parts.config["progress"], trainer.step, trainer.last_step)
     caught: list[int] = []
@@ -33,9 +33,9 @@ def train_and_report(parts: Parts, run: RunFolder, tracking: Any) -> int:
 
 
 def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback) -> None:
-    """Train, with every event written to the run's folder and sent to the store.
+    """Trains, and writes every event to the run's folder and the store.
 
-    The folder's status says how the training ended, whatever is raised.
+    The folder's status is updated on any exception.
     """
     trainer = parts.trainer
     trainer.callbacks += [run, *watch]
@@ -47,7 +47,7 @@ def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback
     except Diverged as error:
         ending = {"status": FAILED, "failed_at": error.step, "reason": error.reason}
     except KeyboardInterrupt:  # the second signal
-        place = f"step {trainer.kept} of {trainer.num_steps}"  # in mid-update, perhaps
+        place = f"step {trainer.kept} of {trainer.num_steps}"  # an update may be incomplete
         ending = {"status": STOPPED, "stopped_at": place}
     except BaseException as error:
         run.write(TRACEBACK, traceback.format_exc())
@@ -64,7 +64,7 @@ def described(error: BaseException) -> str:
 
 
 def outcome(trainer: Trainer, finished: bool) -> dict[str, Any]:
-    """The facts about the end of a training that raised nothing."""
+    """The facts about the end of a training that raised no exception."""
     digest = parameters_sha256(trainer.engine.flat(trainer.weights))
     if finished:
         return {"status": FINISHED, "parameters_sha256": digest}
@@ -73,10 +73,7 @@ def outcome(trainer: Trainer, finished: bool) -> dict[str, Any]:
 
 
 def finish(tracking: Any, caught: list[int]) -> str | None:
-    """Wait until the store has everything; returns what went wrong, if anything did.
-
-    Ctrl-C ends the waiting.
-    """
+    """Waits until the store has everything; returns the problem, if any. Ctrl-C ends the wait."""
     try:
         problem: str | None = tracking.finish()
     except KeyboardInterrupt:
@@ -86,7 +83,7 @@ def finish(tracking: Any, caught: list[int]) -> str | None:
 
 
 def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
-    """Print how the run ended; returns an exit code."""
+    """Prints the result of the run; returns an exit code."""
     info = run.info
     shown = str(
         run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path

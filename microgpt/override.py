@@ -1,4 +1,4 @@
-"""A run's own configuration with changes that are written as on the command line."""
+"""Applies overrides of the command line to a run's configuration."""
 
 import copy
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ FIXED = (
     "paths",
     "skip",
     "sweep",
-)  # what a run that branches off keeps
+)  # a fork keeps its parent's
 
 
 def overridden(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """`config` with `key=value` for keys that it has, and `group=option`. Raises ConfigError.
+    """`config` with overrides `key=value` of existing keys and `group=option`. Raises ConfigError.
 
-    A group's option comes with its own defaults; keys are set after it, whatever the order.
+    An option replaces its whole group; keys are set after groups, in whatever order they are given.
     """
     overrides = [_parsed(word) for word in words]
     folder = config_path()
@@ -42,7 +42,7 @@ def overridden(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
 
 
 def _parsed(word: str) -> Override:
-    """One change. Raises ConfigError."""
+    """Parses one override. Raises ConfigError."""
     try:
         override = OverridesParser.create().parse_override(word)
     except HydraException as error:
@@ -56,7 +56,7 @@ def _parsed(word: str) -> Override:
 
 
 def _option(group: Override) -> Any:
-    """What the configuration folder says of a group's option. Raises ConfigError."""
+    """The configuration of a group's option. Raises ConfigError."""
     word = str(group.input_line)
     try:
         with composing(), initialize_config_dir(str(config_path()), version_base="1.3"):
@@ -69,7 +69,7 @@ def _option(group: Override) -> Any:
 
 
 def _set(config: dict[str, Any], override: Override, value: Any) -> None:
-    """Set the key, which must be there. Raises ConfigError."""
+    """Sets an existing key. Raises ConfigError."""
     *parents, name = override.key_or_group.replace("/", ".").split(".")
     place: Any = config
     for parent in parents:

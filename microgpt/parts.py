@@ -1,4 +1,4 @@
-"""Makes the object that a configuration names by its `_target_`, any callable, and its parts first."""
+"""Instantiates objects from configurations: calls the `_target_`, any callable, after its arguments."""
 
 import re
 from collections.abc import Collection, Hashable, Mapping
@@ -19,9 +19,9 @@ OURS = __name__.partition(".")[0]
 
 
 def made(key: str, value: Any, asked: type | None, extra: Mapping[str, Any]) -> Any:
-    """What the `_target_` of `value` makes of the other keys and `extra`. Raises ConfigError.
+    """Calls the `_target_` of `value` with the other keys and `extra`. Raises ConfigError.
 
-    asked  the class that it must be of, or have the methods of, as a class of the user's own may
+    asked  the required class of the result; another class must have its public attributes
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("_target_"), str):
         group = key.replace(".", "/")
@@ -58,7 +58,7 @@ def made(key: str, value: Any, asked: type | None, extra: Mapping[str, Any]) -> 
 
 
 def parameters_of(target: Any, name: str = "") -> Parameters:
-    """The parameters of a callable, annotated with objects where they can be had. Raises ConfigError."""
+    """The parameters of a callable, with evaluated annotations if possible. Raises ConfigError."""
     if not callable(target):
         kind = type(target).__name__
         raise ConfigError(f"{name}: must be callable, a class or a function, but is of type {kind}")
@@ -70,14 +70,14 @@ def parameters_of(target: Any, name: str = "") -> Parameters:
             continue
         except (TypeError, ValueError):
             break
-    raise ConfigError(f"{name}: does not tell its arguments; wrap it in a function of your own")
+    raise ConfigError(f"{name}: has no readable arguments; wrap it in a Python function")
 
 
 _signature = lru_cache(256)(signature)  # Python takes longer for one than to make a part
 
 
 def asked_of(parameter: Parameter | None, value: Any) -> type | None:
-    """The class of ours that an argument is annotated with: its value describes a part then."""
+    """The class of this package that annotates a parameter, if any: its value is then instantiated."""
     if parameter is None:
         return None
     annotation = parameter.annotation
@@ -95,9 +95,11 @@ def check_arguments(
     extra: Collection[str] = (),
     positional: int = 0,
 ) -> None:
-    """Raises ConfigError unless the keys of `value`, with `extra`, are the arguments of a callable.
+    """Raises ConfigError unless the keys of `value` and `extra` are the arguments of a callable.
 
-    positional  how many of the arguments are given by their place; a key that begins with _ is Hydra's
+    positional  the number of positional arguments
+
+    Keys that begin with _ are Hydra's.
     """
     named = [each for each in list(parameters.values())[positional:] if each.name not in extra]
     any_number = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
@@ -115,21 +117,21 @@ def check_arguments(
 
 
 def _takes_any(parameters: Parameters) -> bool:
-    """Whether a callable takes arguments of any name, as `**settings`."""
+    """Whether a callable has a `**kwargs` parameter."""
     return any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values())
 
 
 def refused(key: str, error: BadValue) -> ConfigError:
-    """The error for a value that a constructor refused, with the full name of its key."""
+    """A BadValue as a ConfigError with the full name of the key."""
     name = f"{key}.{error.key}" if key else error.key
     return ConfigError(f"{name}={shown(error.value)}: {error.allowed}")
 
 
 def _target(name: str, path: str) -> Any:
-    """The object that a dotted path names. Raises ConfigError."""
+    """Imports the object that a dotted path names. Raises ConfigError."""
     try:
         return get_object(path)
-    except Exception as error:  # a module of the user's may raise anything
+    except Exception as error:  # a user's module may raise anything
         raise ConfigError(f"{name}: cannot be imported ({_import_problem(error)})") from error
 
 
@@ -141,7 +143,7 @@ def _import_problem(error: BaseException) -> str:
 
 
 def _argument(key: str, value: Any, asked: type | None) -> Any:
-    """A value of the configuration, in which what has a `_target_` is made. Raises ConfigError."""
+    """A value of the configuration, with every `_target_` in it instantiated. Raises ConfigError."""
     if asked or (isinstance(value, Mapping) and "_target_" in value):
         return made(key, value, asked, {})
     if isinstance(value, Mapping):
@@ -154,7 +156,7 @@ def _argument(key: str, value: Any, asked: type | None) -> Any:
 def _called(name: str, target: Any, node: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
     """What Hydra's `node`, with its `_target_`, gives for these arguments.
 
-    Raises ConfigError where Hydra forbids the target, and what the target itself raises as it is.
+    Raises ConfigError if Hydra forbids the target; exceptions of the target pass unchanged.
     """
     try:
         simple = node.keys() <= {"_target_", "_partial_"}
@@ -179,7 +181,7 @@ def _deferred(node: Mapping[str, Any]) -> Any:
 
 
 def _lacking(result: Any, asked: type) -> str:
-    """The public attributes of `asked` that an object of another class has not."""
+    """The public attributes of `asked` that `result` lacks, unless it is an instance."""
     if asked in type(result).__mro__:
         return ""
     public = [name for name in dir(asked) if name == "__call__" or not name.startswith("_")]

@@ -1,4 +1,4 @@
-"""Documents from a run that was trained before."""
+"""`microgpt sample`: draws documents from a trained run."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +17,9 @@ from microgpt.run.folder import RunFolder, find_run
 def sample(
     outputs: Path, reference: str, changes: Mapping[str, Any], prompt: str, seed: int | None
 ) -> Iterator[str]:
-    """Documents by the model in a run's last checkpoint, with the run's own settings but `changes`.
+    """Draws documents from a run's last checkpoint, with the run's sampling settings and `changes`.
 
-    Raises BadValue, ConfigError and NoSuchRun, the first two also while the documents are drawn.
+    Raises BadValue, ConfigError and NoSuchRun; the first two also during iteration.
     """
     run = find_run(outputs, reference)
     state = run.last_checkpoint()
@@ -42,9 +42,9 @@ def sample(
 
 
 def rebuild(run: RunFolder, data: Path | None = None) -> Parts:
-    """What the run's configuration builds, on the documents that its folder keeps, else on those of `data`.
+    """Builds the run's configuration on the documents in its folder, else on those of `data`.
 
-    Raises ConfigError, and BadValue where the documents are others.
+    Raises ConfigError, and BadValue for documents other than the run's.
     """
     own = OmegaConf.create(run.config)
     if data is not None and "path" in own.data:

@@ -1,4 +1,4 @@
-"""Signal handlers that are in place for the time of a block."""
+"""Signal handlers for the duration of a block."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +13,9 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def handled(handler: Handler, numbers: Sequence[int] = STOPPING) -> Iterator[None]:
-    """`handler` gets the signals `numbers`; afterwards the handlers are those from before.
+    """Installs `handler` for the signals `numbers`, and restores the previous handlers afterwards.
 
-    Python lets only the main thread set handlers: in another thread nothing changes.
+    Does nothing outside the main thread, since Python lets no other thread set handlers.
     """
     if current_thread() is not main_thread():
         yield
@@ -32,7 +32,7 @@ def handled(handler: Handler, numbers: Sequence[int] = STOPPING) -> Iterator[Non
 def interruptible(
     caught: list[int], interrupt: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """SIGINT and SIGTERM go into `caught` and call `interrupt`; the second raises KeyboardInterrupt."""
+    """Appends SIGINT and SIGTERM to `caught` and calls `interrupt`; the second raises KeyboardInterrupt."""
 
     def handle(number: int, _: FrameType | None) -> None:
         caught.append(number)

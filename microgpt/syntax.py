@@ -1,4 +1,4 @@
-"""How overrides are written on the command line."""
+"""The syntax of overrides on the command line."""
 
 
 def key_and_value(override: str) -> tuple[str, str]:
@@ -8,12 +8,12 @@ def key_and_value(override: str) -> tuple[str, str]:
 
 
 def written(value: object) -> str:
-    """A value as it is written on the command line, a text without quotes."""
+    """A value as on the command line; strings without quotes."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
 
 
 def shown(value: object) -> str:
-    """The same with quotes around a text, so that an empty or odd one can be seen."""
+    """A value as on the command line; strings with quotes, so that an empty one is visible."""
     return repr(value) if isinstance(value, str) else written(value)

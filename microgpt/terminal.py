@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, errors of one line, and the parser of arguments."""
+"""Exit codes, one-line errors and the argument parser of all commands."""
 
 import argparse
 import sys
@@ -8,16 +8,16 @@ OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 class ConfigError(ValueError):
-    """Something given that cannot be used; the message names it and what is allowed, in one line."""
+    """Invalid input; the message names it and what is allowed, in one line."""
 
 
 def complain(line: str) -> None:
-    """Print `microgpt: line` on standard error, as one line."""
+    """Prints `microgpt: line` on standard error, as one line."""
     print(f"microgpt: {' '.join(line.split())}", file=sys.stderr)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; the file and the reason where the system gave one."""
+    """The first line of an error's message; for an OSError, the file and the reason."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -28,5 +28,5 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports wrong input in one line and exits with WRONG_INPUT."""
 
     def error(self, message: str) -> NoReturn:
-        complain(f"{message} ({self.prog} --help says what there is)")
+        complain(f"{message} (see {self.prog} --help)")
         sys.exit(WRONG_INPUT)

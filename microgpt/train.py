@@ -1,4 +1,4 @@
-"""`microgpt train` for one run: a new one, or one that is resumed from its last checkpoint."""
+"""`microgpt train` for one run, new or resumed from its last checkpoint."""
 
 import re
 import time
@@ -19,13 +19,13 @@ from microgpt.run.source import code, modules_of, targets
 from microgpt.syntax import key_and_value
 from microgpt.terminal import OK, ConfigError, complain
 
-MAY_CHANGE = ("progress", "trainer.stop_after", "tracking")  # when a run is resumed
-UNNAMED = ("paths", "tracking", "progress", "description")  # not part of a run's name
+MAY_CHANGE = ("progress", "trainer.stop_after", "tracking")  # keys that a resume may change
+UNNAMED = ("paths", "tracking", "progress", "description")  # keys left out of a run's name
 Overrides: TypeAlias = Sequence[str]
 
 
 def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
-    """Train what `cfg` says, in `folder`, or go on with the run that `cfg.resume` names.
+    """Trains the configuration `cfg` in `folder`, or resumes the run that `cfg.resume` names.
 
     Returns an exit code. Raises ConfigError, NoSuchRun and Busy before anything is written.
     """
@@ -44,9 +44,9 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
 
 
 def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
-    """Make the run's folder."""
+    """Makes the run's folder."""
     config = parts.config
-    if path := config["data"].get("path"):  # a resume must find it, wherever it is called
+    if path := config["data"].get("path"):  # absolute, so that a resume finds it from any folder
         config["data"]["path"] = str(Path(path).expanduser().absolute())
     config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())  # likewise
     git = dict(own_git_state())
@@ -56,12 +56,12 @@ def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
 
 
 def resume(cfg: DictConfig, overrides: Overrides) -> int:
-    """Go on with a run from its last checkpoint, by its own configuration.
+    """Resumes a run from its last checkpoint, with its own configuration.
 
-    Raises ConfigError, NoSuchRun and Busy before anything is written.
+    Returns an exit code. Raises ConfigError, NoSuchRun and Busy before anything is written.
     """
     given = dict(map(key_and_value, overrides))
-    # As it was written: Hydra reads the id 20261101 as a number, and 12e45678 as infinity.
+    # The text of the override, since Hydra parses the id 20261101 as a number, and 12e45678 as inf.
     reference = given.get("resume", str(cfg.resume)).strip("'\"")
     try:
         run = find_run(Path(cfg.paths.outputs), reference)
@@ -80,7 +80,7 @@ def resume(cfg: DictConfig, overrides: Overrides) -> int:
 
 
 def sync_finished(run: RunFolder, config: dict[str, Any]) -> int:
-    """Send to the store what it lacks of a finished run, whose process may have died before."""
+    """Sends to the store what it lacks of a finished run; returns an exit code."""
     out.print(f"run {run.info['id']} is finished: nothing to resume")
     tracking = part(config, "tracking")
     tracking.start(run, Path(config["paths"]["outputs"]))
@@ -99,7 +99,7 @@ def check_resumable(given: Mapping[str, str]) -> None:
 
 
 def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> DictConfig:
-    """The run's configuration, with the keys of the command line that a resume may change."""
+    """The run's configuration with the overrides in MAY_CHANGE."""
     own = OmegaConf.create(run.config)
     own.trainer.stop_after = cfg.trainer.stop_after
     if "paths.outputs" in given:
@@ -115,7 +115,7 @@ def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> Dic
 
 
 def restart(run: RunFolder, parts: Parts) -> None:
-    """Bring the trainer and the folder to the run's last checkpoint. Raises ConfigError."""
+    """Restores the trainer and the folder to the run's last checkpoint. Raises ConfigError."""
     before = run.info
     facts = identity(parts, before.get("fork"))
     if facts["data"]["digest"] != before["data"]["digest"]:
@@ -136,17 +136,19 @@ def restart(run: RunFolder, parts: Parts) -> None:
 def note_change(
     facts: dict[str, Any], before: Mapping[str, Any], key: str, name: str, step: int
 ) -> None:
-    """If a fact is not what it was, warn, and make it `old to step N, then new`."""
+    """If a fact has changed, warns and records it as `old to step N, then new`."""
     past = before.get(key, "unknown")
     if past.rpartition(", then ")[2] != facts[key]:
-        complain(f"{name} has changed: after step {step} figures may part from those before")
+        complain(
+            f"{name} has changed: after step {step} figures may differ from an uninterrupted run's"
+        )
         facts[key] = f"{past} to step {step}, then {facts[key]}"
     else:
         facts[key] = past
 
 
 def identity(parts: Parts, fork: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What is known of a run before its first step; `fork` says where it branched off, if it did."""
+    """The facts of a run that are known before its first step; `fork` is where it branched off."""
     engine = parts.trainer.engine
     return {
         "signature": signature(parts.config, parts.data["digest"], engine.arithmetic, fork),
@@ -160,23 +162,23 @@ def identity(parts: Parts, fork: Mapping[str, Any] | None = None) -> dict[str, A
 
 
 def code_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Which code answers a run's question: `source`, its files, the packages that they import."""
+    """The code of a run: `source`, the digests of its files, the versions of imported packages."""
     return _code_of(targets(config))
 
 
 @cache
 def own_git_state() -> dict[str, str]:
-    """`git_state` of this program when it was first asked for."""
+    """`git_state` of this program, read once per process."""
     return git_state(Path(__file__).parent)
 
 
-@cache  # a process runs the code that it has loaded, whatever becomes of the files
+@cache  # a process runs the code that it has loaded, even if the files change
 def _code_of(targets: frozenset[str]) -> dict[str, Any]:
     return code(modules_of(targets))
 
 
 def run_name(overrides: Overrides) -> str:
-    """The overrides without the path of each key: `n_head=4 lr=0.01`."""
+    """The overrides, without the path of each key: `n_head=4 lr=0.01`."""
     pairs = map(key_and_value, overrides)
     told = [(key, value) for key, value in pairs if key.partition(".")[0] not in UNNAMED]
     last = re.compile("[./]").split

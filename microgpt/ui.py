@@ -1,4 +1,4 @@
-"""`microgpt ui`: MLflow's own web UI on the store of the bench, opened at a view worth seeing."""
+"""`microgpt ui`: starts the MLflow UI on the store, and prints the address of a prepared view."""
 
 import signal
 import socket
@@ -20,19 +20,18 @@ from microgpt.tracking.view import runs_address
 
 HOST = "127.0.0.1"
 PATIENCE = 120.0  # seconds for the server to answer; 6 are usual
-LIGHT = {  # two processes instead of ten, and nothing sent anywhere
+LIGHT = {  # two processes instead of ten, and no telemetry
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 
 def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -> None:
-    """Print the address of the runs; run MLflow's server there until it is interrupted.
+    """Prints the address of the runs, and runs MLflow's server until it is interrupted.
 
-    sweep  whose runs to show: an experiment's name or an id; else those of the latest
+    sweep  the experiment or the sweep's id whose runs to show; default: the latest sweep
 
-    A store that is a server has a UI already: then the address is all. Raises BadValue where there
-    is nothing to show.
+    If the store is a server, only prints the address. Raises BadValue if there are no runs.
     """
     store = store_uri(uri, outputs)
     if store.startswith(("http:", "https:")):
@@ -43,7 +42,7 @@ def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -
     address = runs_address(store, outputs, f"http://{HOST}:{free}", sweep)
     if port not in (free, 0):
         print(f"port {port} is in use: this is {free}")
-    print("MLflow's server starts, in some seconds", flush=True)
+    print("starting MLflow's server, which takes some seconds", flush=True)
     with (
         handled(signal.default_int_handler, (*STOPPING, signal.SIGHUP)),
         _server(store, outputs, free) as (process, log),
@@ -59,7 +58,7 @@ def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -
 
 
 def free_port(wanted: int) -> int:
-    """`wanted`, or the first free port above it; 0 leaves the choice to the system."""
+    """`wanted`, or the first free port above it; 0 lets the system choose. Raises BadValue."""
     if not 0 <= wanted < 65536:
         raise BadValue("port", wanted, "must be from 0 to 65535")
     for port in range(wanted, min(wanted + 100, 65536)):
@@ -70,11 +69,11 @@ def free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(trial.getsockname()[1])
-    raise BadValue("port", wanted, "in use or not allowed, like those above it")
+    raise BadValue("port", wanted, "this port and those above it are in use or not allowed")
 
 
 def _refuse_missing_file(store: str) -> None:
-    """SQLite would make the file: looking must leave nothing behind."""
+    """Raises BadValue for a missing SQLite file, which SQLite would otherwise create."""
     path = store.removeprefix("sqlite:///")
     if path != store and not Path(path).exists():
         raise BadValue("uri", store, "no runs yet; `microgpt train` makes the first")
@@ -104,7 +103,7 @@ def _server(
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and its children: asked first, then made to."""
+    """Ends a process group: with SIGTERM, then with SIGKILL."""
     for number, patience in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
         try:
             killpg(process.pid, number)
@@ -116,7 +115,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _wait_for_answer(process: "subprocess.Popen[bytes]", port: int, log: IO[bytes]) -> None:
-    """Return when the server is up. Raises BadValue when it ends before, or never answers."""
+    """Returns when the server is up. Raises BadValue if it exits or does not answer in time."""
     deadline = monotonic() + PATIENCE
     while monotonic() < deadline:
         if process.poll() is not None:
@@ -137,8 +136,8 @@ def _answers(port: int) -> bool:
 
 
 def _ended(log: IO[bytes]) -> BadValue:
-    """The complaint about a server that ended by itself, with the last thing it said."""
+    """The error for a server that exited by itself, with the last line of its log."""
     log.seek(0)
     lines = log.read().decode(errors="replace").split("\n")
     said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-    return BadValue("server", "mlflow", f"ended; its last words: {said}")
+    return BadValue("server", "mlflow", f"exited; the last line of its log: {said}")

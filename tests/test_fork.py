@@ -148,7 +148,7 @@ def test_a_fork_is_verified_by_its_own_start(
     (artifacts / "metrics.jsonl").write_text(right)
     store(outputs).delete_run(run.mlflow_run_id)
     assert verify_run(new.mlflow_run_id, None, outputs, None) == 0
-    assert "steps to 7 are its word alone" in capsys.readouterr().err
+    assert "steps up to 7 are not verified" in capsys.readouterr().err
     (artifacts / "checkpoints/step-7.safetensors").unlink()
     assert verify_run(new.mlflow_run_id, None, outputs, None) == 2
     assert "the store has no step-7.safetensors" in capsys.readouterr().err

@@ -133,7 +133,7 @@ def test_a_torn_checkpoint_counts_for_nothing(folder: RunFolder) -> None:
     content = last.read_bytes()
     for length in (0, 1, 7, 8, 100, len(content) // 2, len(content) - 1):
         last.write_bytes(content[:length])
-        with pytest.raises(BadCheckpoint, match="no whole checkpoint"):
+        with pytest.raises(BadCheckpoint, match="not a complete checkpoint"):
             read_checkpoint(last)
         found = folder.last_checkpoint()
         assert found is not None
@@ -210,7 +210,7 @@ def test_a_run_is_found_by_its_names(tmp_path: Path) -> None:
     assert found("2222") == ids[2]
     assert found(str(tmp_path / "runs" / ids[0])) == ids[0]
     assert found(str(tmp_path / "runs" / ids[2]) + "/") == ids[2]
-    with pytest.raises(NoSuchRun, match="more than one run begins so"):
+    with pytest.raises(NoSuchRun, match="prefix of more than one run"):
         found("20261124")
     for empty in ("", " "):
         with pytest.raises(NoSuchRun, match="must name a run"):

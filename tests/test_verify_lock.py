@@ -237,5 +237,5 @@ def test_code_that_has_changed_is_said(folder: Path, verify: Callable[..., Ended
     )
     ended = verify("--all")
     assert ended.code == 0, ended
-    said = "although since the record changed source: changed, in files that the record"
+    said = "changed since the record: source: changed, in files that the record"
     assert ended.out.count(said) == 1  # not for each run

@@ -1,1 +1,1 @@
-"""Evidence: runs of the store compared, reported, locked; trained again, and branched off."""
+"""Compares, reports, verifies and forks recorded runs."""

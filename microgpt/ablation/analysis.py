@@ -1,4 +1,4 @@
-"""From a sweep to the content of its lock: every number of a report is made here."""
+"""Computes the content of a sweep's lock, and thereby every number of its report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +68,7 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
 
 
 def asked_by(sweep: Sweep) -> Question:
-    """The sweep's question; one without a section is compared with its first arm, and claims nothing."""
+    """The sweep's question; without an `ablation` section, the first arm is the baseline of no claim."""
     if sweep.ablation is not None:
         return question(sweep.ablation)
     return Question(
@@ -81,7 +81,7 @@ def asked_by(sweep: Sweep) -> Question:
 
 
 def check(sweep: Sweep) -> None:
-    """There is something to report. Raises BadValue."""
+    """Raises BadValue if the sweep has nothing to report."""
     finished = [run for run in sweep.runs if run.status == "finished"]
     if not finished:
         problem = f"none of its {len(sweep.runs)} runs has finished"
@@ -95,7 +95,7 @@ def check(sweep: Sweep) -> None:
 
 
 def baseline(sweep: Sweep, asked: Question) -> Arm:
-    """The arm that others are compared with. Raises BadValue."""
+    """The arm that the others are compared with. Raises BadValue."""
     found = [arm for arm in sweep.arms if fits(arm.differs, asked.baseline)]
     if len(found) != 1:
         names = ", ".join(arm.name for arm in sweep.arms)
@@ -105,7 +105,7 @@ def baseline(sweep: Sweep, asked: Question) -> Arm:
 
 
 def _flag(sweep: Sweep, arm: Arm, own: Sequence[Grid], tuned: Tuning | None) -> str | None:
-    """Why an arm may not be ranked."""
+    """Why an arm must not be ranked, if so."""
     if not arm.finished:
         return "no run finished"
     if lost := [run for run in arm.runs if run.status == "failed"]:
@@ -117,7 +117,7 @@ def _flag(sweep: Sweep, arm: Arm, own: Sequence[Grid], tuned: Tuning | None) -> 
 
 
 def table(sweep: Sweep, flags: Mapping[str, str | None], base: Arm) -> list[dict[str, Any]]:
-    """A row an arm. Only arms that may be ranked are compared with the baseline."""
+    """A row per arm. Only arms that may be ranked are compared with the baseline."""
     paired = {arm.name: _difference(arm, base) for arm in sweep.arms if not flags[arm.name]}
     if flags[base.name]:
         paired = {}
@@ -132,7 +132,7 @@ def table(sweep: Sweep, flags: Mapping[str, str | None], base: Arm) -> list[dict
 
 
 def _difference(arm: Arm, base: Arm) -> Summary | None:
-    """arm - base over the seeds that both have."""
+    """arm - base over their common seeds."""
     ours, theirs = arm.losses(), base.losses()
     pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
     return summary(pairs) if pairs else None

@@ -1,4 +1,4 @@
-"""What is not as it was when a run was recorded, of all that its figures may depend on."""
+"""What has changed since a run was recorded, among the things that its figures may depend on."""
 
 import ast
 from collections.abc import Iterable, Mapping
@@ -6,9 +6,9 @@ from typing import Any
 
 from microgpt.run.source import source_files
 
-SHOWN = 6  # files of the source at most
+SHOWN = 6  # maximum number of source files listed
 HERE = ("os", "machine", "libm")  # facts of the fingerprint about the machine
-LIBM = {  # of `math` or of a generator: what the C library answers, and its version decides
+LIBM = {  # functions of `math` and of generators that the C library computes
     *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "cbrt", "erf", "erfc"),
     *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"),
 }
@@ -16,13 +16,13 @@ DRAWN = {"gauss", "normalvariate", "lognormvariate", "expovariate", "betavariate
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], modules: Iterable[str]) -> list[str]:
-    """A line each for source, packages, Python and machine where they are not those of the record.
+    """A line for each of source, packages, Python and machine that has changed since the record.
 
-    The machine counts where the figures of these modules ask its C library or NumPy.
+    The machine counts only if these modules use its C library's mathematics or NumPy.
     """
     lines = []
     source = before["source"]
-    if "fork" in before:  # its parent's steps are not done again
+    if "fork" in before:  # its parent's steps are not trained again
         source = source.partition(f" to step {before['fork']['step']}, then ")[2] or source
     if source != now["source"]:
         lines.append(f"source: {_files(before, now)}")
@@ -35,7 +35,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], modules: Iterable
 
 
 def _pairs(what: str, before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Facts that are others now."""
+    """The facts that have changed."""
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     values = {key: [facts.get(key, "nothing") for facts in (before, now)] for key in keys}
     return [
@@ -45,12 +45,12 @@ def _pairs(what: str, before: Mapping[str, str], now: Mapping[str, str]) -> list
 
 
 def short(value: str) -> str:
-    """A digest by its beginning, anything else as it is."""
+    """Shortens a digest; other values unchanged."""
     return value[:12] if len(value) == 64 and " " not in value else value
 
 
 def _files(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which files changed, as far as the record tells."""
+    """The files that changed, as far as the record names them."""
     commit = before.get("git", {}).get("commit")
     place = f" (recorded at commit {commit[:12]})" if commit else ""
     if "source_files" not in before:
@@ -60,13 +60,13 @@ def _files(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     words = {True: "gone", False: "changed"}
     told = [f"{n} {'new' if n not in then else words[n not in here]}" for n in names]
     if not told:
-        return f"that of {before['source']}{place}"  # a run that more than one source trained
+        return f"that of {before['source']}{place}"  # trained by more than one source
     more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
     return ", ".join(told[:SHOWN]) + more + place
 
 
 def asks_libm(modules: Iterable[str]) -> bool:
-    """Whether any file that these modules reach calls the C library's mathematics, as `math.exp`."""
+    """Whether any file that these modules import uses the C library's mathematics, as `math.exp` does."""
     files = source_files(modules).values()
     texts = [file.read_text(encoding="utf-8") for file in files if file.suffix == ".py"]
     trees = map(ast.parse, texts)
@@ -81,7 +81,7 @@ def _calls_libm(node: ast.AST) -> bool:
             return name in DRAWN
         case ast.ImportFrom(module="math", names=names):
             return any(alias.name in LIBM for alias in names)
-        case ast.BinOp(op=ast.Pow(), left=base, right=power):  # not 2**18, nor a root as x**0.5
+        case ast.BinOp(op=ast.Pow(), left=base, right=power):  # but 2**18, x**0.5
             return not (_literal(base) or _literal(power))
     return False
 

@@ -1,4 +1,4 @@
-"""Claims that a machine can judge, one class a kind: `claim: {kind: optimum}`.
+"""Claims that are judged automatically, one class per kind: `claim: {kind: optimum}`.
 
     optimum     some arm strictly inside the axis beats both ends
     worse       `arms: [{key: value}, ...]` are worse than `than: {key: value}` (the baseline) ...
@@ -8,9 +8,9 @@
                 `steepens` or nothing said; needs `fit`
     all         every one of `claims: [...]` holds
 
-Verdicts. A difference counts when it is significant (paired t-test over seeds, corrected by Holm where
-there are several) and its mean is at least `matters`: confirmed. It is refuted when its whole 95 %
-interval lies short of `matters`. Between the two the seeds at hand cannot tell: not distinguishable.
+Verdicts. Confirmed: the difference is significant (paired t-test over seeds, Holm-corrected for several
+comparisons) and its mean is at least `matters`. Refuted: its whole 95 % interval is below `matters`.
+Otherwise: not distinguishable with these seeds.
 """
 
 import re
@@ -28,7 +28,7 @@ CONFIRMED, REFUTED, UNCLEAR = "confirmed", "refuted", "not distinguishable"
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict, and the figures that it rests on, in a sentence."""
+    """A verdict, with its reason in one sentence."""
 
     verdict: str
     because: str
@@ -36,7 +36,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Evident:
-    """What a claim may look at in an arm: losses by seed; why it may not be ranked, if so."""
+    """An arm as seen by a claim: its losses by seed, and why it must not be ranked, if so."""
 
     name: str
     differs: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Evident:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a claim may look at."""
+    """The input of a claim."""
 
     arms: Sequence[Evident]
     baseline: Evident
@@ -55,7 +55,7 @@ class Evidence:
     fit: Fit | None
 
     def arm(self, wanted: Mapping[str, Any]) -> Evident:
-        """The one arm with these values. Raises BadValue."""
+        """The only arm with these values. Raises BadValue."""
         found = [arm for arm in self.arms if fits(arm.differs, wanted)]
         if len(found) != 1:
             names = ", ".join(arm.name for arm in self.arms)
@@ -64,7 +64,7 @@ class Evidence:
         return found[0]
 
     def along_axis(self) -> list[Evident]:
-        """The arms in the order of the axis, three or more with a number each. Raises BadValue."""
+        """The arms, at least three, sorted by their numbers on the axis. Raises BadValue."""
         axis = self.axis or ""
         places = [scalar(arm.differs.get(axis)) for arm in self.arms]
         numbers = {place for place in places if isinstance(place, float)}
@@ -75,7 +75,7 @@ class Evidence:
 
 
 class Claim:
-    """One kind of claim. Its fields are the keys of the configuration."""
+    """A kind of claim. Its fields are the keys of the configuration."""
 
     kind: ClassVar[str]
 
@@ -84,13 +84,13 @@ class Claim:
         raise NotImplementedError
 
     def judge(self, evidence: Evidence) -> Judged:
-        """Raises BadValue for an arm that is not there."""
+        """The verdict. Raises BadValue for an arm that does not exist."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The difference `this - other` over the seeds that both have."""
+    """The difference `this - other` over their common seeds."""
 
     this: Evident
     other: Evident
@@ -104,7 +104,7 @@ class Compared:
 
 
 def compare(this: Evident, other: Evident) -> Compared | str:
-    """Two arms, or why they cannot be compared."""
+    """The comparison of two arms, or why they cannot be compared."""
     for arm in (this, other):
         if arm.unranked:
             return f"{arm.name} is not ranked: {arm.unranked}"
@@ -118,7 +118,7 @@ def compare(this: Evident, other: Evident) -> Compared | str:
 
 
 class Worse(Claim):
-    """Arms are worse than another by at least what matters; all of them."""
+    """All of some arms are worse than another by at least `matters`."""
 
     kind = "worse"
     relation = "worse than"
@@ -155,7 +155,7 @@ class Worse(Claim):
 
 
 class Better(Worse):
-    """Arms are better than another by at least what matters; all of them."""
+    """All of some arms are better than another by at least `matters`."""
 
     kind = "better"
     relation = "better than"
@@ -163,7 +163,7 @@ class Better(Worse):
 
 
 class Equal(Worse):
-    """Arms are as good as another: the whole interval lies within what matters."""
+    """All of some arms are as good as another: the whole interval is within `matters`."""
 
     kind = "equal"
     relation = "as good as"
@@ -176,11 +176,11 @@ class Equal(Worse):
 
 
 class Optimum(Claim):
-    """Some inner arm beats both ends by at least what matters.
+    """Some inner arm beats both ends by at least `matters`.
 
-    An inner arm's p is the larger of its two (it must beat both); over the inner arms, any of which
-    may be the one, these are corrected by Holm. So the best arm need not be known beforehand.
-    Refuted: each inner arm falls short against one end, at least.
+    An inner arm's p-value is the larger of its two, since it must beat both ends. These are
+    Holm-corrected over the inner arms, so the best arm need not be known beforehand.
+    Refuted: each inner arm's difference from at least one end is refuted.
     """
 
     kind = "optimum"
@@ -213,7 +213,7 @@ class Optimum(Claim):
 
 
 class PowerLaw(Claim):
-    """The exponent lies in an interval, and the law bends as claimed."""
+    """The exponent is in an interval, and the law bends as claimed."""
 
     kind = "power_law"
 
@@ -247,7 +247,7 @@ class PowerLaw(Claim):
 
 
 class All(Claim):
-    """Every claim of a list holds."""
+    """All claims of a list hold."""
 
     kind = "all"
 
@@ -274,7 +274,7 @@ KINDS: dict[str, Callable[..., Claim]] = {
 
 
 def claim(section: Mapping[str, Any]) -> Claim:
-    """The claim that a section states. Raises BadValue."""
+    """The claim in a section of the configuration. Raises BadValue."""
     kind, rest = section.get("kind"), {k: v for k, v in section.items() if k != "kind"}
     if kind not in KINDS:
         raise BadValue("ablation.claim.kind", kind, f"must be one of {', '.join(KINDS)}")
@@ -285,14 +285,14 @@ def claim(section: Mapping[str, Any]) -> Claim:
 
 
 def together(verdicts: Sequence[str]) -> str:
-    """All must hold: one that is refuted refutes the whole."""
+    """The verdict on a conjunction: refuted if one part is refuted."""
     if REFUTED in verdicts:
         return REFUTED
     return CONFIRMED if set(verdicts) == {CONFIRMED} else UNCLEAR
 
 
 def _named(values: Mapping[str, Any]) -> str:
-    """`n_head=4 lr=0.01`; whole keys where the last parts do not tell them apart."""
+    """`n_head=4 lr=0.01`; full keys if the last parts are ambiguous."""
     last = {key: re.split("[./]", key)[-1] for key in values}
     short = len({*last.values()}) == len(last)
     return " ".join(f"{last[key] if short else key}={value}" for key, value in values.items())

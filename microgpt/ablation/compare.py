@@ -1,4 +1,4 @@
-"""`microgpt compare RUN RUN ...`: params that differ, last figures, and where curves part."""
+"""`microgpt compare RUN RUN ...`: params that differ, last metrics, first step at which curves differ."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ from microgpt.core.check import BadValue
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-NOTHING = "·"  # where a run has no such param or figure
+NOTHING = "·"  # for a param or metric that a run lacks
 
 
 def compare(references: Sequence[str], uri: str | None, outputs: Path) -> None:
-    """Print runs side by side, from one store. Raises NoSuchRun, BadValue."""
+    """Prints a comparison of runs from one store. Raises NoSuchRun, BadValue."""
     if len(references) < 2:
         raise BadValue("RUN", " ".join(references), "name at least two runs")
     ids, homes = zip(*(pointed(outputs, reference) for reference in references))
@@ -36,7 +36,7 @@ def compare(references: Sequence[str], uri: str | None, outputs: Path) -> None:
 
 
 def different(params: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
-    """The params that are not the same in all runs."""
+    """The params that differ between runs."""
     return {key: values for key, values in merged(params).items() if len(set(values)) > 1}
 
 
@@ -47,7 +47,7 @@ def merged(facts: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
 
 
 def partings(curves: Sequence[Mapping[int, Mapping[str, Any]]]) -> dict[str, int | None]:
-    """metric -> the first step at which not all runs have the same figure; None: there is none."""
+    """metric -> the first step at which the runs differ, None if they do not."""
     steps = sorted({step for curve in curves for step in curve})
     names = sorted({name for curve in curves for told in curve.values() for name in told})
     return {
@@ -61,7 +61,7 @@ def _part(curves: Sequence[Mapping[int, Mapping[str, Any]]], step: int, name: st
 
 
 def _table(title: str, rows: Mapping[str, Sequence[str]], runs: "Sequence[Run]") -> Table:
-    """A row a key, a column a run."""
+    """A table with a row per key and a column per run."""
     table = Table(box=None, title_justify="left")
     table.add_column(title if rows else f"{title}: nothing", no_wrap=True)
     for run in runs:

@@ -1,4 +1,4 @@
-"""How a record says that a run ended, which its repetition must do likewise."""
+"""How a recorded run ended; its repetition must end in the same way."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from microgpt.run.record import FAILED, FINISHED, STOPPED
 
 @dataclass(frozen=True)
 class Ending:
-    """Where and how a run ended."""
+    """The last step of a run, and how it ended."""
 
     folder: RunFolder
-    step: int | None  # the last one; None: where the configuration ends the run
-    cut: bool = False  # ended there before its samples were drawn: interrupted, or killed
-    failure: str = "none"  # of the figures
+    step: int | None  # the last step; None: the last of the configuration
+    cut: bool = False  # interrupted or killed before its samples were drawn
+    failure: str = "none"  # the step and reason of a divergence
 
     @property
     def samples(self) -> bool:
-        """Whether the record has samples of this end; a run resumed and killed may have older ones."""
+        """Whether the record has samples of this ending; those of a run resumed and killed are older."""
         return not self.cut and self.failure == "none"
 
     def check(self, done: Again) -> None:
-        """Raises Parted unless the run trained again ended so."""
+        """Raises Parted unless the repetition ended in the same way."""
         if _failure(vars(done)) != self.failure:
             raise Parted(unlike("the end", self.failure, _failure(vars(done))))
         if self.samples:
@@ -36,7 +36,7 @@ class Ending:
 
 
 def ending(folder: RunFolder, rows: list[Metrics]) -> Ending:
-    """What run.json says; a run that was killed is compared as far as its rows go."""
+    """The ending in run.json; a killed run ends with its last logged step."""
     info = folder.info
     if info["status"] == FINISHED:
         return Ending(folder, None)
@@ -50,13 +50,13 @@ def ending(folder: RunFolder, rows: list[Metrics]) -> Ending:
 
 
 def diverged(reason: str) -> bool:
-    """Whether it was the figures that ended a run: `core/trainer.py` words such reasons."""
+    """Whether the reason is a divergence, as worded in `core/trainer.py`."""
     words = (" is nan", " is inf", " is -inf")
     return reason.startswith("no samples: ") or any(word in reason for word in words)
 
 
 def unlike(where: str, recorded: object, now: object) -> Difference:
-    """Two accounts of one thing."""
+    """The Difference between what is recorded and what was computed now."""
     return Difference(f"diverged in {where}", f"the record says {recorded}; trained again {now}")
 
 
@@ -65,7 +65,7 @@ def _failure(facts: Mapping[str, Any]) -> str:
 
 
 def _check_samples(folder: RunFolder, samples: list[str]) -> None:
-    """Raises Parted unless samples.txt holds these."""
+    """Raises Parted unless samples.txt contains these samples."""
     kept = folder.samples()
     for i, (old, new) in enumerate(zip(kept, samples), 1):
         if old != new:

@@ -1,4 +1,4 @@
-"""The parts of a lock, as plain values with a fixed number of digits."""
+"""The entries of a lock, as plain values rounded to a fixed number of digits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
@@ -9,7 +9,7 @@ from microgpt.ablation.rates import Grid, Tuning
 from microgpt.ablation.stats import Summary
 from microgpt.ablation.store import Arm, Run, Sweep
 
-DIGITS = 6  # of every figure that is computed: what is left is the same on every machine
+DIGITS = 6  # of computed figures, so that they are the same on every machine
 
 
 def fit_entry(fit: Fit, sized: Sequence[tuple[int, Arm]]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def tuning_entry(tuned: Tuning | None) -> dict[str, Any] | None:
 
 
 def run_entry(sweep: Sweep, run: Run, usual: Mapping[str, str]) -> dict[str, Any]:
-    """A run as the lock has it."""
+    """The lock's entry for a run."""
     known: dict[str, Any] = {"name": run.name, "arm": run.arm, "seed": run.seed}
     if run.status != "finished":
         return known | {"status": run.status, "reason": run.reason}
@@ -72,14 +72,14 @@ def run_entry(sweep: Sweep, run: Run, usual: Mapping[str, str]) -> dict[str, Any
 
 
 def data_entry(run: Run) -> dict[str, Any]:
-    """What is known of the documents, counts as numbers."""
+    """The facts about the documents, with counts as numbers."""
     words = {"name", "digest", "vocabulary", "batching"}
     facts = tagged(run, "data.")
     return {key: value if key in words else _number(value) for key, value in facts.items()}
 
 
 def _number(text: str) -> float:
-    """A count, or what a source knows of its process."""
+    """A count as an int, another number as a float."""
     return int(text) if text.isdecimal() else float(text)
 
 
@@ -102,5 +102,5 @@ def digits(value: None) -> None: ...
 
 
 def digits(value: float | None) -> float | None:
-    """To DIGITS; -0.0 becomes 0.0."""
+    """Rounds to DIGITS decimals; -0.0 becomes 0.0."""
     return None if value is None else round(value, DIGITS) + 0.0

@@ -1,7 +1,7 @@
-"""The figures of a report, as PNG and SVG of the same bytes for the same figures.
+"""The figures of a report, as PNG and SVG files that are reproducible byte for byte.
 
-Colours: Okabe & Ito (2008), "Color Universal Design", which all common kinds of colour vision tell
-apart; lines differ in markers, too. 8 inches at 100 dots are a README's width.
+Colours: Okabe & Ito (2008), "Color Universal Design", distinguishable with all common kinds of colour
+vision; lines also differ in markers. 8 inches at 100 dpi are the width of a README.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +26,13 @@ STYLE: Any = {
     "axes.spines.right": False,
     "grid.alpha": 0.3,
     "legend.frameon": False,
-    "svg.hashsalt": "microgpt",  # its element ids would be random
+    "svg.hashsalt": "microgpt",  # without it, element ids are random
 }
 NATS = "held-out loss, nats per token"
 
 
 def draw(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
-    """Every figure that applies, in `folder`."""
+    """Draws every figure that applies, in `folder`."""
     with figure(folder, "arms", 1.4 + 0.42 * len(lock["table"]), 2) as (left, right):
         arms(left, right, lock)
     if lock["settled"]:
@@ -51,21 +51,21 @@ def draw(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
 def figure(
     folder: Path, name: str, height: float = 4.6, panels: int = 1
 ) -> "Iterator[Sequence[Axes]]":
-    """One picture with panels side by side, written as PNG and SVG when the block ends."""
+    """A figure with panels in a row, written as PNG and SVG when the block ends."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         picture = Figure(figsize=(8, height), layout="constrained")
-        FigureCanvasAgg(picture)  # no display, whatever the machine has
+        FigureCanvasAgg(picture)  # needs no display
         yield picture.subplots(1, panels, sharey=True, squeeze=False)[0]
         picture.savefig(folder / f"{name}.png", dpi=100, metadata={"Software": None})
         picture.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
 
 
 def arms(left: "Axes", right: "Axes", lock: Mapping[str, Any]) -> None:
-    """Each arm's mean with its interval; beside it, the paired difference from the baseline."""
+    """Each arm's mean with its interval, and its paired difference from the baseline."""
     shown = [row for row in lock["table"] if row["loss"]]
     for place, row in enumerate(shown):
         is_base = row["arm"] == lock["baseline"]
@@ -108,7 +108,7 @@ def curves(axes: "Axes", shown: Sequence[Arm]) -> None:
 
 
 def curve(arm: Arm) -> tuple[list[int], list[Summary]]:
-    """The steps at which all finished runs of an arm were evaluated, and their losses there."""
+    """The steps at which all finished runs of an arm were evaluated, with their losses."""
     found: dict[int, list[float]] = {}
     for run in arm.finished:
         for row in run.rows:
@@ -119,7 +119,7 @@ def curve(arm: Arm) -> tuple[list[int], list[Summary]]:
 
 
 def _is_shown(arm: Arm, lock: Mapping[str, Any]) -> bool:
-    """Whether an arm has a curve: of several grids of learning rates, the best of each alone."""
+    """Whether an arm's curve is drawn: with several grids of learning rates, only each grid's best."""
     grids = lock["rates"] or []
     if len(grids) < 2:
         return True
@@ -129,7 +129,7 @@ def _is_shown(arm: Arm, lock: Mapping[str, Any]) -> bool:
 
 
 def legend(axes: "Axes") -> None:
-    """Above the axes, where it hides nothing; in as many columns as there is room for."""
+    """A legend above the axes, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
     columns = max(1, 75 // (max(map(len, labels)) + 7))
     picture: Any = axes.figure
@@ -137,13 +137,13 @@ def legend(axes: "Axes") -> None:
 
 
 def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]]) -> None:
-    """Loss against learning rate, a line an arm; a ring marks the best."""
+    """Loss against learning rate, a line per arm; a ring marks the best rate."""
     for i, grid in enumerate(grids):
         points = [point for point in grid["points"] if point["loss"]]
         if not points:
             continue
         colour, marker = look(i)
-        aside = 1.015 ** (i - (len(grids) - 1) / 2)  # so that bars do not hide each other
+        aside = 1.015 ** (i - (len(grids) - 1) / 2)  # so that error bars do not overlap
         x, losses = [p["rate"] * aside for p in points], [p["loss"] for p in points]
         y = [loss["mean"] for loss in losses]
         label = grid["arm"] if len(grids) > 1 else None
@@ -159,7 +159,7 @@ def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]]) -> None:
 
 
 def fit(axes: "Axes", lock: Mapping[str, Any]) -> None:
-    """Loss against parameters on logarithmic axes, and the law with its 95 % band."""
+    """Loss against number of parameters on logarithmic axes, with the fitted law and its 95 % band."""
     law = lock["fit"]
     rows = {row["arm"]: row for row in lock["table"]}
     points = [rows[name] for name in law["arms"]]
@@ -193,7 +193,7 @@ def look(i: int) -> tuple[str, str]:
 
 
 def _error(losses: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """Lengths below and above the means; 0 where one seed has no interval."""
+    """The lengths of the error bars below and above the means; 0 with a single seed."""
     low = [o["mean"] - o["low"] if o["low"] is not None else 0.0 for o in losses]
     high = [o["high"] - o["mean"] if o["high"] is not None else 0.0 for o in losses]
     return [low, high]

@@ -1,12 +1,12 @@
 """A power law through the arms' losses: loss = factor * size ** -exponent.
 
-Each seed has a line of its own through (ln size, ln loss), by least squares; the exponent is the mean
-of their slopes, with Student's interval over the seeds. A seed sees the same documents at every size,
-so its losses rise and fall together: what scatters independently are the seeds' slopes, not the points
-about one common line, whose residuals mix the noise with the misfit. The bend is the coefficient of
-(ln size)**2, seed by seed likewise: above 0 the law flattens as sizes grow. No floor is fitted: with
-a handful of sizes within a factor of ten, floor and exponent cannot be told apart (Hoffmann et al. 2022,
-arXiv 2203.15556, appendix D, needs hundreds of runs); the exponents between neighbours show as much.
+For each seed, a line is fitted to (ln size, ln loss) by least squares. The exponent is the mean of the
+slopes, with Student's interval over the seeds. A seed sees the same documents at every size, so its
+losses are correlated; the seeds' slopes are independent, but the residuals about a common line are not.
+The bend is the coefficient of (ln size)**2, also fitted per seed; above 0 the law flattens as sizes grow.
+No floor is fitted: with a handful of sizes within a factor of ten, floor and exponent are not
+identifiable (Hoffmann et al. 2022, arXiv 2203.15556, appendix D, needs hundreds of runs). The exponents
+between neighbouring sizes are reported instead.
 """
 
 import math
@@ -15,19 +15,19 @@ from dataclasses import dataclass
 
 from microgpt.ablation.stats import LEVEL, Summary, p_value, summary
 
-SIZES = 3  # with two there is a line through any points, and no bend
+SIZES = 3  # minimum number of sizes, since two determine a line and no bend
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A power law; `local` are the exponents between neighbouring sizes, `seeds` how many."""
+    """A power law; `local` are the exponents between neighbouring sizes, `seeds` the number of seeds."""
 
     factor: float
     exponent: Summary
     bend: Summary
     p_bend: float | None
     local: tuple[Summary, ...]
-    line: tuple[tuple[float, Summary], ...]  # (size, loss by the law) for the figure
+    line: tuple[tuple[float, Summary], ...]  # (size, predicted loss), for the figure
 
     @property
     def word(self) -> str:
@@ -38,7 +38,7 @@ class Fit:
 
 
 def power_law(sizes: Sequence[float], losses: Sequence[Sequence[float]]) -> Fit:
-    """The law through `losses`, [seeds][sizes], at distinct, growing `sizes`, three or more."""
+    """Fits `losses` `[seeds][sizes]` at three or more distinct, increasing `sizes`."""
     x = [math.log(size) for size in sizes]
     curves = [[math.log(loss) for loss in seed] for seed in losses]
     centre = math.fsum(x) / len(x)
@@ -63,13 +63,13 @@ def power_law(sizes: Sequence[float], losses: Sequence[Sequence[float]]) -> Fit:
 
 
 def _contrast(weights: Sequence[float]) -> Callable[[Sequence[float]], float]:
-    """The least-squares coefficient of a regressor that is orthogonal to all others."""
+    """A function of y: the least-squares coefficient of a regressor that is orthogonal to all others."""
     square = math.fsum(weight * weight for weight in weights)
     return lambda y: math.fsum(w * value for w, value in zip(weights, y)) / square
 
 
 def _curvature(x: Sequence[float]) -> list[float]:
-    """The squares of x, less the part that a straight line through them explains."""
+    """The squares of x, without their linear part."""
     centre = math.fsum(x) / len(x)
     shifted = [value - centre for value in x]
     squares = [value * value for value in shifted]
@@ -79,6 +79,6 @@ def _curvature(x: Sequence[float]) -> list[float]:
 
 
 def _exp(of: Summary) -> Summary:
-    """From ln loss to loss; the standard deviation has no meaning there."""
+    """Transforms a summary of ln loss to loss, without a standard deviation."""
     low, high = (None if v is None else math.exp(v) for v in (of.low, of.high))
     return Summary(of.n, math.exp(of.mean), None, low, high)

@@ -1,4 +1,4 @@
-"""`microgpt fork RUN --at-step N key=value ...`: go on from a run's exact state, with changes."""
+"""`microgpt fork RUN --at-step N key=value ...`: continues from a run's exact state, with changes."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ from microgpt.train import identity, run_name
 
 
 def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outputs: Path) -> int:
-    """A new run, which is `reference` to step `step` and goes on with the changes `words`.
+    """Trains a new run that equals `reference` up to step `step` and continues with the overrides `words`.
 
     Returns an exit code. Raises ConfigError, BadValue and NoSuchRun before anything is written.
     """
@@ -58,7 +58,7 @@ def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outpu
 
 @contextmanager
 def found(reference: str, uri: str | None, outputs: Path) -> Iterator[RunFolder]:
-    """The run's folder, or where there is none, the copy of it that the store has."""
+    """The run's folder; if there is none, a copy from the store."""
     try:
         folder = find_run(outputs, reference)
     except NoSuchRun:
@@ -72,7 +72,7 @@ def found(reference: str, uri: str | None, outputs: Path) -> Iterator[RunFolder]
 
 
 def check_step(parent: RunFolder, step: int) -> None:
-    """Raises BadValue where the parent was never at that step, or was another run's then."""
+    """Raises BadValue if the parent did not reach that step, or branched off after it."""
     info = parent.info
     steps = [int(row["step"]) for row in parent.metrics()[-1:]]
     steps += [_step_of(file) for file in parent.checkpoints()[:1]]
@@ -92,9 +92,9 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def state_at(parent: RunFolder, trainer: Trainer, step: int) -> Checkpointed:
-    """The parent's state after `step` steps: its checkpoint, or by its trainer from the one before.
+    """The parent's state after `step` steps, trained from the latest checkpoint before if necessary.
 
-    Raises ConfigError where the steps between cannot be trained again.
+    Raises ConfigError if the steps in between cannot be reproduced.
     """
     before = _checkpoint_before(parent, step)
     if before is not None and before.step == step:
@@ -106,7 +106,7 @@ def state_at(parent: RunFolder, trainer: Trainer, step: int) -> Checkpointed:
     if trainer.step < step:
         out.print(f"the parent's steps {trainer.step + 1} to {step} are trained again")
     told = witnesses(parent.metrics(), {}).said
-    witness = Witnesses({ROWS: told[ROWS]})  # the folder is the truth about a run
+    witness = Witnesses({ROWS: told[ROWS]})  # the folder is authoritative
     try:
         while trainer.step < step:
             done = trainer.train_step()
@@ -123,7 +123,7 @@ def state_at(parent: RunFolder, trainer: Trainer, step: int) -> Checkpointed:
 
 
 def _checkpoint_before(parent: RunFolder, step: int) -> Checkpointed | None:
-    """The latest state at or before `step` that can be read."""
+    """The latest readable checkpoint at or before `step`."""
     for file in parent.checkpoints():
         if _step_of(file) <= step:
             try:
@@ -134,14 +134,14 @@ def _checkpoint_before(parent: RunFolder, step: int) -> Checkpointed | None:
 
 
 def _lost(parent: RunFolder, error: Exception) -> str:
-    """Why a state cannot be had, and which can."""
+    """The message that a state cannot be reproduced, with the checkpoints that exist."""
     kept = sorted(map(_step_of, parent.checkpoints()))
     there = f"there are checkpoints at {', '.join(map(str, kept))}" if kept else "it kept none"
     return f"the run trained again {error}, unlike its record; {there}"
 
 
 def built(config: dict[str, Any], parent: RunFolder, given: set[str]) -> Parts:
-    """What the fork's configuration builds, on the parent's documents unless it names others."""
+    """Builds the fork's configuration, on the parent's documents unless it names others."""
     own = OmegaConf.create(config)
     if given & {"data", "data.path"}:
         return build(own)
@@ -153,10 +153,10 @@ def built(config: dict[str, Any], parent: RunFolder, given: set[str]) -> Parts:
 
 
 def check_fit(parts: Parts, before: Parts, step: int) -> None:
-    """Raises ConfigError where the changed configuration has no use for a state of the old."""
+    """Raises ConfigError if the parent's state does not fit the changed configuration."""
     trainer, old = parts.trainer, before.trainer
     if trainer.corpus.tokenizer.characters != old.corpus.tokenizer.characters:
-        raise ConfigError("data: has other characters than the run's, which the weights stand for")
+        raise ConfigError("data: has other characters than the run's vocabulary")
     shapes, kept = trainer.shapes, old.shapes
     for name in {**kept, **shapes}:
         if shapes.get(name) != kept.get(name):
@@ -182,7 +182,7 @@ def _shape(weight: Weight | None) -> str:
 def create(
     run: RunFolder, parts: Parts, parent: RunFolder, state: Checkpointed, words: Sequence[str]
 ) -> None:
-    """The fork's folder: the parent's records and state, and where they are from."""
+    """Makes the fork's folder, with the parent's records and state and their origin."""
     before = parent.info
     origin: Mapping[str, Any] = {
         "run": before["id"],
@@ -190,7 +190,7 @@ def create(
         "signature": before["signature"],
         "step": state.step,
         "overrides": " ".join(words),
-        "fork": before.get("fork"),  # the parent's own origin, should it have one
+        "fork": before.get("fork"),  # the parent's own origin, if it is a fork
     }
     facts = identity(parts, origin)
     if state.step and facts["source"] != before["source"]:
@@ -202,7 +202,7 @@ def create(
     ends = [end for row, end in parent.metrics_from(0) if row["step"] <= state.step]
     content = parent.metrics_path.read_bytes()[: max(ends, default=0)]
     run.write("metrics.jsonl", content.decode())
-    if path := parts.config["data"].get("path"):  # a resume must find it, wherever it is called
+    if path := parts.config["data"].get("path"):  # absolute, for a resume from any folder
         parts.config["data"]["path"] = str(Path(path).expanduser().absolute())
     changed = f" {run_name(words)}" if words else ""
     name = f"{before['name']} from step {state.step}{changed}"

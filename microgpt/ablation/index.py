@@ -1,4 +1,4 @@
-"""experiments/README.md: every question that was asked, and what came out."""
+"""Writes experiments/README.md: all experiments, with their questions and verdicts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ source, what was expected before the run, the table, the figures and the command
 
 
 def write_index(experiments: Path) -> None:
-    """One line for each experiment that asks something. Raises BadValue for a lock that is none."""
+    """Writes a line for each experiment with a question. Raises BadValue for an invalid lock."""
     locks = [read_lock(file) for file in sorted(experiments.glob(f"*/{LOCK}"))]
     rows: list[tuple[str, ...]] = [("experiment", "question", "source", "claim", "verdict")]
     rows += [_row(lock) for lock in locks if lock["ablation"]]
@@ -34,7 +34,7 @@ def _row(lock: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _words(section: Mapping[str, Any]) -> str:
-    """A claim in words; one that this version does not know, as it stands."""
+    """A claim in words; an unknown kind of claim as it is."""
     try:
         return str(claim(section))
     except BadValue:

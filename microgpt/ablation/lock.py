@@ -1,8 +1,8 @@
-"""results.lock.json: all that a claim rests on, in one file that a hand cannot change unnoticed.
+"""results.lock.json: all evidence of a claim in one file, with a digest that detects edits.
 
 `digest` is the sha256 of the canonical JSON of everything else. `config` is the resolved base
-configuration with what changes no figure set to neutral values (paths, tracking, progress, resume);
-`overrides` and, where a choice of class leaves keys out, `removed` make of it a run's own.
+configuration, with neutral values for keys that change no figures (paths, tracking, progress, resume).
+A run's configuration is `config` with its `overrides` applied and its `removed` keys deleted.
 """
 
 import json
@@ -33,13 +33,13 @@ def digest(content: Mapping[str, Any]) -> str:
 
 
 def text_of(content: Mapping[str, Any]) -> str:
-    """A lock as it is written, its digest first."""
+    """The text of a lock's file, with the digest first."""
     whole = {"digest": digest(content), **content}
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_lock(path: Path) -> dict[str, Any]:
-    """A lock whose digest is right. Raises BadValue."""
+    """Reads a lock. Raises BadValue for an invalid file or digest."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -55,7 +55,7 @@ def read_lock(path: Path) -> dict[str, Any]:
 
 
 def metrics_sha256(rows: Iterable[Mapping[str, Any]]) -> str:
-    """sha256 over the recorded steps, less what a clock measured: a line of canonical JSON each."""
+    """sha256 of the logged steps without clock times, each as a line of canonical JSON."""
     kept = [{key: v for key, v in row.items() if not key.startswith("cost/")} for row in rows]
     return sha256(
         "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept).encode()
@@ -63,12 +63,12 @@ def metrics_sha256(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def neutral(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what belongs to a machine."""
+    """A configuration with neutral values for machine-specific keys."""
     return {**deepcopy(dict(config)), **deepcopy(NEUTRAL)}
 
 
 def differences(config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`overrides` and, if there are any, `removed`: from the base configuration to a run's own."""
+    """The `overrides`, and `removed` if any, that turn the base configuration into a run's."""
     base, wanted = _kept(config), _kept(own)
     changed = {k: v for k, v in wanted.items() if k not in base or not _same(base[k], v)}
     removed = [key for key in base if key not in wanted]
@@ -76,7 +76,7 @@ def differences(config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
 
 
 def config_of(content: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole configuration of a run of a lock."""
+    """The complete configuration of a run in a lock."""
     config: dict[str, Any] = deepcopy(content["config"])
     for key in run.get("removed", ()):
         *parents, last = key.split(".")
@@ -98,5 +98,5 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal, and of one kind: 1 is not 1.0 in a configuration, nor is it true."""
+    """Whether two values are equal and of the same type: 1, 1.0 and true differ."""
     return type(one) is type(other) and bool(one == other)

@@ -1,4 +1,4 @@
-"""Markdown to one self-contained page: no file beside it, no script, nothing from the network."""
+"""Renders Markdown as a self-contained HTML page, without scripts or external files."""
 
 from base64 import b64encode
 from html import escape
@@ -16,7 +16,7 @@ pre { padding: .6rem }
 
 
 def html_page(markdown: str, title: str, folder: Path) -> str:
-    """The page, with the pictures of `folder` in it: the SVG of a PNG where there is one."""
+    """The page with the pictures of `folder` inlined; a PNG is replaced by its SVG if there is one."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -31,6 +31,6 @@ def html_page(markdown: str, title: str, folder: Path) -> str:
 
 
 def _inline(picture: Path) -> str:
-    """The picture as an address that holds it whole."""
+    """The picture as a data URL."""
     content = picture.with_suffix(".svg").read_bytes()
     return f"data:image/svg+xml;base64,{b64encode(content).decode()}"

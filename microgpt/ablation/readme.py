@@ -1,4 +1,4 @@
-"""The page of an experiment, from its lock; only the times come from elsewhere."""
+"""Renders the page of an experiment from its lock and the measured times."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ LIMITS = (
 
 
 def render_readme(lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -> str:
-    """The page of an experiment; `times` are what clocks measured, and are in no lock."""
+    """The page of an experiment; `times` are clock times, which no lock contains."""
     asked, name = lock["ablation"] or {}, lock["experiment"]
     parts = [
         f"# {name}: {asked.get('question') or lock['description'] or 'a sweep without a question'}",
@@ -54,7 +54,7 @@ def render_readme(lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -
 
 
 def _stated(lock: Mapping[str, Any]) -> str:
-    """Source, expectation and claim, as they stood in the configuration when the runs were made."""
+    """Source, expectation and claim, as in the configuration when the runs were trained."""
     asked = lock["ablation"] or {}
     told = [("Source", asked.get("source")), ("Expectation", asked.get("expectation"))]
     lines = [f"- {key}: {sentence(str(text))}" for key, text in told if text]
@@ -65,7 +65,7 @@ def _stated(lock: Mapping[str, Any]) -> str:
 
 
 def setting(lock: Mapping[str, Any]) -> str:
-    """What all arms share."""
+    """The settings that all arms share."""
     config, data = lock["config"], lock["data"]
     trainer = config["trainer"]
     seeds = sorted({run["seed"] for run in lock["runs"]})
@@ -89,7 +89,7 @@ def setting(lock: Mapping[str, Any]) -> str:
 
 
 def notes(lock: Mapping[str, Any]) -> str:
-    """How to read the table."""
+    """Notes on how to read the table."""
     compared = sum(1 for row in lock["table"] if row["difference"])
     several = f"corrected by Holm over {compared} comparisons" if compared > 1 else "two-sided"
     return (
@@ -112,7 +112,7 @@ def _unfinished(lock: Mapping[str, Any]) -> list[str]:
 
 
 def _rates(grids: Sequence[Mapping[str, Any]] | None, title: str, picture: str) -> list[str]:
-    """The best rate of each arm."""
+    """The best learning rate of each arm."""
     if not grids:
         return []
     rows: list[tuple[str, ...]] = [
@@ -148,7 +148,7 @@ def _fit(fit: Mapping[str, Any] | None) -> list[str]:
 
 
 def settled(lock: Mapping[str, Any]) -> str:
-    """What the last fifth of the steps still changed, against what matters."""
+    """How much the losses changed over the last fifth of the steps, compared with `matters`."""
     found, matters = lock["settled"], (lock["ablation"] or {}).get("matters")
     if found is None:
         return "Nobody knows: no run was evaluated on the way (`trainer.eval_every`)."
@@ -203,7 +203,7 @@ def _times(times: Sequence[Mapping[str, Any]]) -> str:
 
 
 def check(name: str, tuned_by: str | None) -> str:
-    """The commands that train it, report it and verify it."""
+    """The commands that train, report and verify the experiment."""
     trained = [f"    microgpt train -m experiment={one}" for one in (tuned_by, name) if one]
     commands = [*trained, f"    microgpt report {name}", f"    microgpt verify {name}"]
     return "\n".join(commands) + (
@@ -218,5 +218,5 @@ def span(seeds: Sequence[int]) -> str:
 
 
 def sentence(text: str) -> str:
-    """With one full stop at its end."""
+    """The text with exactly one full stop at its end."""
     return f"{' '.join(text.split()).rstrip('.')}."

@@ -1,4 +1,4 @@
-"""What a store says of a run: its figures, its tags and its files."""
+"""Reads the record of a run from a store: metrics, tags and files."""
 
 import re
 import shutil
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 IDENTITY = ("signature", "source", "n_params", "parameters_sha256", "failed_at")
-FILES = ("config.yaml", "run.json", "metrics.jsonl")  # without which a run is no record
+FILES = ("config.yaml", "run.json", "metrics.jsonl")  # required
 ID = re.compile(r"[\w.-]+")
-Series = dict[str, list[tuple[int, float]]]  # metric -> its (step, value) in the database
+Series = dict[str, list[tuple[int, float]]]  # metric -> (step, value) pairs of the database
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run as a store has it."""
+    """A run in a store."""
 
     store: "Store"
     run: "Run"
-    folder: RunFolder  # a copy of its files, in a temporary place
+    folder: RunFolder  # a temporary copy of its files
     series: Series
 
     @property
     def name(self) -> str:
-        """How to call the run: its folder's id and its MLflow id."""
+        """The run's id and its MLflow id, for messages."""
         return f"{self.run.data.tags['microgpt.id']} (MLflow {self.run.info.run_id})"
 
     def contradictions(self) -> Iterator[str]:
-        """Where the store's params and tags say something else than the run's own files."""
+        """Lines about the store's params and tags that contradict the run's files."""
         tags, info = self.run.data.tags, self.folder.info
         for key, value in params_of(self.folder.config).items():
             if self.run.data.params.get(key) != value:
@@ -54,13 +54,13 @@ class Record:
 
 
 class Store:
-    """A store that is only read. What it cannot do is a BadValue that names it."""
+    """Read-only access to a store. An operation that fails raises BadValue with the store's address."""
 
     def __init__(self, uri: str | None, outputs: Path) -> None:
         self.client, self.uri = client_of(uri, outputs)
 
     def find(self, reference: str) -> "Run":
-        """The run that an MLflow id, a run's id, or the beginning of one names. Raises NoSuchRun."""
+        """Finds a run by its MLflow id, its id, or a prefix of an id. Raises NoSuchRun."""
         if not ID.fullmatch(reference):
             raise NoSuchRun(f"{reference}: no id of a run, and no folder of one")
         with self._asked():
@@ -75,27 +75,27 @@ class Store:
         raise NoSuchRun(f"{reference}: {problem} in {self.uri}")
 
     def _search(self, homes: list[str], condition: str) -> "list[Run]":
-        """The runs whose MLflow id or own id meets `condition`, each once."""
+        """The runs whose MLflow id or id satisfies `condition`, without duplicates."""
         queries = (f"attributes.run_id {condition}", f"tags.`microgpt.id` {condition}")
         runs = [run for query in queries for run in self.client.search_runs(homes, query)]
         return list({run.info.run_id: run for run in runs}.values())
 
     def series(self, run: "Run") -> Series:
-        """metric -> all that the store's database has of it, less what a clock measured."""
+        """The complete history of each metric in the store's database, without clock times."""
         names = [name for name in run.data.metrics if not name.startswith("cost/")]
         with self._asked():
             histories = {n: self.client.get_metric_history(run.info.run_id, n) for n in names}
         return {n: sorted((m.step, m.value) for m in history) for n, history in histories.items()}
 
     def fetch(self, run: "Run", folder: Path) -> RunFolder:
-        """The run's files, copied into `folder`. Raises BadValue where the store lacks one."""
+        """Copies the run's files into `folder`. Raises BadValue if the store lacks one."""
         client, run_id = self.client, run.info.run_id
         with self._asked():
             listed = client.list_artifacts(run_id) + client.list_artifacts(run_id, "checkpoints")
             there = [file.path for file in listed if not file.is_dir]
             (folder / "checkpoints").mkdir()
             with tempfile.TemporaryDirectory(dir=folder) as landing:
-                for name in there:  # where in `landing` depends on the kind of store
+                for name in there:  # the path in `landing` depends on the kind of store
                     shutil.move(client.download_artifacts(run_id, name, landing), folder / name)
                 if DOCUMENTS not in there and (shared := documents_of(client, run, landing)):
                     shutil.move(shared, folder / DOCUMENTS)
@@ -109,13 +109,13 @@ class Store:
     def _asked(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever a store may raise
+        except Exception as error:  # each kind of store has its own exceptions
             raise BadValue("uri", self.uri, told(self.uri, error)) from error
 
 
 @contextmanager
 def opened(reference: str, uri: str | None, outputs: Path) -> Iterator[Record]:
-    """What a store says of the run `reference`. Raises NoSuchRun, BadValue."""
+    """Opens the record of the run `reference`. Raises NoSuchRun, BadValue."""
     own_id, own_uri = pointed(outputs, reference)
     store = Store(uri or own_uri, outputs)
     run = store.find(own_id)
@@ -126,9 +126,9 @@ def opened(reference: str, uri: str | None, outputs: Path) -> Iterator[Record]:
 
 
 def pointed(outputs: Path, reference: str) -> tuple[str, str | None]:
-    """The id to look for, and the store's address if a run folder tells one.
+    """The id to look for, and the store's address if a run folder names one.
 
-    A folder is a pointer here and nothing more: what it says is not looked at.
+    Of a folder only these are used, so that `verify` depends on the store alone.
     """
     try:
         folder = find_run(outputs, reference)

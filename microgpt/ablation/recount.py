@@ -1,4 +1,4 @@
-"""What a lock and its page say, held against the runs in the lock: no store, and no training."""
+"""Recomputes a lock's numbers and page from the runs in the lock, without a store or training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from microgpt.ablation.readme import render_readme
 from microgpt.ablation.replay import Difference
 from microgpt.ablation.store import FINISHED, Arm, Run, Sweep
 
-COUNTED = ("baseline", "table", "fit", "rates", "verdict", "because")  # what follows from the runs
-CLOCKED = "What it took"  # the section of a page that is of clocks, and of no lock
+COUNTED = ("baseline", "table", "fit", "rates", "verdict", "because")  # computed from the runs
+CLOCKED = "What it took"  # the section of a page with clock times, which no lock contains
 
 
 @dataclass(frozen=True)
 class Recorded(Tuning):
-    """A tuning of which the lock keeps the outcome: which arms may not be ranked, and why."""
+    """The outcome of a tuning as the lock keeps it: which arms must not be ranked, and why."""
 
     flags: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -27,7 +27,7 @@ class Recorded(Tuning):
 
 
 def miscounted(lock: Mapping[str, Any], documents: Sequence[str]) -> Difference | None:
-    """Where the numbers of a lock are not those that its runs give."""
+    """The first number in the lock that its runs do not give, if any."""
     counted = analyse(_sweep(lock, documents), _tuning(lock))
     for key in COUNTED:
         if found := _unlike(lock[key], counted[key], key):
@@ -38,7 +38,7 @@ def miscounted(lock: Mapping[str, Any], documents: Sequence[str]) -> Difference 
 
 
 def misquoted(lock: Mapping[str, Any], readme: Path) -> Difference | None:
-    """Where the page is not the one that the lock gives, but for what clocks measured."""
+    """The first section of the page that the lock does not give, if any; clock times are ignored."""
     there = _sections(readme.read_text(encoding="utf-8") if readme.exists() else "")
     given = _sections(render_readme(lock, ()))
     for title in [*given, *(title for title in there if title not in given)]:
@@ -53,7 +53,7 @@ def misquoted(lock: Mapping[str, Any], readme: Path) -> Difference | None:
 
 
 def _sections(text: str) -> dict[str, list[str]]:
-    """The lines of a page under each of its headings."""
+    """Heading -> lines of each section of a page."""
     found: dict[str, list[str]] = {}
     title = ""
     for line in text.split("\n"):
@@ -64,7 +64,7 @@ def _sections(text: str) -> dict[str, list[str]]:
 
 
 def _sweep(lock: Mapping[str, Any], documents: Sequence[str]) -> Sweep:
-    """The sweep, as far as a lock knows it: last figures, no curves."""
+    """The sweep as far as it is in the lock: final metrics, without curves."""
     arms = []
     for row in lock["table"]:
         own = [run for run in lock["runs"] if run["arm"] == row["arm"]]
@@ -97,7 +97,7 @@ def _tuning(lock: Mapping[str, Any]) -> Tuning | None:
 
 
 def _unlike(said: Any, given: Any, place: str) -> tuple[str, Any, Any] | None:
-    """The first leaf of two structures that is not the same, by its place."""
+    """The path and values of the first leaf that differs between two structures, if any."""
     if isinstance(said, Mapping) and isinstance(given, Mapping) and said.keys() == given.keys():
         pairs = [(f"{place}.{key}", said[key], given[key]) for key in said]
     elif isinstance(said, list) and isinstance(given, list) and len(said) == len(given):
@@ -111,5 +111,5 @@ def _unlike(said: Any, given: Any, place: str) -> tuple[str, Any, Any] | None:
 
 
 def _named(place: str, row: Any, index: int) -> str:
-    """`table[n_head=4]`, where a row is an arm's."""
+    """`table[n_head=4]` if the row is an arm, else `table[0]`."""
     return f"{place}[{row['arm'] if isinstance(row, Mapping) and 'arm' in row else index}]"

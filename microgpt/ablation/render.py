@@ -1,4 +1,4 @@
-"""A lock as Markdown. The tables come from the lock alone: `verify` renders them again and compares."""
+"""Renders a lock's tables as Markdown. They depend on the lock alone, so that `verify` can compare them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ DIFFERENCES = ("arm", "difference", "95 % interval", "p (Holm)", "could show", "
 
 
 def render_table(lock: Mapping[str, Any]) -> str:
-    """The arms: their losses and costs, then their differences from the baseline."""
+    """The tables of the arms: losses and costs, and differences from the baseline."""
     rows = lock["table"]
     losses = markdown_table([LOSSES, *map(_losses, rows)])
     return f"{losses}\n{markdown_table([DIFFERENCES, *map(_differences, rows)])}"
@@ -37,7 +37,7 @@ def _differences(row: Mapping[str, Any]) -> list[str]:
 
 
 def verdict_of(row: Mapping[str, Any]) -> str:
-    """The word of an arm, and why it is not ranked if it is not."""
+    """The verdict on an arm, or why it is not ranked."""
     return str(row["word"]) + (f": {row['flag']}" if row["flag"] else "")
 
 
@@ -48,7 +48,7 @@ def runs_of(row: Mapping[str, Any]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first of them headings; a bar in a cell is escaped."""
+    """A Markdown table; the first row has the headings. Bars in cells are escaped."""
     head, *body = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body]) + "\n"
 

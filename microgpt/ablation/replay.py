@@ -1,4 +1,4 @@
-"""A run trained again, and held against what a record says of it, figure by figure."""
+"""Trains a run again and compares it with its record, figure by figure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ from microgpt.run.identity import parameters_sha256
 
 @dataclass(frozen=True)
 class Difference:
-    """Where the record and the run trained again part for the first time."""
+    """The first difference between the record and the repetition."""
 
-    verdict: str  # "diverged at step 20 in val/loss, by 1 ulp", or what else is not the same
-    says: str  # who says what
+    verdict: str  # such as "diverged at step 20 in val/loss, by 1 ulp"
+    says: str  # the values on each side
 
 
 class Parted(Exception):
-    """The run trained again is another: no need to go on."""
+    """The repetition differs from the record; ends the comparison."""
 
     def __init__(self, difference: Difference) -> None:
         self.difference = difference
@@ -29,9 +29,9 @@ class Parted(Exception):
 
 @dataclass
 class Again:
-    """What training once more gave."""
+    """The result of training again."""
 
-    rows: list[Metrics] = field(default_factory=list)  # as in metrics.jsonl, less `cost/`
+    rows: list[Metrics] = field(default_factory=list)  # as in metrics.jsonl, without `cost/`
     samples: list[str] | None = None  # None: none were drawn
     parameters_sha256: str | None = None
     failed_at: int | None = None
@@ -39,7 +39,7 @@ class Again:
 
 
 def again(trainer: Trainer, watch: Callable[[Event], None] = lambda event: None) -> Again:
-    """Train to the end, or to where the loss is not finite; keep nothing on disk."""
+    """Trains to the end, or to divergence, without writing to disk."""
     result = Again()
 
     def keep(event: Event) -> None:
@@ -60,17 +60,17 @@ def again(trainer: Trainer, watch: Callable[[Event], None] = lambda event: None)
 
 ROWS = "metrics.jsonl"
 SERIES = "the store's metrics"
-Told = dict[int, dict[str, list[float]]]  # step -> metric -> values, of which there should be one
+Told = dict[int, dict[str, list[float]]]  # step -> metric -> values; there should be one
 
 
 @dataclass
 class Witnesses:
-    """What each part of a record says of each figure; each step is asked for once."""
+    """The values of each metric in each part of a record; each step is checked once."""
 
-    said: dict[str, Told]  # by the name of the witness
+    said: dict[str, Told]  # by the part's name
 
     def check(self, step: int, figures: Metrics, judge: str = "trained again") -> None:
-        """Raises Parted if a witness tells anything else of this step than `judge`."""
+        """Raises Parted if a part of the record has other values for this step than `figures`."""
         told = {who: said.pop(step, {}) for who, said in self.said.items()}
         names = dict.fromkeys([*figures, *(name for said in told.values() for name in said)])
         for name in names:
@@ -80,13 +80,13 @@ class Witnesses:
                 raise Parted(_difference(step, name, values, judge, figure))
 
     def finish(self) -> None:
-        """Raises Parted if a witness tells of a step that there was not."""
+        """Raises Parted if a part of the record has steps that were not trained."""
         for step in sorted({step for said in self.said.values() for step in said}):
             self.check(step, {})
 
 
 def witnesses(rows: Sequence[Metrics], series: Series) -> Witnesses:
-    """Those of a run in a store: its metrics.jsonl, and the store's database."""
+    """The parts of a run's record in a store: metrics.jsonl, and the store's database."""
     told: Told = {}
     for row in rows:
         for name, value in figures_of(row).items():
@@ -95,7 +95,7 @@ def witnesses(rows: Sequence[Metrics], series: Series) -> Witnesses:
 
 
 def by_step(series: Series) -> Told:
-    """The histories of metrics, turned."""
+    """Transposes the histories of metrics to step -> metric -> values."""
     told: Told = {}
     for name, values in series.items():
         for step, value in values:
@@ -104,24 +104,24 @@ def by_step(series: Series) -> Told:
 
 
 def figures_of(row: Mapping[str, float]) -> Metrics:
-    """A row of metrics.jsonl or of the training, less its step and what a clock measured."""
+    """The metrics of a logged step, without clock times."""
     return {n: value for n, value in row.items() if n != "step" and not n.startswith("cost/")}
 
 
 def _agrees(values: list[float], figure: float | None, who: str) -> bool:
-    """Whether the values are the figure, once. A database has none that are not finite."""
+    """Whether `values` is exactly one value, equal to `figure`; a database has no non-finite values."""
     if figure is None or (who != ROWS and not math.isfinite(figure)):
         return not values
     return len(values) == 1 and same(values[0], figure)
 
 
 def same(a: float, b: float) -> bool:
-    """Whether two figures are one; SQLite drops the sign of -0.0, and a NaN is a NaN."""
+    """Whether two figures are equal; nan equals nan, and -0.0 equals 0.0, since SQLite drops the sign."""
     return a == b or (a != a and b != b)
 
 
 def ulps(a: float, b: float) -> int | None:
-    """How many doubles lie from `a` to `b`; None if one is not finite."""
+    """The distance from `a` to `b` in units in the last place; None if one is not finite."""
     if not (math.isfinite(a) and math.isfinite(b)):
         return None
     places = [unpack("<q", pack("<d", x))[0] for x in (a, b)]
@@ -145,7 +145,7 @@ def _difference(
 
 
 def check_state(file: str, kept: Checkpointed, now: Checkpointed) -> None:
-    """Raises Parted unless two states are one, but for the time spent."""
+    """Raises Parted unless two states are equal, except for the time."""
     slots = [(slot, kept.slots.get(slot, {}), now.slots[slot]) for slot in now.slots]
     for part, before, after in [("weights", kept.weights, now.weights), *slots]:
         if _hash(before) != _hash(after):
@@ -155,5 +155,5 @@ def check_state(file: str, kept: Checkpointed, now: Checkpointed) -> None:
 
 
 def _hash(weights: Mapping[str, Sequence[float]]) -> str:
-    """That of all bits, in the order of the names: a file has an order of its own."""
+    """The hash of all weights, sorted by name, since a file may have another order."""
     return parameters_sha256(dict(sorted(weights.items())))

@@ -1,4 +1,4 @@
-"""`microgpt report`: from the store to a page that says what was found and how to check it."""
+"""`microgpt report`: writes the report of a sweep from the store."""
 
 import shutil
 from collections.abc import Mapping
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 OURS = ("README.md", "report.html", LOCK, "*.png", "*.svg")
-WIDE = 300  # columns: a terminal may break a line, but no figure is cut off
-FOLDER = "report"  # of the parent run's artifacts
+WIDE = 300  # columns, so that no figure is truncated; a terminal may wrap lines
+FOLDER = "report"  # the report's path in the parent run's artifacts
 
 
 def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path:
-    """Report the latest sweep of an experiment, or the sweep with this id; returns its folder.
+    """Reports the latest sweep of an experiment, or the sweep with this id; returns the report's folder.
 
-    Raises BadValue, before anything is written.
+    Raises BadValue before anything is written.
     """
     client, store = client_of(uri, outputs)
     sweep, lock = examine(client, name, store)
@@ -67,10 +67,10 @@ def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path
 
 
 def warn_of_another(path: Path, lock: Mapping[str, Any]) -> None:
-    """Say so where a report takes the place of another sweep's, as of a short trial."""
+    """Warns if the report replaces that of another sweep, such as a short trial."""
     try:
         old = read_lock(path)["sweep"]
-    except BadValue:  # none there, or none of ours
+    except BadValue:  # there is none, or it is not a valid lock
         return
     if old["signature"] != lock["sweep"]["signature"]:
         new = lock["sweep"]["id"]
@@ -78,22 +78,22 @@ def warn_of_another(path: Path, lock: Mapping[str, Any]) -> None:
 
 
 def examine(client: "MlflowClient", name: str, store: str) -> tuple[Sweep, dict[str, Any]]:
-    """A sweep and what its lock says. Raises BadValue."""
+    """Reads a sweep and computes its lock. Raises BadValue."""
     sweep = read_sweep(client, find_parent(client, name, store))
     asked, found = asked_by(sweep), None
     if asked.tuning:
-        with suppress(BadValue):  # the report says that there is none
+        with suppress(BadValue):  # the report then says that the tuning is missing
             found = read_sweep(client, find_parent(client, asked.tuning, store))
     return sweep, analyse(sweep, tuning(sweep, asked, found))
 
 
 def folder_name(name: str) -> str:
-    """`name` as that of a folder."""
+    """`name` as the name of a folder."""
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip(".-") or "sweep"
 
 
 def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> str:
-    """Every file of a report; returns the page."""
+    """Writes all files of a report; returns the page."""
     draw(sweep, lock, folder)
     readme = render_readme(lock, times(sweep))
     (folder / "README.md").write_text(readme, encoding="utf-8")
@@ -104,7 +104,7 @@ def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> str:
 
 
 def swap(new: Path, folder: Path) -> None:
-    """`new` in the place of `folder`, which keeps the files that are not ours."""
+    """Replaces `folder` by `new`, and keeps files in it that are not the report's."""
     if not folder.exists():
         new.rename(folder)
         return
@@ -119,7 +119,7 @@ def swap(new: Path, folder: Path) -> None:
 
 
 def times(sweep: Sweep) -> list[dict[str, Any]]:
-    """What clocks measured: medians over the runs of each arm."""
+    """Clock times: medians over the runs of each arm."""
     rows = []
     for arm in sweep.arms:
         ends = [run.rows[-1] for run in arm.finished if run.rows]
@@ -136,7 +136,7 @@ def times(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def show(lock: Mapping[str, Any]) -> None:
-    """The arms and the verdict, in the terminal."""
+    """Prints the arms and the verdict."""
     grid = Table(box=None, title_justify="left")
     for heading in ("arm", "runs", "held-out", "bits/char", "difference", "95 %", "verdict"):
         grid.add_column(heading, no_wrap=True)
@@ -167,7 +167,7 @@ def _publish(
     folder: Path,
     store: str,
 ) -> None:
-    """The report as artifacts of the parent run, the table as its description."""
+    """Uploads the report as artifacts of the parent run, with the table as its description."""
     ours = sorted({file for pattern in OURS for file in folder.glob(pattern)})
     question = readme.splitlines()[0].lstrip("# ")
     verdict = f"**Verdict: {lock['verdict']}.** {lock['because']}" if lock["verdict"] else ""
@@ -176,5 +176,5 @@ def _publish(
         for file in ours:
             client.log_artifact(sweep.parent, str(file), FOLDER)
         client.set_tag(sweep.parent, "mlflow.note.content", cut(note))
-    except Exception as error:  # whatever a store may raise: the report is there
+    except Exception as error:  # each kind of store has its own exceptions; the report is written
         complain(f"the report is not on the sweep's run ({told(store, error)})")

@@ -1,4 +1,4 @@
-"""Whether the curves had flattened when training ended."""
+"""How much the curves still changed at the end of training."""
 
 import math
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from microgpt.ablation.entries import digits
 from microgpt.ablation.store import Arm, Sweep
 
-LAST = 0.2  # the share of the steps over which a curve should have flattened
+LAST = 0.2  # the fraction of the steps in which a curve should be flat
 
 
 def settled(sweep: Sweep, base: Arm) -> dict[str, Any] | None:
-    """How far held-out losses, and differences from the baseline, moved over the last fifth.
+    """How much held-out losses, and differences from the baseline, fell over the last fifth.
 
-    None where no run was evaluated on the way. Positive: the loss fell.
+    None if no run was evaluated before the end. Positive values mean that the loss fell.
     """
     earlier = {arm.name: _earlier(arm) for arm in sweep.arms}
     if not any(earlier.values()):
         return None
-    falls: dict[str, float] = {}  # rounded, so that noise in the last bits names no arm
+    falls: dict[str, float] = {}  # rounded, so that the last bits do not decide between arms
     moves: dict[str, float] = {}
     for arm in sweep.arms:
         then, now = earlier[arm.name], arm.losses()

@@ -1,4 +1,4 @@
-"""Paired statistics over seeds. Every test is a t-test, every interval of 95 % one of Student's t.
+"""Paired statistics over seeds. All tests are t-tests, all intervals are Student's at 95 %.
 
 Sources: Student (1908), Biometrika 6(1); Holm (1979), Scandinavian Journal of Statistics 6(2), 65-70;
 the power of a t-test by the noncentral t distribution: Cohen (1988), chapter 2.
@@ -8,15 +8,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEVEL = 0.05  # of every test; intervals have 1 - LEVEL
-POWER = 0.8  # with which the smallest effect that could have been shown would have been
+LEVEL = 0.05  # significance level of all tests; intervals have 1 - LEVEL
+POWER = 0.8  # power at which the smallest detectable effect is reported
 
 
 @dataclass(frozen=True)
 class Summary:
     """Mean over `n` seeds, standard deviation (n - 1), 95 % interval of the mean.
 
-    One value has no spread: `sd`, `low` and `high` are None.
+    With one value, `sd`, `low` and `high` are None.
     """
 
     n: int
@@ -27,7 +27,7 @@ class Summary:
 
 
 def summary(values: Sequence[float]) -> Summary:
-    """Of at least one value. `math.fsum` rounds once, so that the order does not matter."""
+    """The summary of at least one value. `math.fsum` makes it independent of their order."""
     from scipy.special import stdtrit
 
     n, mean = len(values), math.fsum(values) / len(values)
@@ -39,7 +39,10 @@ def summary(values: Sequence[float]) -> Summary:
 
 
 def p_value(of: Summary) -> float | None:
-    """Two-sided p of a mean of 0; of paired differences, the paired t-test. None without spread."""
+    """Two-sided p-value of the hypothesis that the mean is 0; None with one value.
+
+    For paired differences this is the paired t-test.
+    """
     from scipy.special import stdtr
 
     if of.sd is None:
@@ -50,7 +53,7 @@ def p_value(of: Summary) -> float | None:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's corrected p values, in the order given: the family-wise error stays below the level."""
+    """Holm's corrected p-values, in the order given, which control the family-wise error rate."""
     order = sorted((p, i) for i, p in enumerate(ps))
     corrected = [1.0] * len(ps)
     largest = 0.0
@@ -61,14 +64,14 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def word(difference: Summary, corrected: float | None) -> str:
-    """`better`, `worse` or `not distinguishable`, of a difference in loss."""
+    """`better`, `worse` or `not distinguishable`, for a difference in loss."""
     if corrected is None or corrected >= LEVEL:
         return "not distinguishable"
     return "worse" if difference.mean > 0 else "better"
 
 
 def power(effect: float, n: int, level: float) -> float:
-    """Of the two-sided paired t-test, for a true mean of `effect` standard deviations."""
+    """The power of the two-sided paired t-test, for a true mean of `effect` standard deviations."""
     from scipy.special import nctdtr, stdtrit
 
     limit, shift = float(stdtrit(n - 1, 1 - level / 2)), abs(effect) * math.sqrt(n)
@@ -77,7 +80,7 @@ def power(effect: float, n: int, level: float) -> float:
 
 
 def _power(shift: float, limit: float, df: int) -> float:
-    """The same for large shifts, at which SciPy's noncentral t gives up: over the sd of a sample."""
+    """The same for large shifts, where SciPy's noncentral t fails: an integral over the sample's sd."""
     from scipy.integrate import quad
     from scipy.special import ndtr
     from scipy.stats import chi
@@ -91,9 +94,9 @@ def _power(shift: float, limit: float, df: int) -> float:
 
 
 def detectable(difference: Summary, comparisons: int) -> float | None:
-    """The smallest true difference that these seeds would show with a power of 0.8.
+    """The smallest true difference that would be detected with these seeds at a power of 0.8.
 
-    At the level of Holm's first, strictest step: 0.05 / comparisons. Found by halving.
+    The level is that of Holm's first, strictest step, 0.05 / comparisons. Computed by bisection.
     """
     if difference.sd is None:
         return None

@@ -1,7 +1,7 @@
-"""A sweep and its runs, read from the MLflow store alone.
+"""Reads a sweep and its runs from the MLflow store alone.
 
-The parent run holds sweep.json, which says which jobs there should be; its members carry the tag
-`sweep.<id>`. So a job that no run answers to is known to be missing, and named.
+The parent run has the artifact sweep.json with the list of jobs; the runs have the tag `sweep.<id>`.
+So a job without a run is detected as missing.
 """
 
 import json
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 SWEEP = "sweep.json"
 FINISHED, FAILED, RUNNING, STOPPED, MISSING = "finished", "failed", "running", "stopped", "missing"
 STATUS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
-PAGE = 1000  # runs a query: below the store's limit
+PAGE = 1000  # runs per query, below the store's limit
 
 
 @dataclass(frozen=True)
 class Run:
-    """One job of a sweep, and what became of it.
+    """A job of a sweep with its run.
 
-    `rows` are the recorded steps, clocks included; `metrics` the last value of each, without them.
-    Of a run that did not finish only the tags are known.
+    `rows` are the logged steps with clock times, `metrics` the last value of each without them. For a
+    run that did not finish only the tags are known.
     """
 
     name: str
     arm: str
     seed: int
     status: str
-    differs: Mapping[str, str]  # by the sweep, without the seed
+    differs: Mapping[str, str]  # swept keys and values, without the seed
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     rows: Sequence[Mapping[str, float]] = ()
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def reason(self) -> str | None:
-        """Why there is no result, in a line; None if there is."""
+        """Why there is no result, in one line; None if there is one."""
         if self.status == FINISHED:
             return None
         step = self.tags.get("failed_at") or self.tags.get("stopped_at")
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Arm:
-    """The runs that differ in nothing but the seed."""
+    """The runs that differ only in the seed."""
 
     name: str
     differs: Mapping[str, str]
@@ -77,13 +77,13 @@ class Arm:
         return {run.seed for run in self.runs}
 
     def losses(self, metric: str = "val/loss") -> dict[int, float]:
-        """The last held-out loss of each finished run, by seed."""
+        """The final held-out loss of each finished run, by seed."""
         return {run.seed: run.metrics[metric] for run in self.finished if metric in run.metrics}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep: what was asked, and its arms in the order of the grid."""
+    """A sweep: its question, and its arms in the order of the grid."""
 
     id: str
     signature: str
@@ -94,8 +94,8 @@ class Sweep:
     ablation: Mapping[str, Any] | None
     config: Mapping[str, Any]
     arms: tuple[Arm, ...]
-    parent: str  # its run in MLflow
-    documents: tuple[str, ...] | None  # the data, where the store has them
+    parent: str  # the id of its MLflow run
+    documents: tuple[str, ...] | None  # the data, if the store has them
 
     @property
     def runs(self) -> list[Run]:
@@ -107,7 +107,7 @@ class Sweep:
 
 
 def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
-    """A client of a store that is there, and its address. Raises BadValue."""
+    """A client of an existing store, and the store's address. Raises BadValue."""
     store = store_uri(uri, outputs)
     _, local, path = store.partition("sqlite:///")
     if local and not Path(path.partition("?")[0]).is_file():
@@ -119,7 +119,7 @@ def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
 
 
 def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
-    """The sweep of a parent run, with all that its runs left. Raises BadValue."""
+    """Reads the sweep of a parent run with all its runs. Raises BadValue."""
     run_id = str(parent.info.run_id)
     with TemporaryDirectory() as place:
         said = _text(client, parent, SWEEP, place)
@@ -145,12 +145,12 @@ def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
 
 
 def _seed(job: Mapping[str, Any], config: Mapping[str, Any]) -> int:
-    """A job's seed; that of the base configuration where the sweep leaves it alone."""
+    """A job's seed; that of the base configuration if seeds are not swept."""
     return int(config["seed"] if job.get("seed") is None else job["seed"])
 
 
 def _members(client: "MlflowClient", home: str, sweep: str) -> "dict[str, list[Stored]]":
-    """Run folder's name -> its runs in the store, the latest first."""
+    """Name of the run folder -> its runs in the store, the latest first."""
     members: dict[str, list[Any]] = {}
     token = None
     while True:
@@ -166,7 +166,7 @@ def _members(client: "MlflowClient", home: str, sweep: str) -> "dict[str, list[S
 def _run(
     client: "MlflowClient", job: Mapping[str, Any], found: "Sequence[Stored]", place: str
 ) -> Run:
-    """A job, by the finished run of it if there is one."""
+    """A job with its finished run, if there is one."""
     differs = {key: str(value) for key, value in job["differs"].items() if key != "seed"}
     known = {key: job[key] for key in ("name", "arm", "seed")} | {"differs": differs}
     if not found:
@@ -181,7 +181,7 @@ def _run(
 def _finished(
     client: "MlflowClient", stored: "Stored", known: Mapping[str, Any], place: str
 ) -> Run:
-    """A finished run with its files; its last figures must be those of the store."""
+    """A finished run with its files. Raises BadValue if its final metrics are not those of the store."""
     files = {name: _text(client, stored, name, place) for name in ("metrics.jsonl", "config.yaml")}
     for name, text in files.items():
         if text is None:
@@ -211,7 +211,7 @@ def _finished(
 def _documents(
     client: "MlflowClient", members: "Mapping[str, Sequence[Stored]]", place: str
 ) -> tuple[str, ...] | None:
-    """The documents, where all runs had the same and kept them."""
+    """The documents, if all runs have the same and kept them."""
     runs = [run for found in members.values() for run in found]
     if len({run.data.tags.get("data.digest") for run in runs}) != 1:
         return None
@@ -240,19 +240,19 @@ def documents_of(client: "MlflowClient", run: "Stored", place: str) -> str | Non
 
 
 def _text(client: "MlflowClient", run: "Stored", name: str, place: str) -> str | None:
-    """An artifact at the root of a run; None if it is not there."""
+    """The text of an artifact at the root of a run; None if it does not exist."""
     from mlflow.artifacts import download_artifacts
 
     run_id = str(run.info.run_id)
     folder = Path(place) / run_id
     folder.mkdir(exist_ok=True)
-    # By its address: by the run's id, the client would ask the store for the run twice each time.
+    # By its address, since the client would query the store twice for a run's id.
     address = f"{run.info.artifact_uri}/{name}"
     try:
         path = download_artifacts(
             artifact_uri=address, dst_path=str(folder), tracking_uri=client.tracking_uri
         )
-    except Exception:  # each kind of artifact store has exceptions of its own
+    except Exception:  # each kind of artifact store has its own exceptions
         if any(file.path == name for file in client.list_artifacts(run_id)):
             raise
         return None

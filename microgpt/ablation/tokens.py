@@ -1,4 +1,4 @@
-"""How many tokens a run was trained on: a cost that no clock has a part in."""
+"""The number of tokens that a run was trained on, a cost measure without clocks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from microgpt.terminal import ConfigError
 
 
 def tokens_trained(config: Mapping[str, Any], documents: Sequence[str] | None) -> int | None:
-    """Predicted tokens of all steps of a run, counted in the order that it saw the documents.
+    """The predicted tokens of all steps of a run.
 
-    None where the documents are not in the store, or the configuration's classes are gone.
+    None if the store does not have the documents, or the configuration's classes no longer exist.
     """
     if documents is None:
         return None

@@ -1,4 +1,4 @@
-"""`microgpt verify RUN`: train a run of a store again, and say whether it is what the store says."""
+"""`microgpt verify RUN`: trains a run of a store again and compares it with its record."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,20 +37,20 @@ PARENT = "the parent's metrics in the store"
 
 
 class Gone(RuntimeError):
-    """A run that cannot be trained again: what is gone, and how to get it."""
+    """A run cannot be trained again; the message says what is missing, and how to get it."""
 
 
 @dataclass
 class Verdict:
-    """What came of it."""
+    """The result of a verification."""
 
     difference: Difference | None
-    changed: list[str]  # since the record
-    found: str = ""  # what is bit-exact
+    changed: list[str]  # what has changed since the record
+    found: str = ""  # what was compared, if it is bit-exact
 
 
 def verify_run(reference: str, uri: str | None, outputs: Path, data: Path | None) -> int:
-    """Say the verdict on a run; returns an exit code. Raises NoSuchRun, BadValue."""
+    """Verifies a run and prints the verdict; returns an exit code. Raises NoSuchRun, BadValue."""
     with opened(reference, uri, outputs) as record:
         out.print(f"run {record.name}  {record.run.info.run_name}", markup=False)
         try:
@@ -62,23 +62,23 @@ def verify_run(reference: str, uri: str | None, outputs: Path, data: Path | None
 
 
 def tell(verdict: Verdict) -> int:
-    """Print a verdict; returns its exit code."""
+    """Prints a verdict; returns its exit code."""
     if verdict.difference is None:
         out.print(f"bit-exact: {verdict.found}", markup=False)
         for line in verdict.changed:
-            out.print(f"  although since the record changed {line}", markup=False)
+            out.print(f"  changed since the record: {line}", markup=False)
         return EXACT
     out.print(verdict.difference.verdict, markup=False)
     out.print(f"  {verdict.difference.says}", markup=False)
     for line in verdict.changed:
         out.print(f"  not as recorded: {line}", markup=False)
     if not verdict.changed:
-        out.print("  source, packages and Python are those of the record: was it edited?")
+        out.print("  source, packages and Python are unchanged: the record may have been edited")
     return DIVERGED
 
 
 def judge(record: Record, data: Path | None) -> Verdict:
-    """Train the run again, to its end or to the first difference. Raises Gone, BadValue."""
+    """Trains the run again, to its end or to the first difference. Raises Gone, BadValue."""
     info = record.folder.info
     if record.run.info.status == "RUNNING":
         raise BadValue("run", record.run.info.run_id, "must be over, but is still running")
@@ -95,7 +95,7 @@ def judge(record: Record, data: Path | None) -> Verdict:
 
 
 def _rebuilt(record: Record, data: Path | None) -> Parts:
-    """What the store's configuration and data build. Raises Gone."""
+    """Builds the recorded configuration on the recorded data. Raises Gone."""
     info = record.folder.info
     try:
         return rebuild(record.folder, data)
@@ -114,13 +114,13 @@ def _rebuilt(record: Record, data: Path | None) -> Parts:
 
 
 def wanted(data: Mapping[str, Any]) -> str:
-    """How to get documents that are gone."""
+    """Advice on how to provide missing documents."""
     size = f"{data['documents']:,} documents"
     return f"; give its {size} with --data FILE, one a line, sha256 {data['digest']}"
 
 
 def _contradictions(record: Record, now: dict[str, Any]) -> list[str]:
-    """Where the record says two things, before any training."""
+    """Contradictions within the record, which are found without training."""
     told = [*record.contradictions()]
     recorded = record.folder.info["signature"]
     if now["signature"] != recorded:
@@ -129,7 +129,7 @@ def _contradictions(record: Record, now: dict[str, Any]) -> list[str]:
 
 
 def _compare(record: Record, parts: Parts) -> str:
-    """Train, and hold each figure against the record; returns what was compared. Raises Parted, Gone."""
+    """Trains and compares each figure with the record; returns what was compared. Raises Parted, Gone."""
     info, trainer = record.folder.info, parts.trainer
     rows = _rows(record)
     witness = witnesses(rows, record.series)
@@ -152,7 +152,7 @@ def _compare(record: Record, parts: Parts) -> str:
 
 
 def _rows(record: Record) -> list[Metrics]:
-    """The record's metrics.jsonl. Raises Parted where it cannot be read."""
+    """The record's metrics.jsonl. Raises Parted if it is unreadable."""
     try:
         return [{str(k): row[k] + 0.0 for k in row} for row in record.folder.metrics()]
     except (ValueError, TypeError) as error:
@@ -160,7 +160,7 @@ def _rows(record: Record) -> list[Metrics]:
 
 
 def _start(record: Record, trainer: Trainer, rows: Sequence[Metrics], witness: Witnesses) -> None:
-    """Bring a fork's trainer to the state where it began, and check the steps before. Raises Gone."""
+    """Restores a fork's trainer to its first state, and checks the steps before. Raises Gone."""
     fork = record.folder.info["fork"]
     step = int(fork["step"])
     file = record.folder.path / f"checkpoints/step-{step}.safetensors"
@@ -175,16 +175,16 @@ def _start(record: Record, trainer: Trainer, rows: Sequence[Metrics], witness: W
         witness.said[PARENT] = {at: figures for at, figures in told.items() if at <= step}
     except NoSuchRun:
         complain(
-            f"the parent {fork['run']} is not in this store: steps to {step} are its word alone"
+            f"the parent {fork['run']} is not in this store: steps up to {step} are not verified"
         )
     for row in rows:
         if row["step"] <= step:
             witness.check(int(row["step"]), figures_of(row), ROWS)
-    witness.said.pop(PARENT, None)  # it knows nothing of the steps to come
+    witness.said.pop(PARENT, None)  # it has none of the steps to come
 
 
 def _check_latest(record: Record) -> None:
-    """Raises Parted unless the store's table of last values has the last values."""
+    """Raises Parted unless the store's table of latest values agrees with the histories."""
     for name, value in figures_of(record.run.data.metrics).items():
         there = [last for _, last in record.series[name][-1:]]
         if not there or not same(value, there[0]):
@@ -198,7 +198,7 @@ def _watch(
     end: Ending,
     shown: Callable[[Event], None],
 ) -> Callable[[Event], None]:
-    """What looks at each event: shows it, compares it, and ends the run where the record ended."""
+    """A callback that shows and compares each event, and ends the run where the record ends."""
 
     def watch(event: Event) -> None:
         shown(event)
@@ -214,7 +214,7 @@ def _watch(
 
 
 def _check_checkpoint(record: Record, state: Checkpointed) -> None:
-    """Raises Parted unless the store's checkpoint of this step, if it has one, is this state."""
+    """Raises Parted unless the store's checkpoint of this step, if any, equals this state."""
     file = record.folder.path / f"checkpoints/step-{state.step}.safetensors"
     if not file.exists():
         return

@@ -1,6 +1,6 @@
-"""`microgpt verify EXPERIMENT`: check an experiment's lock and page, and train some of its runs again.
+"""`microgpt verify EXPERIMENT`: checks an experiment's lock and page, and trains some of its runs again.
 
-Nothing but the lock is needed: no store, and for data of the package no file either.
+It needs only the lock: no store, and for the package's own data no file.
 """
 
 import json
@@ -34,12 +34,12 @@ from microgpt.run.source import modules
 from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
 
-SHARE = 10  # one run of so many, unless asked otherwise
-PROCESSES = 2  # at once, at most
+SHARE = 10  # by default, one of this many runs is trained again
+PROCESSES = 2  # maximum number of parallel processes
 
 
 def lock_of(name: str) -> Path | None:
-    """The lock of an experiment: by its folder, or by its name here or beside the package."""
+    """The lock of an experiment: in the folder `name`, or in experiments/ here or beside the package."""
     places = [Path(name), *(folder / name for folder in _experiments())]
     return next((place / LOCK for place in places if (place / LOCK).is_file()), None)
 
@@ -55,9 +55,9 @@ def _experiments() -> list[Path]:
 
 
 def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) -> int:
-    """Say the verdict on an experiment; returns an exit code. Raises BadValue.
+    """Verifies an experiment and prints the verdict; returns an exit code. Raises BadValue.
 
-    `sample` runs are drawn by `seed`; None draws a tenth, and at least one.
+    `sample` runs are chosen at random by `seed`; None is a tenth, at least one.
     """
     if sample is not None:
         integer("sample", sample, 1)
@@ -73,7 +73,7 @@ def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) ->
     readme = path.with_name("README.md")
     if found := miscounted(lock, base.documents) or misquoted(lock, readme):
         return tell(Verdict(found, []))
-    out.print(f"{path} is whole, its numbers are those of its runs, and {readme} quotes them")
+    out.print(f"{path} is intact, its numbers follow from its runs, and {readme} agrees with it")
     chosen = draw(finished, sample, seed)
     out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again")
     jobs = [(lock, run, data) for run in chosen]
@@ -81,10 +81,10 @@ def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) ->
 
 
 def _edited(path: Path) -> Difference | None:
-    """Whether the lock is not the one that was written."""
+    """The Difference if the lock's digest is not that of its content, else None."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # `read_lock` words it
+    except ValueError:  # `read_lock` reports it
         return None
     if not isinstance(content, dict) or content.get("digest") in (None, digest(content)):
         return None
@@ -93,13 +93,13 @@ def _edited(path: Path) -> Difference | None:
 
 
 def draw(runs: Sequence[Any], sample: int | None, seed: int) -> list[Any]:
-    """Some of the runs, in their order."""
+    """A random sample of the runs, in their order."""
     count = -(-len(runs) // SHARE) if sample is None else min(sample, len(runs))
     return [runs[i] for i in sorted(Random(seed).sample(range(len(runs)), count))]
 
 
 def _all(jobs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Path | None]]) -> int:
-    """Train all again, and say how each came out; ends at the first that did not."""
+    """Trains all jobs again and prints the verdicts; stops at the first that differs."""
     count = min(PROCESSES, len(jobs), os.cpu_count() or 1)
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _die_silently)
     bar = Progress(
@@ -114,7 +114,7 @@ def _all(jobs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Path | None]
         with bar:
             task = bar.add_task("", total=len(jobs))
             waiting = {pool.submit(run_again, *job): job[1]["name"] for job in jobs}
-            told: set[str] = set()  # what has changed since the record is mostly one thing for all
+            told: set[str] = set()  # changes already printed, since most runs share them
             for future in as_completed(waiting):
                 out.print(f"run {waiting[future]}", markup=False)
                 verdict = future.result()
@@ -132,12 +132,12 @@ def _all(jobs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Path | None]
 
 
 def _die_silently() -> None:
-    """Ctrl-C ends a worker without a word: the parent has one."""
+    """Ctrl-C ends a worker without output, since the parent reports it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_again(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None) -> Verdict:
-    """Train a run of a lock again. Raises Gone."""
+    """Trains a run of a lock again. Raises Gone."""
     parts = _built(lock, run, data)
     now = identity(parts)
     before = {"source": run["source"], "fingerprint": run.get("fingerprint", lock["fingerprint"])}
@@ -155,7 +155,7 @@ def run_again(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None
 
 
 def _built(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None) -> Parts:
-    """What a run's configuration builds, on the documents of the lock. Raises Gone."""
+    """Builds a run's configuration on the documents of the lock. Raises Gone."""
     config = OmegaConf.create(config_of(lock, run))
     if data is not None:
         config.data.path = str(data.absolute())
@@ -172,7 +172,7 @@ def _built(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None) -
 
 
 def _differences(run: Mapping[str, Any], done: Again) -> Iterator[Difference]:
-    """Where the lock says something else than the run trained again."""
+    """The differences between the lock and the run trained again."""
     if done.reason:
         yield Difference(
             f"diverged at step {done.failed_at}: {done.reason}", "the lock's run did not"

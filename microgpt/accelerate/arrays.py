@@ -1,4 +1,4 @@
-"""Small arrays made once, and what the fused operations have in common."""
+"""Cached small arrays, and helpers of the fused operations."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import numpy as np
 from microgpt.accelerate.node import Array
 from microgpt.core.engine.base import Spans
 
-SMALL = 2048  # numbers; below, a call to NumPy costs more than what it computes
-MANY = 1024  # ids; above, one-hot rows take more than they give
+SMALL = 2048  # numbers; below, the overhead of a NumPy call exceeds its arithmetic
+MANY = 1024  # rows of a table; above, a product with one-hot rows is slower than adding row by row
 
 
 @cache
@@ -41,30 +41,33 @@ def one_hot(ids: Array, n: int, dtype: str) -> Array:
 
 @cache
 def number(value: float, dtype: str) -> Array:
-    """A number as NumPy's own: a Python float costs 0.2 us a call to convert."""
+    """A number as a NumPy array; converting a Python float takes 0.2 us per call."""
     return np.array(value, dtype)
 
 
 @lru_cache(64)
 def distance(queries: int, keys: int) -> Array:
-    """How far each key lies before each query, the last of them together; below 0 if yet to come."""
+    """`[queries][keys]`, the distance from each key to each query; negative for later keys.
+
+    The last query and the last key have the same position.
+    """
     steps = np.arange(keys)
     return steps[keys - queries :, None] - steps
 
 
 @lru_cache(64)
 def seen(batch: int, n_head: int, queries: int, keys: int, dtype: str) -> Array:
-    """1 where a query sees a key, 0 elsewhere: `[queries][keys]`, repeated where that is small."""
+    """The causal mask `[queries][keys]`: 1 or 0, repeated to all batches and heads if that is small."""
     mask = (distance(queries, keys) >= 0).astype(dtype)
     shape = (batch, n_head, queries, keys)
     return np.broadcast_to(mask, shape).copy() if math.prod(shape) <= SMALL else mask
 
 
 class Padding:
-    """How the rows of documents become a batch, each padded to the longest, and back."""
+    """Indices that pad documents to the length of the longest, and that remove the padding."""
 
     def __init__(self, spans: Spans, dtype: str) -> None:
-        # 30 us for 32 documents, whose lengths hardly ever come again: so it is kept short.
+        # 30 us for 32 documents; the lengths rarely repeat, so a cache would not help.
         bounds = np.fromiter(chain.from_iterable(spans), np.intp, 2 * len(spans)).reshape(-1, 2)
         starts = bounds[:, :1]
         lengths = bounds[:, 1:] - starts
@@ -79,23 +82,23 @@ class Padding:
 
 
 def width(x: Array) -> int:
-    """How many columns a matrix must have that sums the rows of x.
+    """The number of columns of a matrix of ones that sums the rows of x by a product.
 
-    One is enough. But an operand that NumPy has to repeat along a row costs 0.6 us a call more than
-    one of equal shape, so a small, narrow x takes a square: its product is every sum, repeated.
+    One suffices. But broadcasting an operand along a row costs 0.6 us per call more than one of equal
+    shape, so a small, narrow x takes a square matrix, whose product repeats each sum.
     """
     return x.shape[-1] if x.size <= SMALL and x.shape[-1] <= 32 else 1
 
 
 def exp_rows(x: Array, seen: Array | None = None) -> None:
-    """e^x in place, a row at a factor of its own at will; 0 where `seen` is 0.
+    """e^x in place, up to a factor per row, which cancels in softmax; 0 where `seen` is 0.
 
-    A row's maximum is taken off only where a number is so large that a sum might overflow or vanish:
-    softmax does not see the factor, and NumPy takes longer to find the maxima than for all the rest.
+    The row's maximum is subtracted only if some number is large enough for a sum to overflow or
+    vanish, since finding the maxima takes NumPy longer than everything else.
     """
     limit = 300.0 if x.dtype == np.float64 else 40.0
     flat = x.reshape(-1)
-    # The sum of squares bounds them all in one call of 0.3 us; mostly it is enough.
+    # The sum of squares bounds all numbers in one call of 0.3 us, and usually suffices.
     if not (flat.dot(flat) < limit * limit or np.maximum.reduce(np.abs(flat)) < limit):
         if seen is not None:
             np.copyto(x, -math.inf, where=seen == 0)

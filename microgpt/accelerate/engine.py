@@ -1,4 +1,4 @@
-"""The engine: every operation of the contract, forward and backward."""
+"""The NumPy engine: every operation, forward and backward."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,12 +35,12 @@ class NumpyEngine(Engine):
         self.arithmetic = f"{dtype}/blas"
         self._scratches: dict[tuple[int, int], Array] = {}
         self._paddings: dict[tuple[tuple[int, int], ...], Padding] = {}
-        # A run that diverges shows in its loss: inf and nan, without a warning on the way there. Set
-        # once for the thread, since an `errstate` round every operation costs 1 us each.
+        # inf and nan show in the loss, so warnings are off. Set once for the thread, since an
+        # `errstate` around every operation costs 1 us each.
         np.seterr(all="ignore")
 
     def depends_on(self) -> dict[str, str]:
-        """What the last bits of a result depend on, apart from the machine."""
+        """The NumPy and BLAS that the last bits of a result depend on."""
         config = cast(dict[str, Any], np.show_config(mode="dicts"))
         blas = config["Build Dependencies"]["blas"]
         return {
@@ -65,7 +65,7 @@ class NumpyEngine(Engine):
         return WeightPack(weights, Node(self, buffer.reshape(1, -1)), gradients)
 
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
-        """As the contract has it; they are overwritten by the next backward pass."""
+        """See `Engine.gradients`; the next backward pass overwrites the returned matrices."""
         for w in weights.values():
             if not w.touched:
                 w.kept.fill(0)
@@ -119,7 +119,7 @@ class NumpyEngine(Engine):
 
         def back(grad: Array) -> None:
             n = x.data.shape[0]
-            if n <= MANY:  # a product with one-hot rows is far faster than adding row by row
+            if n <= MANY:  # a product with one-hot rows is faster than adding row by row
                 x.give_product(one_hot(places, n, self.dtype).T, grad)
             else:
                 total = np.zeros_like(x.data)
@@ -250,7 +250,7 @@ class NumpyEngine(Engine):
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
         n = x.data.shape[1]
-        mean = full(n, width(x.data), 1 / n, self.dtype)  # a row's mean is a product with it
+        mean = full(n, width(x.data), 1 / n, self.dtype)  # x @ mean is each row's mean
         root = (x.data * x.data).dot(mean)
         root += number(eps, self.dtype)
         np.sqrt(root, root)
@@ -305,25 +305,25 @@ class NumpyEngine(Engine):
         scale: float | None = None,
     ) -> Matrix:
         (n_query, q_width), (n_key, kv_width) = q.data.shape, k.data.shape
-        if n_query < n_key and len(spans) > 1:  # a cache of several documents: nobody has one yet
+        if n_query < n_key and len(spans) > 1:  # a cache of several documents is not fused
             return super().attention(q, k, v, n_head=n_head, spans=spans, bias=bias, scale=scale)
         check_bias(bias, n_head, spans)
         pad = self._padding(spans)
         keys = pad.longest
         queries = keys if n_query == n_key else n_query
         head_dim = q_width // n_head
-        share = q_width // kv_width  # query heads that read one key-value head
+        share = q_width // kv_width  # query heads per key-value head
 
         def split(x: Array) -> Array:
             """Rows as `[batch][n_head][rows of a document][head_dim]`."""
             if pad.needed:
                 x = x.take(pad.gather, 0)
-            if x.shape[1] < q_width:  # each key-value head once for every query head that reads it
+            if x.shape[1] < q_width:  # repeat each key-value head for its query heads
                 x = x.reshape(-1, q_width // share // head_dim, 1, head_dim).repeat(share, 2)
             return x.reshape(pad.batch, -1, n_head, head_dim).transpose(0, 2, 1, 3)
 
         def product(a: Array, b: Array, to: Node) -> Array:
-            """a times b `[batch][n_head][rows of a document][head_dim]` as rows, of the width of `to`."""
+            """a @ b, `[batch][n_head][rows of a document][head_dim]`, as rows with the width of `to`."""
             rows = np.empty((pad.batch, a.shape[2], n_head, head_dim), self.dtype)
             np.matmul(a, b, rows.transpose(0, 2, 1, 3))  # BLAS writes a view: no copy to join heads
             if to.data.shape[1] < q_width:
@@ -339,7 +339,7 @@ class NumpyEngine(Engine):
             near = np.array([row[:keys] for row in bias], self.dtype)
             probs += near[:, np.maximum(distance(queries, keys), 0)]
         exp_rows(probs, seen(*probs.shape, self.dtype))
-        # Here and below rows are summed by BLAS; NumPy's reduction over a short axis takes 5x as long.
+        # Rows are summed by a product: NumPy's reduction over a short axis takes 5 times as long.
         ones = full(keys, width(probs), 1, self.dtype)
         total = probs.reshape(-1, keys).dot(ones).reshape(*probs.shape[:3], -1)
         if pad.needed:
@@ -373,7 +373,7 @@ class NumpyEngine(Engine):
         rate: float,
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
-        # In place, the gradient too, which has had its day: new arrays take as long as the arithmetic.
+        # In place, also in the gradient, which is not used again: allocation takes as long as arithmetic.
         grad, step = g.data, self._scratch(g.data.shape)
         m.data *= beta1
         np.multiply(grad, 1 - beta1, step)
@@ -389,10 +389,10 @@ class NumpyEngine(Engine):
         p.data -= step
         return p, m, v
 
-    # Within
+    # Helpers
 
     def _scratch(self, shape: tuple[int, int]) -> Array:
-        """Room for an update of so many numbers, from one step to the next."""
+        """A reusable buffer for an update of this shape."""
         if shape not in self._scratches:
             self._scratches[shape] = np.empty(shape, self.dtype)
         return self._scratches[shape]
@@ -407,7 +407,7 @@ class NumpyEngine(Engine):
 
 
 def _alike(a: Array, b: Array) -> bool:
-    """Whether b has the shape of a; else it is repeated, and NumPy would repeat a as well."""
+    """Whether b has the shape of a. Raises ValueError if b cannot be broadcast to a."""
     if a.shape == b.shape:
         return True
     check_operand(a.shape, b.shape)
@@ -415,7 +415,7 @@ def _alike(a: Array, b: Array) -> bool:
 
 
 def _summed(grad: Array, x: Array) -> Array:
-    """The gradient of an operand that was repeated to the shape of `grad`: summed over the repeats."""
+    """The gradient of an operand that was broadcast to the shape of `grad`: summed over the repeats."""
     if x.shape[0] < grad.shape[0]:
         grad = np.add.reduce(grad, 0, keepdims=True)
     if x.shape[1] < grad.shape[1]:

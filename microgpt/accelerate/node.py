@@ -1,4 +1,4 @@
-"""A matrix on the tape: its numbers, and how its gradient reaches what it was computed from."""
+"""Nodes of the graph, and the backward pass."""
 
 from collections.abc import Callable
 from itertools import count
@@ -15,7 +15,7 @@ _order = count()
 
 
 class Node(Matrix):
-    """A matrix; where a gradient goes through it, what it was computed from and how to hand it on."""
+    """A matrix; if it needs a gradient, also its parents and its backward function."""
 
     __slots__ = ("back", "data", "grad", "needs", "ops", "order", "parents")
 
@@ -26,23 +26,23 @@ class Node(Matrix):
         self.data = data
         self.parents = parents
         self.back = back
-        self.needs = back is not None  # does a gradient concern it?
+        self.needs = back is not None  # whether it needs a gradient
         self.grad: Array | None = None
         self.order = next(_order)
 
     def give(self, grad: Array) -> None:
-        """Add to the gradient. A given array may be another node's too: it is never changed."""
+        """Adds to the gradient. `grad` may be shared with another node, and is not modified."""
         if self.needs:
             self.grad = grad if self.grad is None else self.grad + grad
 
     def give_product(self, a: Array, b: Array) -> None:
-        """Add a times b to the gradient."""
+        """Adds a @ b to the gradient."""
         if self.needs:
             self.give(a.dot(b))
 
 
 class Weight(Node):
-    """A parameter. Its gradient stays, in a place of its own, until the engine is asked for it."""
+    """A parameter. Its gradient accumulates in the buffer `kept` until `gradients` is called."""
 
     __slots__ = ("kept", "touched")
 
@@ -50,7 +50,7 @@ class Weight(Node):
         super().__init__(ops, data)
         self.needs = True
         self.kept = kept
-        self.touched = False  # does `kept` hold anything since it was last asked for?
+        self.touched = False  # whether `kept` holds a gradient since the last call of `gradients`
 
     def give(self, grad: Array) -> None:
         if self.touched:
@@ -68,7 +68,7 @@ class Weight(Node):
 
 
 def node(ops: Engine, data: Array, parents: tuple[Node, ...], back: Back) -> Node:
-    """A node; without what it came from, where no gradient will be asked for."""
+    """Makes a node, without parents if none of them needs a gradient."""
     for parent in parents:
         if parent.needs:
             return Node(ops, data, parents, back)
@@ -76,7 +76,7 @@ def node(ops: Engine, data: Array, parents: tuple[Node, ...], back: Back) -> Nod
 
 
 def backward(loss: Node, grad: Array) -> None:
-    """Hand `grad` on from the loss to every weight below it, each node once, the latest made first."""
+    """Backpropagates `grad` from the loss; visits each node once, in reverse order of creation."""
     loss.give(grad)
     reached, todo = {loss.order: loss}, [loss]
     while todo:

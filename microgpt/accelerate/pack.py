@@ -1,4 +1,4 @@
-"""Matrices that lie side by side in one buffer, so that what treats each number alone is one call."""
+"""Matrices as views of one buffer, so that an elementwise update of all is one call."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from microgpt.core.engine.base import Engine, Rows
 
 
 class Pack(dict[str, Node]):
-    """Matrices by name, whose numbers are parts of `row` `[1][N]`."""
+    """Matrices by name that are views of `row` `[1][N]`."""
 
     def __init__(self, matrices: Mapping[str, Node], row: Node) -> None:
         super().__init__(matrices)
@@ -17,7 +17,7 @@ class Pack(dict[str, Node]):
 
 
 class WeightPack(Pack):
-    """The weights of a model, and the places where their gradients are kept."""
+    """The weights of a model, with the matrices of their gradients."""
 
     def __init__(self, matrices: Mapping[str, Node], row: Node, gradients: Pack) -> None:
         super().__init__(matrices, row)
@@ -25,19 +25,19 @@ class WeightPack(Pack):
 
 
 def parts(buffer: Array, shapes: Sequence[tuple[int, int]]) -> list[Array]:
-    """The part of a buffer that is each matrix's, in order."""
+    """Splits a buffer into views with these shapes."""
     ends = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
     return [part.reshape(shape) for part, shape in zip(np.split(buffer, ends), shapes)]
 
 
 def buffer_of(rows: Sequence[Rows], dtype: str) -> Array:
-    """The numbers of many matrices, one after another."""
+    """The values of many matrices, concatenated."""
     return np.concatenate([np.array(numbers, dtype).ravel() for numbers in rows])
 
 
 def packed(
     ops: Engine, names: Sequence[str], shapes: Sequence[tuple[int, int]], buffer: Array
 ) -> Pack:
-    """Constants that are parts of a buffer."""
+    """Constants that are views of a buffer."""
     matrices = (Node(ops, part) for part in parts(buffer, shapes))
     return Pack(dict(zip(names, matrices)), Node(ops, buffer.reshape(1, -1)))

@@ -1,1 +1,1 @@
-"""The GPT. Standard library alone; read the files in the order that the README's walk gives."""
+"""The GPT, in the standard library alone. The README's walk gives an order to read the files in."""

@@ -1,7 +1,6 @@
-"""The wiring of a run: which part is made from which, and which random stream draws what.
+"""Assembles a run from its parts, and assigns the random streams.
 
-The documents are shuffled by the stream `data`, every weight is drawn from `init/<name>`, and samples from
-`sampling`.
+The stream `data` shuffles the documents, `init/<name>` draws each weight, `sampling` draws the samples.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +23,9 @@ def assemble(
     model: Callable[[int], Model],
     **parts: Any,
 ) -> Trainer:
-    """A trainer of `model(vocab_size)` on the documents of `source`; `parts` are the trainer's own.
+    """Builds the Trainer of `model(vocab_size)` on `documents`; `parts` are its other arguments.
 
-    Raises BadValue, whose key is that of the configuration.
+    Raises BadValue with the key of the configuration.
     """
     with under("data"):
         corpus = make_corpus(source, documents, streams)
@@ -36,7 +35,7 @@ def assemble(
 
 
 def make_corpus(source: Source, documents: Sequence[str], streams: Streams) -> Corpus:
-    """The parts of the documents, in the order of training. Raises BadValue."""
+    """Splits the documents and orders the training part. Raises BadValue if it has no tokens."""
     split = source.split(documents)
     if not split.train:
         allowed = "it leaves no document to train on"

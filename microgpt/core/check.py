@@ -1,4 +1,4 @@
-"""Checks of what a constructor is given: one line that names the key, the value and what is allowed."""
+"""Validation of constructor arguments; an error names the key, the value and what is allowed."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class BadValue(ValueError):
-    """A value that the bench cannot work with; `key` is the name under which it was configured."""
+    """An invalid value; `key` is its name in the configuration."""
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
         self.key, self.value, self.allowed = key, value, allowed
@@ -15,7 +15,7 @@ class BadValue(ValueError):
 
 @contextmanager
 def under(prefix: str) -> Iterator[None]:
-    """Name the key of a BadValue in full: `lr` becomes `optimizer.lr` under `optimizer`."""
+    """Prefixes the key of a BadValue raised in the block: `lr` becomes `optimizer.lr`."""
     try:
         yield
     except BadValue as error:
@@ -44,7 +44,7 @@ def choice(key: str, value: object, options: Sequence[str]) -> str:
 
 
 def number(key: str, value: object, allowed: str, holds: Callable[[float], bool]) -> float:
-    """`value` as a finite float for which `holds`; `allowed` says in words what that is."""
+    """`value` as a finite float that satisfies `holds`; `allowed` describes the condition."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not holds(value):  # type: ignore[arg-type]
         raise BadValue(key, value, f"must be a number {allowed}")

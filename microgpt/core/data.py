@@ -1,4 +1,4 @@
-"""Documents as tokens: splits, corpora, and the batches of rows that a model is given."""
+"""Documents as tokens: splits, corpora and batches."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -10,14 +10,15 @@ from microgpt.core.tokenizer import CharTokenizer
 
 
 def read_documents(text: str) -> list[str]:
-    """One document a line, stripped of white space around it; empty lines are none."""
+    """One document per line, stripped of surrounding white space; empty lines are skipped."""
     return [line.strip() for line in text.strip().split("\n") if line.strip()]
 
 
 def digest(documents: Sequence[str], batching: str) -> str:
-    """The identity of the data: sha256 over how documents become batches, and over the documents.
+    """The identity of the data: sha256 of the name of the batching and of the documents.
 
-    Each document as UTF-8 follows its length in bytes, so that no two lists have one digest.
+    Each document, in UTF-8, is prefixed with its length in bytes, so that different lists have
+    different digests.
     """
     return _digest(tuple(documents), batching)
 
@@ -32,7 +33,7 @@ def _digest(documents: tuple[str, ...], batching: str) -> str:
 
 
 class Split(NamedTuple):
-    """Documents to train on, to tune and draw curves on, and to judge on once, at the end."""
+    """The documents for training, for curves and tuning, and for the final evaluation."""
 
     train: list[str]
     validation: list[str]
@@ -42,13 +43,12 @@ class Split(NamedTuple):
 def split_by_hash(
     documents: Sequence[str], *, val_fraction: float, test_fraction: float, split_seed: int
 ) -> Split:
-    """Training documents in file order, held-out ones in the order of their hashes.
+    """Assigns documents by their hashes; training is in file order, held-out parts in hash order.
 
-    sha256(f"{split_seed}/{document}"), read as a fraction of 1, is a document's place. Validation has
-    the places below `val_fraction`, test the `test_fraction` above it. So a document that stands
-    twice never lies in two parts, and the split depends on nothing else. The order of the hashes
-    makes a first part of the validation documents a fair sample of all of them, even when the
-    file is sorted.
+    The hash is sha256(f"{split_seed}/{document}") as a number in [0, 1). Validation takes the hashes
+    below `val_fraction`, test the next `test_fraction`. Equal documents therefore lie in the same
+    part, and adding documents moves no other. In hash order the first n validation documents are
+    a random sample of all, even if the file is sorted.
     """
     hashes = (sha256(f"{split_seed}/{document}".encode()).hexdigest() for document in documents)
     pairs = [(int(digits[:13], 16) / 16**13, text) for digits, text in zip(hashes, documents)]
@@ -62,10 +62,10 @@ def split_by_hash(
 def split_shuffled(
     documents: Sequence[str], *, val_fraction: float, test_fraction: float, split_seed: int
 ) -> Split:
-    """The documents shuffled by `Random(split_seed)`: first train, then validation, then test.
+    """Shuffles the documents with `Random(split_seed)`; train first, then validation, then test.
 
-    With 0.1, 0.1 and seed 42 it is the split of Karpathy's makemore lectures. A document that stands
-    twice may lie in two parts: for comparison with what others published.
+    With 0.1, 0.1 and seed 42 it is the split of Karpathy's makemore lectures. Duplicate documents may
+    lie in different parts; use it to compare with published results.
     """
     shuffled = list(documents)
     Random(split_seed).shuffle(shuffled)
@@ -75,7 +75,7 @@ def split_shuffled(
 
 
 def split_text(documents: Sequence[str], *, val_fraction: float, test_fraction: float) -> Split:
-    """Each text cut in three: its beginning to train on, then validation, then test."""
+    """Cuts each text in three: its beginning is for training, then validation, then test."""
     parts = Split([], [], [])
     for text in documents:
         first = int((1 - val_fraction - test_fraction) * len(text))
@@ -86,15 +86,15 @@ def split_text(documents: Sequence[str], *, val_fraction: float, test_fraction: 
 
 
 class Batch(NamedTuple):
-    """The rows of one pass: T tokens of one or more documents, one after another."""
+    """The input of one forward pass: T tokens of one or more documents, concatenated."""
 
     tokens: list[int]  # [T]
-    targets: list[int]  # [T] the id that follows each token
-    spans: list[tuple[int, int]]  # rows start..stop-1 are one document
+    targets: list[int]  # [T] the next token of each
+    spans: list[tuple[int, int]]  # (start, stop) of each document
 
 
 def make_batch(sequences: Sequence[Sequence[int]]) -> Batch:
-    """Each sequence of ids predicts its second to last id from those before."""
+    """Concatenates sequences of ids; the targets of a sequence are its ids from the second on."""
     tokens: list[int] = []
     targets: list[int] = []
     spans = []
@@ -106,24 +106,21 @@ def make_batch(sequences: Sequence[Sequence[int]]) -> Batch:
 
 
 class Corpus:
-    """The parts of the data and their vocabulary.
+    """A split of documents with its tokenizer; a subclass defines the sequences of a batch."""
 
-    A subclass says what one row of a batch is, and with which id a sample begins and ends.
-    """
-
-    batching: ClassVar[str]  # its name in the digest of the data
+    batching: ClassVar[str]  # part of the data's digest
 
     def __init__(self, split: Split, tokenizer: CharTokenizer, rng: Random) -> None:
         self.split, self.tokenizer = split, tokenizer
 
     def batch(self, number: int, batch_size: int, block_size: int) -> Batch:
-        """The rows of training batch `number`, counted from 0."""
+        """Training batch `number`, counted from 0, of `batch_size` sequences."""
         raise NotImplementedError
 
     def held_out(
         self, part: Sequence[str], count: int, batch_size: int, block_size: int
     ) -> Iterator[Batch]:
-        """The first `count` rows of a held-out part, in batches."""
+        """The first `count` sequences of a held-out part, in batches."""
         raise NotImplementedError
 
     @property
@@ -132,18 +129,18 @@ class Corpus:
         return self.tokenizer.bos
 
     def tokens(self, num_batches: int, batch_size: int, block_size: int) -> int:
-        """The predicted tokens of the first batches together."""
+        """The number of predicted tokens in the first `num_batches` batches."""
         raise NotImplementedError
 
     def cut(self, block_size: int) -> int:
-        """How many documents are longer than a row, so that their ends are never seen."""
+        """The number of documents that `block_size` truncates."""
         return 0
 
 
 class Documents(Corpus):
-    """A row is a document between two BOS, cut to `block_size` predicted tokens.
+    """One sequence is a document between two BOS, truncated to `block_size` predicted tokens.
 
-    The training part is shuffled once; after its last document the first follows.
+    The training part is shuffled once, and then cycled through in that order.
     """
 
     batching = "documents"
@@ -178,10 +175,10 @@ class Documents(Corpus):
 
 
 class Blocks(Corpus):
-    """A row is a window of `block_size` predicted tokens of running text.
+    """One sequence is a window of `block_size` predicted tokens of running text.
 
-    Texts follow one another with a BOS between them. Training windows begin at random places, by a
-    generator for each batch; held-out windows follow one another.
+    Texts are joined by a BOS. Training windows begin at random positions, drawn by a generator seeded
+    for each batch; held-out windows are consecutive.
     """
 
     batching = "blocks"
@@ -193,7 +190,7 @@ class Blocks(Corpus):
 
     @property
     def begin(self) -> int:
-        """A line feed, after which a text may begin anew; BOS where the text has none."""
+        """The id of a line feed, or BOS if the text has none."""
         return (
             self.tokenizer.encode("\n")[0] if "\n" in self.tokenizer.characters else super().begin
         )
@@ -215,5 +212,5 @@ class Blocks(Corpus):
         return num_batches * batch_size * min(block_size, len(self._train) - 1)
 
     def _ids(self, texts: Sequence[str]) -> list[int]:
-        """The texts as ids, with a BOS between two."""
+        """The ids of the texts, joined by BOS."""
         return [i for text in texts for i in self.tokenizer.document(text)[:-1]][1:]

@@ -1,4 +1,4 @@
-"""What a training run says of itself. Callbacks receive these and nothing else."""
+"""The events of a training run, which callbacks receive."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ Metrics: TypeAlias = dict[str, float]
 
 
 class Stepped(NamedTuple):
-    """Step `step`, counted from 1, is done; `metrics` is empty unless it is one to record."""
+    """Step `step`, counted from 1, is done; `metrics` is empty unless the step is logged."""
 
     step: int
     loss: float
@@ -18,14 +18,14 @@ class Stepped(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpointed:
-    """All that a run needs to go on, bit for bit, as plain numbers."""
+    """The complete state of a run as plain numbers; resuming from it is bit-exact."""
 
     step: int
     shapes: dict[str, tuple[int, int]]
     weights: dict[str, list[float]]  # flat, in the order of the state dict
-    slots: dict[str, dict[str, list[float]]]  # the optimizer's: slot -> weight -> flat
-    streams: dict[str, tuple[int, ...]]
-    seconds: float  # spent so far
+    slots: dict[str, dict[str, list[float]]]  # optimizer state: slot -> weight name -> flat
+    streams: dict[str, tuple[int, ...]]  # random generators: purpose -> state
+    seconds: float  # of training so far
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ Callback: TypeAlias = Callable[[Event], None]
 
 
 class Diverged(ArithmeticError):
-    """A loss that is not finite, at step `step`."""
+    """Training diverged: a loss, norm or weight is not finite at step `step`."""
 
     def __init__(self, step: int, reason: str) -> None:
         self.step, self.reason = step, reason

@@ -3,37 +3,37 @@
 IEEE 754 fixes the results of `+ - * /` and of the square root to the last bit. It does not fix
 those of `exp`, `log`, `tanh`, `cos` and `sin`: `math` asks the C library, whose last bit depends on its
 vendor, on its version, and on whether the processor can multiply and add in one step. One such bit,
-fed back through a thousand training steps, is another model.
+fed back through a thousand training steps, gives another model.
 
-So here they are made of what is fixed: the four operations, the square root, `frexp` and `ldexp`,
-which only move exponents, and Python's integers. Each formula is evaluated as its brackets say,
-with a rounding after each operation: Python leaves no compiler the chance to fuse two of them.
+So these functions use only what is fixed: the four operations, the square root, `frexp` and `ldexp`,
+which only move exponents, and Python's integers. Each formula is evaluated in the order of its
+parentheses and rounded after each operation: Python never fuses two operations.
 
-Errors are in ulp, units in the last place of the true result, where a half is perfection. They are
-measured; the tests assert them, and compare the bits themselves with a digest.
+Errors are in ulp, units in the last place of the true result; 0.5 is correctly rounded. They are
+measured, and the tests assert them; a digest fixes the bits.
 """
 
 import math
 from random import Random
 
-_ROUND = 1.5 * 2**52  # a small y + _ROUND is y rounded to an integer, + _ROUND: no bits for more
+_ROUND = 1.5 * 2**52  # y + _ROUND - _ROUND is y rounded to an integer, for |y| < 2**51
 
 # ------------------------------------------------------------------------------------ exponential
 
-_BITS = 128  # of a fixed-point fraction: an integer i stands for i / 2**128
+_BITS = 128  # bits of a fixed-point fraction: the integer i stands for i / 2**128
 _LN2 = 0xB17217F7D1CF79ABC9E3B39803F2F6AF  # ln 2 as such a fraction
 
-_Node = tuple[float, float, float]  # g, e**g as a double, and what that double leaves out
+_Node = tuple[float, float, float]  # g, e**g rounded to a double, and the rounding error
 _NODES: dict[float, _Node] = {}  # the key is 128 g + _ROUND
 
 
 def exp(x: float) -> float:
-    """e**x = e**g * e**r, g the multiple of 1/128 next to x, so that |r| <= 1/256; 0.56 ulp.
+    """e**x = e**g * e**r, g the multiple of 1/128 nearest to x, so that |r| <= 1/256; 0.56 ulp.
 
-    e**r is Taylor's sum up to r**5 / 5!. e**g is looked up, with the remainder that a double cannot
-    hold, so that only the last addition rounds by a whole half ulp. After P. T. P. Tang,
-    Table-driven implementation of the exponential function, ACM TOMS 15 (1989) 144-157, but here
-    the table fills as arguments come. Overflow gives inf, not an exception; underflow is gradual.
+    e**r is its Taylor series up to r**5 / 5!. e**g comes from a table, as a double and its rounding
+    error, so that only the last addition contributes a half ulp. After P. T. P. Tang,
+    Table-driven implementation of the exponential function, ACM TOMS 15 (1989) 144-157; departs
+    from it in filling the table on demand. Overflow gives inf, not an exception; underflow is gradual.
     """
     try:
         g, high, low = _NODES[x * 128.0 + _ROUND]
@@ -46,7 +46,7 @@ def exp(x: float) -> float:
 
 
 def _add_node(key: float) -> _Node:
-    """Five microseconds, once for each 128th that is met. 200 bytes: 30 MB if all of them were."""
+    """Adds a table entry. It takes 5 us and 200 bytes; all entries together would be 30 MB."""
     g = (key - _ROUND) / 128.0
     fraction, doublings = _exp_integer(g)
     high = float(fraction)
@@ -56,7 +56,7 @@ def _add_node(key: float) -> _Node:
 
 
 def _exp_extreme(x: float) -> float:
-    """e**x where a part of a node could overflow or underflow: a quotient of integers; 0.5 ulp."""
+    """e**x where a part of a node could overflow or underflow, as a quotient of integers; 0.5 ulp."""
     if not -746.0 < x < 710.0:
         return 0.0 if x < 0.0 else x + math.inf  # nan + inf is nan
     fraction, doublings = _exp_integer(x)
@@ -67,7 +67,7 @@ def _exp_extreme(x: float) -> float:
 
 
 def _exp_integer(x: float) -> tuple[int, int]:
-    """f and n with e**x = 2**n f / 2**128 and f / 2**128 from 1 to 2: Taylor's sum in integers."""
+    """f and n with e**x = 2**n f / 2**128 and 1 <= f / 2**128 < 2, by the Taylor series in integers."""
     numerator, denominator = x.as_integer_ratio()
     doublings, rest = divmod((numerator << _BITS) // denominator, _LN2)
     total, term, n = 0, 1 << _BITS, 0
@@ -87,8 +87,8 @@ def log(x: float) -> float:
     """ln x = k ln 2 + ln(1 + f), x = 2**k (1 + f), 1 + f between sqrt(1/2) and sqrt 2; 0.9 ulp.
 
     With s = f / (2 + f), ln(1 + f) = 2 artanh s = 2 s + 2 s**3 / 3 + ... + 2 s**21 / 21, arranged
-    as f - f**2/2 + s (f**2/2 + 2 s**2 / 3 + ...) so that nothing is lost where x is near 1. That
-    is from `e_log.c` of Sun's fdlibm (1993). log(0) is -inf; the log of a negative number is nan.
+    as f - f**2/2 + s (f**2/2 + 2 s**2 / 3 + ...), which is accurate where x is near 1. From
+    `e_log.c` of Sun's fdlibm (1993). log(0) is -inf; the log of a negative number is nan.
     """
     if not 0.0 < x < math.inf:
         return -math.inf if x == 0.0 else x if x > 0.0 else math.nan
@@ -108,10 +108,11 @@ def log(x: float) -> float:
 
 
 def tanh(x: float) -> float:
-    """tanh x = 1 - 2 / (e**2x + 1); 1.1 ulp. Below 3/4, where this would cancel, 0.9 ulp by
+    """tanh x = 1 - 2 / (e**2x + 1); 1.1 ulp.
 
-    x / (1 + w), w = x**2 / (3 + x**2 / (5 + x**2 / (7 + ...))), J. H. Lambert's fraction of 1768,
-    written as x - x w / (1 + w) so that the roundings fall on the smaller part.
+    Below 3/4, where this cancels, tanh x = x / (1 + w), w = x**2 / (3 + x**2 / (5 + x**2 / (7 + ...)))
+    (J. H. Lambert 1768); 0.9 ulp. It is evaluated as x - x w / (1 + w), so that only the smaller
+    term is rounded.
     """
     a = abs(x)
     if a < 0.75:
@@ -125,17 +126,17 @@ def tanh(x: float) -> float:
 # -------------------------------------------------------------------------------- cosine and sine
 
 _LIMIT = 2.0**18
-_QUARTER = 1.5707963267923333  # 35 bits of pi/2: a product with 18 bits is exact
-_QUARTER_2 = 2.5633441514780767e-12  # the next 34
-_QUARTER_3 = 1.1644211747377496e-22  # the next 53
+_QUARTER = 1.5707963267923333  # the first 35 bits of pi/2: a product with 18 bits is exact
+_QUARTER_2 = 2.5633441514780767e-12  # the next 34 bits
+_QUARTER_3 = 1.1644211747377496e-22  # the next 53 bits
 
 
 def cos(x: float) -> float:
-    """The cosine for |x| <= 2**18, also next to its zeros, and nan outside; 0.8 ulp.
+    """The cosine for |x| <= 2**18, also near its zeros, and nan outside; 0.8 ulp.
 
-    x = k pi/2 + r + t, |r| <= pi/4, t what r has no room for. Pi in parts is from W. J. Cody and
-    W. Waite, Software Manual for the Elementary Functions (1980), the care for t from fdlibm.
-    `near` and `step` are exact.
+    x = k pi/2 + r + t with |r| <= pi/4; t is the rounding error of r. Pi in three parts is from
+    W. J. Cody and W. Waite, Software Manual for the Elementary Functions (1980), the use of t from
+    fdlibm. `near` and `step` are exact.
     """
     if not -_LIMIT <= x <= _LIMIT:
         return math.nan
@@ -169,7 +170,8 @@ def _cos_small(r: float, t: float) -> float:
     tail = z * z * (1 / 24 - z * (1 / 720 - z * (1 / 40320 - z * tail)))
     half = 0.5 * z
     main = 1.0 - half
-    return main + (((1.0 - main) - half) + (tail - r * t))  # the middle is what `main` lost
+    # (1 - main) - half is the rounding error of `main`.
+    return main + (((1.0 - main) - half) + (tail - r * t))
 
 
 def _sin_small(r: float, t: float) -> float:
@@ -184,7 +186,7 @@ def _sin_small(r: float, t: float) -> float:
 
 
 def power(base: float, exponent: int) -> float:
-    """base**exponent for an exponent >= 0, by products alone."""
+    """base**exponent for an integer exponent >= 0, by repeated squaring."""
     result = 1.0
     while exponent:
         if exponent & 1:
@@ -195,10 +197,10 @@ def power(base: float, exponent: int) -> float:
 
 
 def pow(base: float, exponent: float) -> float:
-    """base**exponent; for a whole or half exponent by products and a square root, else by exp and log.
+    """base**exponent: by products and a square root if 2 * exponent is an integer, else by exp and log.
 
-    2.5 ulp for the former up to 3, 1 + 2 |exponent ln base| ulp for the latter. 0 to a negative power
-    is infinite, a negative base to a fractional power not a number.
+    2.5 ulp for the former up to exponent 3, 1 + 2 |exponent ln base| ulp for the latter. 0 to a
+    negative power is inf, a negative base to a fractional power nan.
     """
     if exponent < 0:
         below = pow(base, -exponent)
@@ -217,8 +219,8 @@ def pow(base: float, exponent: float) -> float:
 def normal(rng: Random) -> float:
     """A number from N(0, 1), by Marsaglia's polar method.
 
-    Where (u, v) is uniform in the unit disc and s = u**2 + v**2, u sqrt(-2 ln(s) / s) is normal. So
-    is the same with v, independently; it is thrown away, so that all state is in `rng`.
+    If (u, v) is uniform in the unit disc and s = u**2 + v**2, then u sqrt(-2 ln(s) / s) is normal.
+    The second number, from v, is discarded, so that all state is in `rng`.
     G. Marsaglia and T. A. Bray, A convenient method for generating normal variables, SIAM Review 6
     (1964) 260-264.
     """

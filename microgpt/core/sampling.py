@@ -1,4 +1,4 @@
-"""Text from a model, one token at a time, over the cache of keys and values."""
+"""Sampling from a model, one token at a time, with a KV cache."""
 
 from collections.abc import Iterator
 from random import Random
@@ -10,16 +10,16 @@ from microgpt.core.models.base import Model
 
 
 class Sampler:
-    """Draws documents from softmax(logits / temperature), cut by top-k and top-p.
+    """Draws documents from softmax(logits / temperature), restricted by top-k and top-p.
 
-    temperature 0 takes the likeliest token. `top_k` keeps that many of the likeliest tokens, 0 all of
-    them; `top_p` then keeps the fewest likeliest tokens whose probabilities reach it, 1 all of them
+    temperature 0 takes the most likely token. `top_k` keeps the k most likely tokens, 0 all. `top_p`
+    then keeps the smallest set of most likely tokens whose probabilities sum to `top_p`, 1 all
     (nucleus sampling, Holtzman et al. 2019, arXiv 1904.09751).
     """
 
     def __init__(self, *, num_samples: int, temperature: float, top_k: int, top_p: float) -> None:
         self.num_samples = integer("num_samples", num_samples, 0)
-        # Divided by less, the logits may overflow; those of engines with float32 soonest.
+        # With a lower temperature the logits may overflow, in float32 first.
         self.temperature = zero_or_from("temperature", temperature, 1e-9)
         self.top_k = integer("top_k", top_k, 0)
         self.top_p = number("top_p", top_p, "> 0 and <= 1", lambda v: 0 < v <= 1)
@@ -36,7 +36,7 @@ class Sampler:
             ids, caches = [corpus.begin, *tokenizer.encode(prompt)], model.caches()
             for t in range(block_size):
                 logits = model(ops, weights, ids[t : t + 1], [(0, t + 1)], caches)
-                if t + 1 == len(ids):  # the prompt is over
+                if t + 1 == len(ids):  # the prompt has been read
                     ids.append(self._choose(ops, logits, rng))
                 if ids[t + 1] == tokenizer.bos:
                     break
@@ -50,7 +50,7 @@ class Sampler:
         weights = ops.values(ops.softmax(logits * self.temperature**-1))[0]
         ids, mass, cut = range(len(weights)), 0.0, self.top_k or self.top_p < 1
         for rank, i in enumerate(sorted(ids, key=weights.__getitem__, reverse=True) if cut else ()):
-            # outside top-k and top-p nothing weighs
+            # tokens outside top-k and top-p have weight 0
             if rank >= (self.top_k or len(ids)) or (self.top_p < 1 and mass >= self.top_p):
                 weights[i] = 0.0
             mass += weights[i]

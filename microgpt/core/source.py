@@ -1,4 +1,4 @@
-"""Where documents come from: the contract of a source."""
+"""The interface of a source of documents."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -10,10 +10,10 @@ SPLITS = {"hash": split_by_hash, "shuffled": split_shuffled}
 
 
 class Source:
-    """Documents, how they are divided into three parts, and how they become batches.
+    """Documents, their split into training, validation and test, and their batching (`corpus`).
 
-    Validation is for curves and tuning, test is read once, at the end. `split` is `hash`, under which no
-    document lies in two parts, or `shuffled`, the split of others by line.
+    Validation is for curves and tuning; test is evaluated once, after the last step. `split` is `hash`,
+    where equal documents lie in the same part, or `shuffled`, the common split by line.
     """
 
     corpus: type[Corpus] = Documents
@@ -31,7 +31,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What to call the data."""
+        """The name of the data."""
         return type(self).__name__.lower()
 
     def documents(self) -> list[str]:
@@ -39,11 +39,11 @@ class Source:
         raise NotImplementedError
 
     def facts(self) -> Mapping[str, float]:
-        """What is known of the process behind the documents, such as its `entropy_rate` in nats."""
+        """Known properties of the generating process, such as `entropy_rate` in nats."""
         return {}
 
     def split(self, documents: Sequence[str]) -> Split:
-        """The three parts."""
+        """The training, validation and test documents."""
         fractions = self.val_fraction, self.test_fraction
         parts = _split(self.splitting, tuple(documents), *fractions, self.split_seed)
         return Split(*map(list, parts))

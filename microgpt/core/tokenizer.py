@@ -1,14 +1,14 @@
-"""Characters to ids and back, with one special token that both begins and ends a document."""
+"""A character tokenizer with one special token, BOS, which begins and ends a document."""
 
 from collections.abc import Iterable, Sequence
 
 
 class UnknownCharacter(ValueError):
-    """A character that no training document holds, so that no id stands for it."""
+    """A character that is not in the vocabulary."""
 
 
 class CharTokenizer:
-    """The vocabulary is the sorted set of characters; the last id is BOS, which also ends a document."""
+    """The vocabulary is the sorted set of characters, then BOS as the last id."""
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = sorted(set(characters))
@@ -29,5 +29,5 @@ class CharTokenizer:
         return [self.bos, *self.encode(text), self.bos]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, which must not hold BOS."""
+        """The text of `ids`, which must not contain BOS."""
         return "".join(self.characters[i] for i in ids)

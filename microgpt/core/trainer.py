@@ -1,4 +1,4 @@
-"""The training loop. It knows no logger and no file, only events."""
+"""The training loop. It writes nothing itself: callbacks receive events."""
 
 import gc
 import math
@@ -23,15 +23,19 @@ LN2 = 0.6931471805599453
 
 @dataclass(kw_only=True)
 class Trainer:
-    """Trains a model for `num_steps` steps of `accumulate` batches of `batch_size` rows each.
+    """Trains a model for `num_steps` steps of `accumulate` batches of `batch_size` sequences.
 
-    The gradients of a step's batches are those of one batch of all their rows. Every `log_every`
-    steps, and after the last, the step's figures are recorded; every `eval_every` steps, and after
-    the last, so is the loss on the first `eval_documents` rows of the validation part. The test part is
-    read once, after the last step. Every `checkpoint_every` steps, and when the run stops, its
-    state is kept. 0 turns an `_every` off; without `checkpoint_every` nothing is ever kept, without
-    `eval_documents` nothing evaluated. `stop_after` ends the run after that many steps, with the
-    schedule as it was. A gradient longer than `clip_norm` is scaled down to it.
+    num_steps         optimizer steps; also the length of the schedule
+    accumulate        batches per step; the gradient is that of one batch of all their sequences
+    log_every         steps between logged metrics; the last step is always logged
+    eval_every        steps between evaluations on validation; the last step always evaluates
+    eval_documents    validation sequences per evaluation, always the first; 0 evaluates none
+    checkpoint_every  steps between checkpoints; another is kept when the run ends
+    stop_after        end the run after this many steps, with the schedule unchanged
+    clip_norm         largest global norm of the gradient; None does not clip
+
+    An `_every` of 0 is off; with `checkpoint_every=0` no state is kept. The test part is evaluated
+    once, after the last step. Raises BadValue.
     """
 
     model: Model
@@ -63,8 +67,8 @@ class Trainer:
         self.last_step = min(integer("stop_after", stop, 1), self.num_steps)
         self.callbacks: list[Callback] = []
         self.step = self.kept = 0  # steps done; the step of the last checkpoint
-        self._spent = 0.0  # seconds before this process
-        self._tokens = 0  # since the last record
+        self._spent = 0.0  # seconds of training in earlier processes
+        self._tokens = 0  # since the last logged step
         self._begun = self._recorded = perf_counter()
         self.interrupted = False
         self.shapes = self.model.shapes()
@@ -72,7 +76,7 @@ class Trainer:
         self.optimizer.prepare(self.engine, self.weights, self.shapes, lr_scales(self.model))
 
     def restore(self, state: Checkpointed) -> None:
-        """Go on from a state that an earlier run of this configuration kept."""
+        """Restores the state of an earlier run with the same configuration."""
         self.engine.load(self.weights, state.weights)
         self.optimizer.restore(self.engine, state.step, state.slots)
         self.streams.restore(state.streams)
@@ -80,11 +84,11 @@ class Trainer:
         self._spent = state.seconds
 
     def interrupt(self) -> None:
-        """Stop after the step that is under way, and keep its state."""
+        """Stops after the current step and keeps its state."""
         self.interrupted = True
 
     def run(self) -> bool:
-        """Train; returns whether it came to the end. Raises Diverged at a figure that is not finite."""
+        """Trains; returns whether all `num_steps` are done. Raises Diverged."""
         self._begun = self._recorded = perf_counter()
         while self.step < self.last_step and not self.interrupted:
             self._tell(self.train_step())
@@ -100,7 +104,7 @@ class Trainer:
         return self.step == self.num_steps
 
     def train_step(self) -> Stepped:
-        """One step, and its figures where they are due."""
+        """One optimizer step, with its metrics if the step is logged."""
         lr = self.schedule(self.optimizer.lr, self.step, self.num_steps)
         size, block_size, k = self.batch_size, self.model.dims.block_size, self.accumulate
         batches = [self.corpus.batch(self.step * k + i, size, block_size) for i in range(k)]
@@ -120,8 +124,8 @@ class Trainer:
         return Stepped(self.step, loss, tokens, metrics)
 
     def _update(self, batches: list[Batch], lr: float, measured: bool) -> tuple[float, float]:
-        """One update of the weights; returns the loss before it, and the gradient's norm if asked."""
-        gc.disable()  # the graph of a step has no cycles: looking for some costs up to a sixth
+        """Updates the weights; returns the loss before the update and the gradient norm, if `measured`."""
+        gc.disable()  # the graph of a step has no cycles; the collector takes up to a sixth of a step
         try:
             loss, norm = self.engine.step(
                 self._forward,
@@ -143,17 +147,17 @@ class Trainer:
         return loss, norm
 
     def _forward(self, ops: Engine, w: Weights, batch: Batch) -> tuple[Matrix, Matrix]:
-        """The objective and the plain cross-entropy, both means over the batch's tokens `[1][1]`."""
+        """The objective and the plain cross-entropy `[1][1]`, both means over the batch's tokens."""
         logits = self.model(ops, w, batch.tokens, batch.spans)
         loss = ops.mean(ops.cross_entropy(logits, batch.targets))
         return self.loss(ops, loss, logits, batch.targets), loss
 
     def _evaluate(self, part: str, metrics: Metrics) -> Metrics:
-        """Held-out loss in nats per predicted token, and bits per character, of `val` or `test`.
+        """Loss in nats per predicted token, and bits per character, on the part `val` or `test`.
 
         bits per character = total nats over ALL targets, end tokens included, / (ln 2 * characters),
-        where the characters are the targets that are not the end token. All of the test part counts,
-        of validation `eval_documents` rows.
+        where the characters are the targets other than the end token. `val` reads `eval_documents`
+        sequences, `test` all.
         """
         split, bos = self.corpus.split, self.corpus.tokenizer.bos
         texts, count = (
@@ -179,7 +183,7 @@ class Trainer:
         return {f"{part}/loss": nats / tokens, f"{part}/bpc": nats / (LN2 * max(1, characters))}
 
     def _check_weights(self) -> None:
-        """No loss has been computed from what the last update left."""
+        """Raises Diverged if a weight is not finite: no loss follows the last update to show it."""
         for name, flat in self.engine.flat(self.weights).items():
             if not all(map(math.isfinite, flat)):
                 raise Diverged(
@@ -187,7 +191,7 @@ class Trainer:
                 )
 
     def _costs(self) -> Metrics:
-        """What a clock measured: seconds so far, tokens a second since the last record."""
+        """Seconds of training so far, and tokens per second since the last logged step."""
         now = perf_counter()
         rate = self._tokens / (now - self._recorded)
         self._recorded, self._tokens = now, 0
@@ -197,12 +201,12 @@ class Trainer:
         return self._spent + perf_counter() - self._begun
 
     def _diverge(self, name: str, value: float, metrics: Metrics, why: str = "") -> NoReturn:
-        """Record the figure that is not finite, and end the run."""
+        """Logs the metric that is not finite, and raises Diverged."""
         self._tell(Stepped(self.step, value, 0, metrics | {name: value} | self._costs()))
         raise Diverged(self.step, f"{name} is {value}{why}")
 
     def _keep(self) -> None:
-        """Tell the state."""
+        """Sends the state to the callbacks."""
         self.kept = self.step
         shapes = {name: (weight.n_out, weight.n_in) for name, weight in self.shapes.items()}
         weights = self.engine.flat(self.weights)
@@ -216,7 +220,7 @@ class Trainer:
             return list(
                 self.sampler.samples(self.model, self.engine, self.weights, self.corpus, rng)
             )
-        except (ArithmeticError, ValueError) as error:  # of weights that the last step blew up
+        except (ArithmeticError, ValueError) as error:  # the last update may have diverged
             raise Diverged(self.step, f"no samples: {error}") from error
 
     def _tell(self, event: Event) -> None:

@@ -1,16 +1,16 @@
-"""What a weight is for: initialisation, learning rates and update rules go by its role, not its name."""
+"""Weights and their roles: initialisation, learning rates and update rules depend on the role."""
 
 from typing import Literal, NamedTuple, TypeAlias
 
 Role: TypeAlias = Literal[
-    "embedding",  # a row for each token or position, found by its index
+    "embedding",  # a lookup table: a row for each token or position
     "matrix",  # a projection inside the model
     "residual_out",  # a projection into the residual stream
     "output",  # the projection to the vocabulary
-    "gain",  # factors, a row
-    "bias",  # terms, a row
+    "gain",  # a row of factors
+    "bias",  # a row of offsets
 ]
-HIDDEN = ("matrix", "residual_out")  # the matrices between embeddings and output
+HIDDEN = ("matrix", "residual_out")  # the matrices inside the blocks
 
 
 class Weight(NamedTuple):
@@ -22,5 +22,5 @@ class Weight(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many parameters it holds."""
+        """The number of parameters."""
         return self.n_out * self.n_in

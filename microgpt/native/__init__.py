@@ -1,4 +1,4 @@
-"""The engine that records in Python and computes in C, with the vector engine's bits."""
+"""The native engine: records operations in Python, computes in C; bit-identical to the vector engine."""
 
 import sys
 from functools import cache
@@ -15,13 +15,13 @@ INSTEAD = "using engine=vector, the same bits, some 60 times slower"
 
 
 def engine() -> Engine:
-    """A native engine; a vector engine where there can be none, which is said once."""
+    """A native engine; if it is unavailable, warns once and returns a vector engine."""
     return NativeEngine() if _usable() else VectorEngine()
 
 
 @cache
 def problem() -> str:
-    """Why there can be no native engine here, in one line; empty if there can."""
+    """Why the native engine is unavailable, in one line; empty if it is available."""
     try:
         return "" if has_exact_bits() else "the compiled library has other bits than engine=vector"
     except Unavailable as error:

@@ -1,7 +1,7 @@
-"""A small step on two engines: that of the library must have the vector engine's bits.
+"""Self-check: a small step on the native and the vector engine must give the same bits.
 
-It takes 10 ms, so that its success is noted in the cache, for this library and this vector engine.
-Where anything differs from what was noted the step is taken again.
+It takes 10 ms, so success is recorded in the cache, for this library and this vector engine. If
+either changes, the check is repeated.
 """
 
 import sys
@@ -24,13 +24,13 @@ T, N, HEADS = 5, 20, 4  # tokens, width, heads
 
 
 def has_exact_bits() -> bool:
-    """Whether the library computes as the vector engine does. Raises Unavailable."""
+    """Whether the library passes the self-check. Raises Unavailable."""
     library()
     try:
         note = private(folder()) / f"{_state(loaded_from())}.checked"
         if note.exists():
             return True
-    except (OSError, RuntimeError):  # it was loaded from a temporary file; there is no home
+    except (OSError, RuntimeError):  # the library was a temporary file; there is no home folder
         return agrees()
     if good := agrees():
         _note(note)
@@ -38,7 +38,7 @@ def has_exact_bits() -> bool:
 
 
 def agrees() -> bool:
-    """Whether every bit of a small step, and of the functions, is the vector engine's."""
+    """Whether a small step and the elementary functions are bit-identical to the vector engine's."""
     some = [3 * x for x in numbers(1, 64, 0)[0]]
     above = [abs(x) for x in some]
     return (
@@ -52,7 +52,7 @@ def agrees() -> bool:
 
 
 def step(ops: Engine) -> bytes:
-    """Forward, back and Adam through all that the library computes in a way of its own."""
+    """Forward, backward and Adam, through every operation that the library implements separately."""
     rows = {"x": T, "gain": 1, "q": N, "k": N // 2, "v": N // 2, "up": N, "down": N}
     w = ops.parameters({name: numbers(n, N, i) for i, (name, n) in enumerate(rows.items())})
     h = ops.rmsnorm(ops.gather(w["x"], [0, 3, 3, 1, 3]), 1e-5) * w["gain"]
@@ -74,7 +74,7 @@ def step(ops: Engine) -> bytes:
 
 
 def numbers(rows: int, n: int, seed: int) -> Rows:
-    """Numbers between -1/3 and 1/3 whose last bits matter."""
+    """A matrix of numbers from -1/3 to 1/3 that use all bits of the mantissa."""
     return [
         [((seed * 7919 + i * n + j) * 2654435761 % 1000003 - 500001) / 1500007 for j in range(n)]
         for i in range(rows)
@@ -86,7 +86,7 @@ def _named(matrices: list[Matrix]) -> list[tuple[str, Matrix]]:
 
 
 def _state(file: Path) -> str:
-    """The identity of the library, of what it was checked against, and of the check."""
+    """The identity of the library, of the vector engine and of the check."""
     digest = sha256(file.read_bytes())
     packages = (microgpt.native, microgpt.vector, microgpt.core, microgpt.core.engine)
     for package in packages:
@@ -98,6 +98,6 @@ def _state(file: Path) -> str:
 
 
 def _note(file: Path) -> None:
-    """Where it cannot be written, the check is done again next time."""
+    """Records success; if that fails, the next process repeats the check."""
     with suppress(OSError):
         file.touch()

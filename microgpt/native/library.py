@@ -1,9 +1,9 @@
-"""The C library: compiled once with the system's compiler, kept in the user's cache, loaded by ctypes.
+"""The C library: compiled once with the system's compiler, cached for the user, loaded by ctypes.
 
 The file's name is a digest of the sources, the flags, the compiler and the processor. It is written
-under another name and renamed, so that any number of processes may compile at once. Where the
-cache cannot be written, where others could write it, or where nothing in it can be executed, a
-temporary folder takes its place; where nothing can be compiled, the library that a wheel may carry.
+under another name and renamed, so that several processes may compile at once. If the cache is not
+writable, is writable by others, or its files cannot be executed, a temporary folder replaces it. If
+compilation fails, the library that a wheel may contain is used.
 """
 
 import ctypes
@@ -23,17 +23,17 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SOURCES = ("arithmetic.c", "tape.c")
 HEADERS = ("arithmetic.h", "tape.h")
-# No product and sum become one operation, no sum is taken in another order: the same bits everywhere.
+# No fused multiply-add and no reordered sums, so that the bits are the same everywhere.
 EXACT = ("-ffp-contract=off", "-fno-fast-math")
-# Neither changes a number: what errno and the exception flags say is asked by nobody. After EXACT, which
-# takes them back.
+# These change no result: errno and the exception flags are not read. They follow EXACT, which would
+# reset them.
 PORTABLE = ("-O3", "-fno-math-errno", "-fno-trapping-math")
 FAST = (*PORTABLE, "-march=native")
 SHARED = ("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden")
 SYMBOLIC = ("-Wl,-Bsymbolic",) if sys.platform.startswith("linux") else ()
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120
-CARRIED = HERE / "carried.so"  # in a wheel that was built where there is a compiler
+CARRIED = HERE / "carried.so"  # in wheels that were built with a compiler
 
 Signatures = dict[str, tuple[object, tuple[object, ...]]]
 SIGNATURES: Signatures = {
@@ -53,12 +53,12 @@ SIGNATURES: Signatures = {
 
 
 class Unavailable(Exception):
-    """There is no library that can be used; why, in one line."""
+    """No library can be used; the message says why, in one line."""
 
 
 @cache
 def library() -> ctypes.PyDLL:
-    """The library, compiled if need be. Raises Unavailable."""
+    """The library, compiled if necessary. Raises Unavailable."""
     command = compiler()
     try:
         if command is None:
@@ -71,24 +71,24 @@ def library() -> ctypes.PyDLL:
 
 
 def loaded_from() -> Path:
-    """The file that the library was loaded from; a temporary one is gone."""
+    """The file that the library was loaded from; a temporary one no longer exists."""
     return Path(library()._name)
 
 
 def facts() -> dict[str, str]:
-    """The compiler and the flags, which the bits should not depend on."""
+    """The compiler and the flags; results should not depend on them."""
     version = library().compiled_by().decode()
     carried = library()._name == str(CARRIED)
     return {"compiler": version, "flags": " ".join(flags(PORTABLE if carried else None))}
 
 
 def flags(speed: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    """What the compiler is told, after what the user's CC says."""
+    """The compiler's flags, which follow those in the user's CC."""
     return EXACT + (FAST if speed is None else speed) + SHARED + SYMBOLIC
 
 
 def compiler() -> list[str] | None:
-    """The command that CC names, or else the first compiler in the path."""
+    """The command in CC, else the first compiler found in PATH."""
     try:
         named = shlex.split(os.environ.get("CC", ""))
     except ValueError:  # a quotation without an end
@@ -115,7 +115,7 @@ def private(folder: Path) -> Path:
 
 
 def file_name(command: list[str]) -> str:
-    """By all that the library's code depends on; asking the compiler itself would take 10 ms."""
+    """A name from all inputs of the compilation; running the compiler for its version takes 10 ms."""
     real = Path(command[0]).resolve()
     state = real.stat()
     digest = sha256()
@@ -127,7 +127,7 @@ def file_name(command: list[str]) -> str:
 
 
 def processor() -> str:
-    """What -march=native depends on."""
+    """The model and features of the processor, on which -march=native depends."""
     try:
         with open("/proc/cpuinfo", "rb") as file:
             first = file.read(4096).decode(errors="replace").split("\n\n")[0]
@@ -138,7 +138,7 @@ def processor() -> str:
 
 
 def compile_to(file: Path, command: list[str], speed: tuple[str, ...] | None = None) -> None:
-    """Compile the sources to this file, at once or not at all. Raises OSError, Unavailable."""
+    """Compiles the sources to `file`, atomically. Raises OSError, Unavailable."""
     handle, name = tempfile.mkstemp(suffix=".tmp", dir=file.parent)
     os.close(handle)
     try:
@@ -162,19 +162,19 @@ def compile_to(file: Path, command: list[str], speed: tuple[str, ...] | None = N
 
 
 def load(file: Path) -> ctypes.PyDLL:
-    """The library in this file, with the types of its functions. Raises OSError, Unavailable."""
-    # PyDLL keeps Python's lock: two threads never record on one tape, and a call costs less.
+    """Loads the library and declares its functions. Raises OSError, Unavailable."""
+    # PyDLL holds the GIL: two threads never use one tape at once, and a call costs less.
     loaded = ctypes.PyDLL(str(file))
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
-    if sys.float_info.min / 2 == 0.0:  # some compilers let a library do that by -ffast-math
+    if sys.float_info.min / 2 == 0.0:  # -ffast-math of some compilers flushes subnormals
         raise RuntimeError(f"{file} makes the processor round subnormal numbers to 0; see CC")
     return loaded
 
 
 def _cached(command: list[str]) -> ctypes.PyDLL | None:
-    """The library in the user's cache; None where that does not work."""
+    """The library from the user's cache, compiled if necessary; None if that fails."""
     try:
         file = private(folder()) / file_name(command)
         try:
@@ -182,7 +182,7 @@ def _cached(command: list[str]) -> ctypes.PyDLL | None:
         except (OSError, AttributeError):  # not there, or damaged
             compile_to(file, command)
             return load(file)
-    except (OSError, AttributeError, RuntimeError):  # RuntimeError: there is no home
+    except (OSError, AttributeError, RuntimeError):  # RuntimeError: no home folder
         return None
 
 
@@ -195,7 +195,7 @@ def _carried() -> ctypes.PyDLL:
 
 
 def _temporary(command: list[str]) -> ctypes.PyDLL:
-    """The library in a folder that is gone once it is loaded. Raises Unavailable."""
+    """The library, compiled in a temporary folder that is deleted after loading. Raises Unavailable."""
     try:
         with tempfile.TemporaryDirectory(prefix="microgpt-") as home:
             file = Path(home) / "native.so"

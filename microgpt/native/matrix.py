@@ -1,4 +1,4 @@
-"""The handles of the native engine, and the recording that those of a tape belong to."""
+"""Matrices of the native engine, and the recordings that they belong to."""
 
 from array import array
 
@@ -8,9 +8,9 @@ from microgpt.native.tape import Memory, Tape
 
 
 class Recording:
-    """What is recorded on one tape until it begins anew. Its matrices keep it, and so their numbers.
+    """The operations recorded on a tape until its next reset. Its matrices hold a reference to it.
 
-    `number` tells recordings apart; a matrix whose number is another's is bound before it is used.
+    `number` identifies a recording. A matrix with another number is bound as a leaf before use.
     """
 
     __slots__ = (
@@ -20,15 +20,15 @@ class Recording:
 
     def __init__(self, number: int, tape: Tape, pool: list[Tape]) -> None:
         self.number, self.tape = number, tape
-        self.pool: list[Tape] | None = pool  # where the tape goes when nobody holds a matrix of it
-        self.code: list[int] = []  # that has not run yet
-        self.program = array("q")  # what ran last
-        self.count = 0  # nodes
+        self.pool: list[Tape] | None = pool  # receives the tape when the recording is freed
+        self.code: list[int] = []  # recorded, not yet run
+        self.program = array("q")  # the code that ran last
+        self.count = 0  # number of nodes
         self.leaves: list[Stored] = []  # bound on this tape
-        self.held: list[Recording] = []  # whose numbers this tape reads
+        self.held: list[Recording] = []  # recordings whose numbers this tape reads
         self.bridges: dict[int, Bridge] = {}  # by the id of the matrix
-        self.traced = False  # a gradient is to come back to some node
-        self.spent = False  # it has come back: what follows begins anew
+        self.traced = False  # whether some node needs a gradient
+        self.spent = False  # whether `backward` has run: the next operation begins a new recording
 
     def __del__(self) -> None:
         if self.pool is not None and len(self.pool) < 2:
@@ -36,7 +36,7 @@ class Recording:
 
 
 class Bridge:
-    """A matrix of an earlier recording as a leaf of this one, to which a gradient comes back."""
+    """A matrix of an earlier recording as a leaf of this one; its gradient is propagated back there."""
 
     __slots__ = ("given", "gradient", "matrix", "node")
 
@@ -66,7 +66,7 @@ class Recorded(Matrix):
 
 
 class Stored(Recorded):
-    """Numbers that outlive every tape: weights, slots, gradients, constants."""
+    """A matrix whose numbers are not on a tape: a weight, slot, gradient or constant."""
 
     __slots__ = ("address", "at", "gradient", "leaf", "memory")
 
@@ -87,16 +87,16 @@ class Stored(Recorded):
 
     @property
     def size(self) -> int:
-        """How many numbers."""
+        """The number of entries."""
         return self.rows * self.n
 
     def read(self) -> list[float]:
-        """The numbers, row by row."""
+        """The values, row by row."""
         return self.memory.read(self.at, self.rows * self.n)
 
 
 class Gradient:
-    """Where a weight's gradient gathers, and whether there is one."""
+    """The accumulator of a weight's gradient, and a flag that is set if it holds one."""
 
     __slots__ = ("at", "given", "memory", "which")
 
@@ -104,10 +104,10 @@ class Gradient:
         self.memory, self.at, self.given, self.which = memory, at, given, which
 
     def addresses(self) -> tuple[int, int]:
-        """Of the numbers and of the flag."""
+        """The addresses of the numbers and of the flag."""
         return self.memory.address + 8 * self.at, self.given.buffer_info()[0] + 8 * self.which
 
 
 def leaf(x: Recorded, address: int, gradient: int = 0, given: int = 0) -> tuple[int, ...]:
-    """The instruction for numbers that are not the tape's own."""
+    """The instruction that makes a leaf of numbers outside the tape."""
     return op.LEAF, x.traced, x.rows, x.n, 0, 0, 3, address, gradient, given

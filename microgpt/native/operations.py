@@ -1,4 +1,4 @@
-"""The native engine: Python writes the tape as integers, C runs it forward and back."""
+"""The native engine: Python writes the tape as integers, C runs it forward and backward."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from microgpt.native.tape import bits
 
 
 class NativeEngine(Storage):
-    """The vector engine's arithmetic, bit by bit, in C."""
+    """The vector engine's arithmetic in C, bit-identical."""
 
     arithmetic = "exact"
 
@@ -101,7 +101,7 @@ class NativeEngine(Storage):
     def pow(self, x: Matrix, power: float) -> Matrix:
         return self._new(op.POW, x.rows, x.n, x, ints=(bits(power),))
 
-    # Fused where the vector engine fuses
+    # The operations that the vector engine fuses
 
     def softmax(self, x: Matrix) -> Matrix:
         return self._new(op.SOFTMAX, x.rows, x.n, x)
@@ -170,7 +170,7 @@ class NativeEngine(Storage):
         clip_norm: float | None,
         measured: bool,
     ) -> tuple[float, float]:
-        """As in `Engine`; a pass of a shape that is known is replayed."""
+        """See `Engine.step`; a batch whose shape was seen before is replayed."""
         loss = 0.0
         for batch, share in zip(batches, shares(batches)):
             loss += share * self._replays.run(forward, weights, batch, share)
@@ -189,7 +189,7 @@ def _same(what: str, sizes: set[int]) -> None:
 
 
 def _check_attention(q: Matrix, k: Matrix, v: Matrix, n_head: int, spans: Spans) -> None:
-    """C reads the numbers without looking at their shapes."""
+    """Raises ValueError for shapes that do not fit; the C code does not check them."""
     _same("shapes of keys and values", {k.rows * k.n, v.rows * v.n})
     head_dim = q.n // n_head
     if q.n % n_head or k.n % head_dim or q.n % k.n or k.n != v.n:

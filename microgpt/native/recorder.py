@@ -1,4 +1,4 @@
-"""What is recorded, on which tape, and when it is computed: the machinery under the operations."""
+"""Recording of operations on tapes, and their deferred computation."""
 
 import sys
 from array import array
@@ -14,16 +14,16 @@ from microgpt.native.tape import Memory, Tape, bits
 Matrix: TypeAlias = Any  # a Recorded or Stored; the type checker knows it as a base.Matrix
 Weights: TypeAlias = Mapping[str, Matrix]
 
-LIMIT = 8 << 20  # bytes of a tape that nobody goes back on, before it begins anew
-ASK = -2  # no recording's number: see first whether the last one goes on
+LIMIT = 8 << 20  # bytes of a tape without gradients, after which a new recording begins
+ASK = -2  # not a recording's number: `_look` must decide whether the last recording continues
 _numbers = count()
 
 
 class Recorder(Engine):
-    """An engine without operations.
+    """The base of the native engine, without its operations.
 
-    An operation is recorded; the numbers are computed once they are asked for. After `backward` a
-    recording begins anew, on the same memory unless someone still holds a matrix of the last.
+    Operations are recorded, and computed when a value is read. After `backward` a new recording
+    begins; it reuses the memory of the last one unless a matrix of that is still referenced.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Recorder(Engine):
             self._bind(loss)
         first: Recording = loss.owner or self._recording
         waiting: dict[Recording, dict[int, int | None]] = {first: {loss.node: None}}
-        while waiting:  # the youngest first, as within a recording
+        while waiting:  # in reverse order of creation, as within a recording
             recording = max(waiting, key=lambda recording: recording.number)
             self._flush(recording)
             recording.tape.backward(waiting.pop(recording))
@@ -60,7 +60,7 @@ class Recorder(Engine):
         self._number = ASK
 
     def begin(self) -> Recording:
-        """A recording in which nothing is recorded yet."""
+        """Begins a new recording."""
         self._recording.spent = True
         self._look()
         return self._recording
@@ -75,7 +75,7 @@ class Recorder(Engine):
         ints: Sequence[int] = (),
         traced: bool | None = None,
     ) -> Matrix:
-        """Record an operation on a, or on a and b; returns its result."""
+        """Records an operation on a, or on a and b; returns its result."""
         at = a.node if a.number == self._number else self._bind(a)
         other = 0
         if b is not None:
@@ -109,7 +109,7 @@ class Recorder(Engine):
         return x.node if x.number == self._number else self._bind(x)
 
     def _bind(self, x: Recorded) -> int:
-        """A node of this recording for what is stored, or was recorded before."""
+        """Makes a leaf of a stored matrix, or of one from an earlier recording. Raises ValueError."""
         if self._number == ASK:
             self._look()
             if x.number == self._number:
@@ -130,7 +130,7 @@ class Recorder(Engine):
         return self._bind_recorded(recording, x)
 
     def _bind_recorded(self, recording: Recording, x: Recorded) -> int:
-        """A leaf for a matrix of an earlier recording, by which a gradient goes back there."""
+        """Makes a leaf of a matrix from an earlier recording; its gradient is propagated back there."""
         assert x.owner is not None
         self._touch()
         bridge: Bridge | None = recording.bridges.get(id(x))
@@ -149,14 +149,14 @@ class Recorder(Engine):
         return node
 
     def _references(self) -> int:
-        """How many references there are to the recording; each of its matrices holds one."""
+        """The number of references to the recording; each of its matrices holds one."""
         return sys.getrefcount(self._recording)
 
     def _look(self) -> None:
-        """Begin anew, on the same tape if nobody holds a matrix of it, unless the recording goes on."""
+        """Begins a new recording unless the current one continues; reuses an unreferenced tape."""
         used = self._references() > self._unused
         recording = self._recording
-        if not used:  # nobody will ask for what is pending
+        if not used:  # pending results are unreachable
             tape, recording.pool = recording.tape, None
         else:
             self._flush(recording)
@@ -172,7 +172,7 @@ class Recorder(Engine):
         self._number = self._recording.number
 
     def _flush(self, recording: Recording) -> None:
-        """Compute what is pending."""
+        """Computes the pending operations of a recording."""
         if not recording.code:
             return
         recording.program, recording.code = array("q", recording.code), []
@@ -185,19 +185,19 @@ class Recorder(Engine):
             self._number = ASK
 
     def _touch(self) -> None:
-        """Numbers are read or changed outside the tape: what is being recorded cannot be replayed."""
+        """Marks the pass as not replayable, since values are read or changed outside the tape."""
         if self.watch is not None:
             self.watch.touched = True
 
     def _address(self, x: Matrix) -> int:
-        """Where the numbers of a matrix are, once they are computed."""
+        """The address of a matrix's numbers, which are computed first."""
         if isinstance(x, Stored):
             return x.address
         self._flush(x.owner)
         return int(x.owner.tape.address(x.node))
 
     def _changed(self, memory: Memory) -> None:
-        """Numbers in this memory are others now: what was made of them on the tape does not count."""
-        for x in self._recording.leaves:  # which stay: what is recorded may still read them
+        """Unbinds the leaves in this memory, whose numbers have changed."""
+        for x in self._recording.leaves:  # not removed: recorded code may read them
             if x.memory is memory:
                 x.number = -1

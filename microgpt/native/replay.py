@@ -1,10 +1,10 @@
-"""Replay: a pass over a batch whose shape was seen before does not run the model's Python code again.
+"""Replay: for a batch whose shape was seen before, the model's Python code does not run again.
 
-A pass is recorded as a program. Of two batches of one shape the programs must be the same, but for the
-places where tokens and targets enter; then the third is that program with other tokens in it. A model
-that reads token values itself, or numbers off the tape, or brings other constants each time, is
-recorded at every step. What a program leaves out at times, two batches may not show: now and then a pass is
-recorded again, and must be the program that was replayed since.
+A pass is recorded as a program. If the programs of two batches of one shape are equal except for the
+token and target ids, later batches of that shape run the program with their own ids. A model that
+reads token ids or values in Python, or has different constants each time, is recorded at every step.
+Two batches may not show that a part behaves differently at times: now and then a pass is recorded
+again and compared with the program that was replayed since.
 """
 
 import math
@@ -21,13 +21,13 @@ from microgpt.native.tape import Tape, checked
 if TYPE_CHECKING:
     from microgpt.native.operations import NativeEngine
 
-MOST = 256  # programs that are kept
-AGAIN = 8  # replays, after which a pass is recorded again; then after twice as many, and so on
+MOST = 256  # number of programs kept
+AGAIN = 8  # replays until a pass is recorded again; doubled each time
 CHANGED = (
     "a part of the model or the loss does not do the same in every pass, as its contract asks: the steps "
     "so far are not what it says; engine=vector runs it every time"
 )
-ADDRESS = 7  # where it stands in the instruction of a leaf
+ADDRESS = 7  # its index in the instruction of a leaf
 READING = (
     *("__getitem__", "__iter__", "__contains__", "__reversed__", "__add__", "__mul__", "__rmul__"),
     *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__"),
@@ -38,23 +38,23 @@ Key: TypeAlias = tuple[object, ...]
 
 
 class Watch:
-    """What a pass did, as it was recorded, that another batch might do otherwise."""
+    """What a recorded pass read that may differ for another batch."""
 
     def __init__(self) -> None:
         self.touched = False
-        self.marks: list[tuple[int, str]] = []  # where in the code which ids begin
-        self.leaves: list[tuple[int, Stored]] = []  # where in the code which numbers enter
+        self.marks: list[tuple[int, str]] = []  # index in the code, name of the ids
+        self.leaves: list[tuple[int, Stored]] = []  # index in the code, matrix
 
 
 class Ids(list[int]):
-    """Tokens or targets that tell when someone reads them; their number may be known."""
+    """Tokens or targets that note when Python code reads them; reading `len` is allowed."""
 
     def __init__(self, ids: list[int], name: str, watch: Watch) -> None:
         super().__init__(ids)
         self.name, self.watch = name, watch
 
     def recorded(self, position: int) -> list[int]:
-        """The ids for an operation of the engine, which stand at this place of the code."""
+        """The ids, for an operation of the engine that writes them at this index of the code."""
         self.watch.marks.append((position, self.name))
         return list.copy(self)
 
@@ -75,7 +75,7 @@ for _name in READING:
 
 @dataclass
 class Program:
-    """A pass as it was recorded, and the batch that it was recorded with."""
+    """A recorded pass, with its batch."""
 
     code: "array[int]"
     marks: list[tuple[int, str]]
@@ -97,7 +97,7 @@ class Program:
             self.code[position : position + n] = array("q", bytes(8 * n))
 
     def is_that_of(self, other: "Program") -> bool:
-        """Whether both are one program, with constants of the same numbers at other addresses."""
+        """Whether the programs are equal; constants may be equal numbers at other addresses."""
         if (self.marks, self.objective, self.loss) != (other.marks, other.objective, other.loss):
             return False
         if len(self.leaves) != len(other.leaves):
@@ -111,7 +111,7 @@ class Program:
 
 
 def _same_numbers(x: Stored, y: Stored) -> bool:
-    """The same weight, or constants that are equal to the bit."""
+    """Whether x and y are the same weight, or bit-identical constants."""
     if x is y:
         return True
     parts = (m.memory.part(m.at, m.size).tobytes() for m in (x, y) if not m.traced)
@@ -119,25 +119,25 @@ def _same_numbers(x: Stored, y: Stored) -> bool:
 
 
 class Replays:
-    """The programs of one engine, by the shape of the batch, for one set of weights."""
+    """The programs of one engine for one set of weights, by the shape of the batch."""
 
     def __init__(self, engine: "NativeEngine") -> None:
         self._ops = engine
         self._weights: dict[str, Matrix] = {}
-        self._programs: dict[Key, Program | None] = {}  # None: record each time
+        self._programs: dict[Key, Program | None] = {}  # None: not replayable
         self._tape = Tape()
         self._value = array("d", [0.0])
 
     def clear(self) -> None:
-        """Forget all programs."""
+        """Drops all programs."""
         self._programs.clear()
 
     def run(
         self, forward: Forward, weights: Mapping[str, Matrix], batch: Batch, share: float
     ) -> float:
-        """A pass forward and, if the loss is finite, back. Returns the loss.
+        """A forward pass and, if the loss is finite, a backward pass. Returns the loss.
 
-        `share` is what the objective is multiplied with.
+        The objective is multiplied by `share`.
         """
         if self._weights != weights:
             self.clear()
@@ -156,7 +156,7 @@ class Replays:
         return loss
 
     def _learn(self, key: Key, before: Program | None, now: Program | None) -> None:
-        """Compare a program with the one that the batch before it of this shape had, if any."""
+        """Compares a program with that of the previous batch of this shape, if any."""
         if before is None:
             if len(self._programs) >= MOST:
                 del self._programs[next(iter(self._programs))]
@@ -208,7 +208,7 @@ class Replays:
         share: float,
         watch: Watch | None = None,
     ) -> tuple[float, Program | None]:
-        """Run the model; returns the loss, and the program if it may be replayed."""
+        """Runs the model; returns the loss, and the program if it may be replayed."""
         ops = self._ops
         recording, given = ops.begin(), batch
         if watch is not None:

@@ -1,4 +1,4 @@
-"""Numbers in and out: weights, slots and gradients, one after another in Python's memory."""
+"""Storage of weights, slots and gradients, contiguous in memory owned by Python."""
 
 import ctypes
 import math
@@ -15,7 +15,7 @@ from microgpt.native.tape import Memory, numbers_at
 
 
 class Storage(Recorder):
-    """An engine that has numbers, and no operations yet."""
+    """The native engine without its operations: it makes, reads and writes matrices."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,9 +84,9 @@ class Storage(Recorder):
             self._changed(x.memory)
 
     def joined(self, matrices: Weights) -> Weights:
-        """All numbers as one row, if they lie one after another in memory.
+        """All numbers as one row, if they are contiguous in memory.
 
-        So do those of `parameters`, and of gradients and slots for such weights.
+        Matrices of `parameters` are, and so are their gradients and slots.
         """
         entry = self._joined.get(id(matrices))
         if entry is not None and entry[0] is matrices and entry[1] == matrices:
@@ -107,7 +107,7 @@ class Storage(Recorder):
         return math.sqrt(total)
 
     def gradients_in_place(self, weights: Weights) -> Weights:
-        """The gradients where they are; what follows `backward` next overwrites them."""
+        """The gradients without a copy; the next backward pass overwrites them."""
         views = self._views
         if views is None or views[0] != weights:
             if any(w.gradient is None for w in weights.values()):
@@ -135,7 +135,7 @@ class Storage(Recorder):
         return numbers_at(self._address(x), x.rows * x.n)
 
     def _stored(self, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Stored]:
-        """Zeros of these shapes, one after another in memory."""
+        """Zeros of these shapes, contiguous in memory."""
         memory, at, stored = Memory(sum(rows * n for rows, n in shapes.values())), 0, {}
         for name, (rows, n) in shapes.items():
             stored[name] = Stored(self, memory, at, rows, n)
@@ -143,7 +143,7 @@ class Storage(Recorder):
         return stored
 
     def _stored_like(self, matrices: Weights) -> dict[str, Stored]:
-        """Zeros of the same shapes, one after another in memory if those of `matrices` are."""
+        """Zeros of the same shapes, contiguous in memory if `matrices` are."""
         shapes = {name: (x.rows, x.n) for name, x in matrices.items()}
         if _adjacent(matrices):
             return self._stored(shapes)
@@ -155,7 +155,7 @@ def _shape(rows: Rows) -> tuple[int, int]:
 
 
 def _flat(rows: Sequence[Sequence[float]], n: int) -> "array[float]":
-    """Rows of n numbers, one after another."""
+    """Rows of n numbers, concatenated."""
     numbers = array("d", chain.from_iterable(rows))
     if len(numbers) != len(rows) * n:
         raise ValueError(f"every row must have {n} numbers")
@@ -169,7 +169,7 @@ def same_shape(a: Matrix, *others: Matrix) -> None:
 
 
 def _adjacent(matrices: Weights) -> bool:
-    """Whether the numbers of each follow those of the one before."""
+    """Whether the matrices are contiguous in memory, in this order."""
     memory, at = None, 0
     for x in matrices.values():
         if not isinstance(x, Stored) or (

@@ -1,4 +1,4 @@
-"""The tape in Python: the numbers of its operations, and the C object that runs it."""
+"""The tape: operation codes, and the C object that runs programs."""
 
 import ctypes
 from array import array
@@ -48,14 +48,14 @@ PROBLEMS: dict[int, Exception] = {
 
 
 def checked(result: int) -> int:
-    """What a function of the library returned. Raises what it could not go on for."""
+    """The result of a function of the library. Raises IndexError or MemoryError for an error code."""
     if result < 0:
         raise PROBLEMS[result]
     return result
 
 
 class Memory:
-    """Numbers that Python owns and C reads and writes. They begin at a cache line."""
+    """A buffer of doubles owned by Python, aligned to a cache line."""
 
     __slots__ = ("_numbers", "_skipped", "address", "size")
 
@@ -67,22 +67,22 @@ class Memory:
         self.address = address + 8 * self._skipped
 
     def read(self, at: int, n: int) -> list[float]:
-        """n numbers from the one at `at`."""
+        """n numbers from index `at`."""
         return self.part(at, n).tolist()
 
     def write(self, at: int, numbers: "array[float]") -> None:
-        """These numbers, from the one at `at`."""
+        """Writes the numbers from index `at`."""
         at += self._skipped
         self._numbers[at : at + len(numbers)] = numbers
 
     def part(self, at: int, n: int) -> "array[float]":
-        """A copy of n numbers from the one at `at`."""
+        """A copy of n numbers from index `at`."""
         at += self._skipped
         return self._numbers[at : at + n]
 
 
 class Tape:
-    """A C object: nodes, and memory for their numbers, which `reset` keeps."""
+    """A C object with nodes and memory for their numbers; `reset` keeps the memory."""
 
     __slots__ = ("_free", "c", "lib")
 
@@ -91,33 +91,33 @@ class Tape:
         self.c: int = self.lib.tape_new()
         if not self.c:
             raise PROBLEMS[-1]
-        self._free: Any = self.lib.tape_free  # the module may be gone before the last tape
+        self._free: Any = self.lib.tape_free  # the module may be unloaded before the last tape
 
     def __del__(self) -> None:
         if getattr(self, "c", None):
             self._free(self.c)
 
     def run(self, program: "array[int]") -> int:
-        """Append a program and run it; returns the bytes of memory in use."""
+        """Appends a program and runs it; returns the bytes of memory in use."""
         return checked(self.lib.tape_run(self.c, program.buffer_info()[0], len(program)))
 
     def reset(self) -> None:
-        """Forget all nodes."""
+        """Removes all nodes."""
         self.lib.tape_reset(self.c)
 
     def backward(self, gradients: Mapping[int, int | None]) -> None:
-        """Back from these nodes, whose gradients are at these addresses, to the leaves; None is 1."""
+        """Backpropagates to the leaves; `gradients` maps nodes to the addresses of theirs, None is 1."""
         for node, address in gradients.items():
             checked(self.lib.tape_give(self.c, node, address))
         checked(self.lib.tape_backward(self.c, max(gradients)))
 
     def address(self, node: int) -> int:
-        """Where a node's numbers are."""
+        """The address of a node's numbers."""
         return int(self.lib.tape_numbers(self.c, node))
 
 
 def numbers_at(address: int, n: int) -> list[float]:
-    """n numbers in memory."""
+    """n numbers at an address."""
     return (ctypes.c_double * n).from_address(address)[:]
 
 
@@ -127,7 +127,7 @@ def bits(number: float) -> int:
 
 
 def functions(name: str, points: Sequence[float], power: float = 0.0) -> list[float]:
-    """What the library has for the function `name` of `microgpt.core.exact` at these points."""
+    """The library's values of the function `name` of `microgpt.core.exact` at these points."""
     memory, n = Memory(len(points)), len(points)
     memory.write(0, array("d", points))
     which = ("exp_row", "log", "tanh", "pow", "exp").index(name)

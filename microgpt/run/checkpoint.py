@@ -1,7 +1,7 @@
-"""A run's state as a safetensors file: written beside, synced, renamed, so that it is whole or not there.
+"""A run's state as a safetensors file, written atomically.
 
-Tensors: the weights under their names, the optimizer's slots under `optim/<slot>/<weight>` (F64), the
-generators under `rng/<purpose>` (I64). The header's metadata holds the step and the seconds spent.
+Tensors: the weights under their names and the optimizer's slots under `optim/<slot>/<weight>` (F64), the
+random generators under `rng/<purpose>` (I64). The metadata holds the step and the seconds of training.
 """
 
 import json
@@ -19,11 +19,11 @@ TYPECODES = {"F64": "d", "I64": "q"}
 
 
 class BadCheckpoint(ValueError):
-    """A file that is no whole checkpoint of a run."""
+    """A file that is not a complete checkpoint."""
 
 
 def write_checkpoint(path: Path, state: Checkpointed) -> None:
-    """Write `state` to `path`, all or nothing."""
+    """Writes `state` to `path`, atomically."""
     numbers: dict[str, tuple[tuple[int, ...], array[Any]]] = {}
     for name, weight in state.weights.items():
         numbers[name] = state.shapes[name], array("d", weight)
@@ -38,12 +38,12 @@ def write_checkpoint(path: Path, state: Checkpointed) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpointed:
-    """The state in `path`. Raises BadCheckpoint, OSError."""
+    """Reads the state from `path`. Raises BadCheckpoint, OSError."""
     content = path.read_bytes()
     try:
         return _parse(content)
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise BadCheckpoint(f"{path} is no whole checkpoint: {error}") from error
+        raise BadCheckpoint(f"{path} is not a complete checkpoint: {error}") from error
 
 
 def _parse(content: bytes) -> Checkpointed:
@@ -66,12 +66,12 @@ def _parse(content: bytes) -> Checkpointed:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a crash, of the machine too, leaves the old one or the new one."""
+    """Writes a file atomically: after a crash, also of the machine, it is the old or the new one."""
     write_all({path: content})
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
-    """The same for each of some files in one folder, which is waited for once."""
+    """Writes several files of one folder, each atomically, with one sync of the folder."""
     for path, content in contents.items():
         beside = path.with_name(f".{path.name}.new")
         with beside.open("wb") as file:
@@ -81,13 +81,13 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
         beside.replace(path)
     folder = os.open(next(iter(contents)).parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new names, too
+        os.fsync(folder)  # makes the renames durable
     finally:
         os.close(folder)
 
 
 def _spec(shape: tuple[int, ...], buffer: "array[Any]") -> safetensors.TensorSpec:
-    """Points into `buffer`, which must outlive it."""
+    """A tensor that points into `buffer`, which must outlive it."""
     pointer, length = buffer.buffer_info()
     dtype = {"d": "float64", "q": "int64"}[buffer.typecode]
     size = length * buffer.itemsize

@@ -1,15 +1,15 @@
-"""The folder of a run: the truth about it, which everything else is a projection of.
+"""The folder of a run: the authoritative record, from which the MLflow run is derived.
 
 config.yaml      the resolved configuration
 run.json         identity and status
-metrics.jsonl    one object a recorded step
-samples.txt      one sample a line
+metrics.jsonl    one object per logged step
+samples.txt      one sample per line
 checkpoints/     step-<n>.safetensors
-documents.txt    the data, up to 10 MB: where links can be made, one of a file for all runs in outputs/data
-traceback.txt    where the program broke off, if it did
-git.diff         what was not committed, if anything
+documents.txt    the data, up to 10 MB; a hard link to one file per digest in outputs/data where possible
+traceback.txt    the unexpected exception, if any
+git.diff         uncommitted changes, if any
 
-Hidden files are no part of it: a lock, a file that is being written, the id that a store gave the run.
+Hidden files are not part of the record: the lock, files being written, the run's id in the store.
 """
 
 import json
@@ -32,20 +32,20 @@ from microgpt.run.checkpoint import (
 from microgpt.run.documents import DOCUMENTS, from_lines, keep_documents, shared_file, to_lines
 from microgpt.run.record import RUNNING, Record
 
-SHORTEST = 4  # letters that name a run by the beginning of its id
+SHORTEST = 4  # minimum length of an id's prefix
 SLACK = 1.0  # seconds that a file system's clock may be behind
-# Those in C take a tenth of the time, where PyYAML has them.
+# The C versions take a tenth of the time; PyYAML may lack them.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-OUTCOME = ("ended", "stopped_at", "failed_at", "reason", "parameters_sha256")  # unknown before
+OUTCOME = ("ended", "stopped_at", "failed_at", "reason", "parameters_sha256")  # set at the end
 
 
 class NoSuchRun(LookupError):
-    """A reference that no run folder answers to."""
+    """A reference that does not identify a run."""
 
 
 class RunFolder(Record):
-    """Writes what a run says of itself, and reads it back."""
+    """Reads and writes the record of a run; a callback of the trainer."""
 
     FILE = "run.json"
 
@@ -55,17 +55,17 @@ class RunFolder(Record):
 
     @property
     def ended(self) -> float:
-        """When the run ended, in seconds since 1970; of a killed one, its last sign of life."""
+        """When the run ended, in seconds since 1970; if it was killed, when it last logged a step."""
         return float(self.info.get("ended") or self.metrics_path.stat().st_mtime)
 
     def create(self, config: dict[str, Any], documents: list[str], diff: str, **facts: Any) -> None:
-        """Make the folder, with everything that is known before the first step."""
+        """Makes the folder, with everything that is known before the first step."""
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         keep_documents(self.path / DOCUMENTS, documents, shared_file(config, facts))
         texts = {"config.yaml": to_yaml(config)} | ({"git.diff": diff} if diff else {})
         write_all({self.path / name: text.encode() for name, text in texts.items()})
         self.metrics_path.touch()
-        self.update(id=self.path.name, status=RUNNING, **facts)  # last: now it is a run
+        self.update(id=self.path.name, status=RUNNING, **facts)  # last: now the folder is a run
 
     @property
     def config(self) -> dict[str, Any]:
@@ -79,27 +79,27 @@ class RunFolder(Record):
         self.write("config.yaml", to_yaml(config))
 
     def write(self, name: str, text: str) -> None:
-        """Write a text file, whole."""
+        """Writes a text file, atomically."""
         write_whole(self.path / name, text.encode())
 
     def __call__(self, event: Event) -> None:
-        """Keep what an event tells."""
+        """Records an event of the trainer."""
         match event:
             case Stepped(metrics=metrics) if metrics:
                 with self.metrics_path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"step": event.step, **metrics}) + "\n")
             case Checkpointed():
-                _sync(self.metrics_path)  # no crash may leave a checkpoint without its past
+                _sync(self.metrics_path)  # the metrics must reach the disk before the checkpoint
                 write_checkpoint(self.path / f"checkpoints/step-{event.step}.safetensors", event)
             case Sampled():
                 self.write("samples.txt", to_lines(event.samples))
 
     def metrics(self) -> list[Metrics]:
-        """The recorded steps; a last line that a crash cut off is left out."""
+        """The logged steps; a last line that a crash truncated is left out."""
         return [row for row, _ in self.metrics_from(0)]
 
     def metrics_from(self, offset: int) -> Iterator[tuple[Metrics, int]]:
-        """Each recorded step from byte `offset` of the file on, and the offset behind it."""
+        """Each logged step from byte `offset` of the file on, with the offset after it."""
         with self.metrics_path.open("rb") as file:
             file.seek(offset)
             for line in file:
@@ -110,17 +110,17 @@ class RunFolder(Record):
 
     @property
     def documents(self) -> list[str] | None:
-        """The data that the run was trained on; None where they were too many to keep."""
+        """The data that the run was trained on; None if they were too large to keep."""
         file = self.path / DOCUMENTS
         return from_lines(file.read_bytes().decode()) if file.is_file() else None
 
     def samples(self) -> list[str]:
-        """What the model wrote after its last step."""
+        """The samples drawn after the last step."""
         file = self.path / "samples.txt"
         return from_lines(file.read_bytes().decode()) if file.is_file() else []
 
     def files(self) -> list[Path]:
-        """All that is worth keeping elsewhere, too."""
+        """All files of the record, for copying to a store."""
         places = [self.path, self.path / "checkpoints"]
         files = [file for place in places for file in sorted(place.glob("[!.]*"))]
         return [file for file in files if file.is_file()]
@@ -131,7 +131,7 @@ class RunFolder(Record):
         return sorted(files, key=lambda file: int(file.stem.removeprefix("step-")), reverse=True)
 
     def last_checkpoint(self) -> Checkpointed | None:
-        """The latest state that can be read; None if there is none."""
+        """The latest readable checkpoint; None if there is none."""
         for file in self.checkpoints():
             try:
                 return read_checkpoint(file)
@@ -140,25 +140,25 @@ class RunFolder(Record):
         return None
 
     def rewind(self, step: int) -> None:
-        """Drop the recorded steps after `step`, which are about to be done again."""
+        """Drops the logged steps after `step`, which will be trained again."""
         kept = [end for row, end in self.metrics_from(0) if row["step"] <= step]
         os.truncate(self.metrics_path, max(kept, default=0))
 
 
 def to_yaml(config: dict[str, Any]) -> str:
-    """A configuration as a file."""
+    """A configuration as YAML."""
     return str(yaml.dump(config, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
 
 
 def _sync(path: Path) -> None:
-    """Bring what was written to `path` to the disk."""
+    """Flushes a file to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def find_run(outputs: Path, reference: str) -> RunFolder:
-    """The run that a path, a run's id, its MLflow id, or the beginning of one names. Raises NoSuchRun."""
-    if not reference.strip():  # a run that no store knows has an empty MLflow id
+    """Finds a run by its path, its id, its MLflow id, or a prefix of an id. Raises NoSuchRun."""
+    if not reference.strip():  # untracked runs have an empty MLflow id
         raise NoSuchRun(f"{reference!r}: must name a run; `microgpt runs` lists the runs")
     if (Path(reference) / "run.json").is_file():
         return RunFolder(Path(reference))
@@ -169,24 +169,24 @@ def find_run(outputs: Path, reference: str) -> RunFolder:
     if len(found) == 1:
         return found[0]
     many = ", ".join(run.path.name for run in found[:3])
-    problem = f"more than one run begins so ({many}, ...)" if found else "no such run or folder"
+    problem = f"prefix of more than one run ({many}, ...)" if found else "no such run or folder"
     raise NoSuchRun(f"{reference}: {problem}; `microgpt runs` lists the runs")
 
 
 def all_runs(outputs: Path) -> list[RunFolder]:
-    """Every run folder below `outputs`, the oldest first."""
+    """All run folders below `outputs`, the oldest first."""
     runs = [RunFolder(file.parent) for file in _files(outputs)]
     return sorted(runs, key=lambda run: float(run.info["begun"]))
 
 
 def latest_runs(outputs: Path, count: int) -> list[RunFolder]:
-    """The runs that began last, the oldest first: `count` of them, 1 or more, or all there are.
+    """The `count` runs (at least 1) that began last, the oldest first.
 
-    No run began after its run.json was last written. So those written last are read first, and the
-    others, of which there may be thousands, not at all.
+    A run begins before its run.json is last written. So files are read from the latest on, and most
+    of possibly thousands need not be read.
     """
     written = sorted(((file.stat().st_mtime, file) for file in _files(outputs)), reverse=True)
-    latest: list[tuple[float, Path]] = []  # a heap: when it began, folder
+    latest: list[tuple[float, Path]] = []  # a heap of (start time, folder)
     for time, file in written:
         if len(latest) == count and time + SLACK < latest[0][0]:
             break

@@ -1,4 +1,4 @@
-"""What a run is: which question it answers, and what its figures depend on beside the code."""
+"""The identity of a run: its question (signature) and its environment (fingerprint)."""
 
 import json
 import math
@@ -14,14 +14,15 @@ from struct import pack
 from typing import Any
 
 OURS = "microgpt."
-# What does not change a run's figures. The data count by their digest, wherever they come from; but a
-# class of the user's may divide them in another way.
+# Keys that change no figures. The data are identified by their digest, not by their source; only a
+# class of the user's may split them differently.
 EXCLUDED = {
     *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip", "sweep"),
     *("experiment", "description", "data.path", "data._target_"),
 }
-# A new key's value that computes what was computed before there was the key: with it, it drops out
-# of the question, and the runs of old keep their signatures. `1` is neither true nor "1".
+# For each key added later, the value with which a run computes what it did before the key existed. A
+# key with its neutral value is left out of the question, so that earlier runs keep their signatures.
+# Types count: `1` is neither true nor "1".
 NEUTRAL: dict[str, Any] = {
     "loss._target_": "microgpt.core.loss.cross_entropy.CrossEntropy",
     "model.block._target_": "microgpt.core.layers.block.pre_norm.PreNorm",
@@ -36,9 +37,9 @@ NAME = re.compile(r"[\w-]+")
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The configuration as `{"a.b.c": value}`, which no other configuration gives.
+    """Flattens the configuration to `{"a.b.c": value}`; different configurations give different results.
 
-    Lists are values. So are empty mappings, and those with keys that are no plain names.
+    Lists are values, as are mappings that are empty or have keys other than plain names.
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -55,7 +56,7 @@ def _is_name(key: object) -> bool:
 
 
 def choices(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves that a run's figures may depend on, sorted; 1.0 counts as 1."""
+    """The leaves that a run's figures may depend on, sorted; 1.0 is replaced by 1."""
     return {
         key: _number(value)
         for key, value in sorted(leaves(config).items())
@@ -69,15 +70,16 @@ def _is_excluded(key: str, value: Any) -> bool:
 
 
 def _number(value: Any) -> Any:
-    """A whole float as the integer; -0.0 has none."""
+    """An integral float as int, except -0.0."""
     whole = isinstance(value, float) and value.is_integer() and str(value) != "-0.0"
     return int(value) if whole else value
 
 
 def question(config: Mapping[str, Any], arithmetic: str) -> dict[str, Any]:
-    """What a run asks, sorted: its choices, less those that are neutral.
+    """The question of a run, sorted: its choices without the neutral ones.
 
-    Engines with the same bits ask the same: for all keys of `engine` stands its arithmetic.
+    The engine's arithmetic replaces the keys of `engine`, so that engines with the same bits have
+    the same question.
     """
     targets = {key: value for key, value in leaves(config).items() if key.endswith("._target_")}
     asked = {
@@ -89,7 +91,7 @@ def question(config: Mapping[str, Any], arithmetic: str) -> dict[str, Any]:
 
 
 def _is_neutral(key: str, value: Any, targets: Mapping[str, Any]) -> bool:
-    """Whether a choice drops out: in classes of ours alone, since another's may have other defaults."""
+    """Whether a choice is neutral. Only in classes of this package: others may have other defaults."""
     parts = key.split(".")
     groups = [".".join(parts[:count]) for count in range(1, len(parts))]
     owners = [str(targets.get(f"{group}._target_", OURS)) for group in groups]
@@ -103,9 +105,9 @@ def signature(
     arithmetic: str,
     fork: Mapping[str, Any] | None = None,
 ) -> str:
-    """sha256 over the canonical JSON of `question` and the data's digest.
+    """sha256 of the canonical JSON of `question` and the data's digest.
 
-    That of a fork names the parent's signature and the step, unless the fork asks what its parent asked.
+    For a fork it includes the parent's signature and the step, unless the question is the parent's.
     """
     facts: dict[str, Any] = {"question": question(config, arithmetic), "data": data_digest}
     if fork is not None:
@@ -117,7 +119,7 @@ def signature(
 
 
 def _canonical(value: Any) -> Any:
-    """What JSON tells apart: a mapping as its sorted pairs, since JSON makes strings of all keys."""
+    """A mapping as a sorted list of pairs, since JSON converts all keys to strings."""
     if isinstance(value, Mapping):
         pairs = [[_canonical(key), _canonical(each)] for key, each in value.items()]
         return {"": sorted(pairs, key=json.dumps)}
@@ -125,13 +127,13 @@ def _canonical(value: Any) -> Any:
 
 
 def parameters_sha256(weights: Mapping[str, Sequence[float]]) -> str:
-    """sha256 over all parameters, flat and in state-dict order, as little-endian doubles."""
+    """sha256 of all parameters, flat and in state-dict order, as little-endian doubles."""
     return sha256(b"".join(pack(f"<{len(flat)}d", *flat) for flat in weights.values())).hexdigest()
 
 
 @cache
 def libm_digest() -> str:
-    """sha256 over a fixed battery of libm results: equal digests, equal bits of `math`."""
+    """sha256 of a fixed set of results of `math`, to tell C libraries with different bits apart."""
     rng = Random(0)
     points = [rng.random() * 20 - 10 for _ in range(1000)]
     results = [math.exp(x) for x in points]
@@ -143,7 +145,7 @@ def libm_digest() -> str:
 
 
 def fingerprint(engine: str, depends_on: Mapping[str, str]) -> dict[str, str]:
-    """What a run's figures may depend on beside its question and its source."""
+    """What a run's figures may depend on besides its question and its source."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "os": _system(),
@@ -161,17 +163,17 @@ def _system() -> str:
 
 
 def git_state(folder: Path) -> dict[str, str]:
-    """`commit`, `dirty` ("true" or "false") and `diff` of the checkout that holds `folder`, if any."""
+    """`commit`, `dirty` ("true" or "false") and `diff` of the checkout that contains `folder`, if any."""
 
     def git(*words: str) -> str:
-        # Without its lock on the index, which a run that is killed meanwhile would leave for ever.
+        # Without git's lock on the index, which a killed run would leave behind.
         no_lock = ["--no-optional-locks", "-c", "diff.autoRefreshIndex=false"]
         command = ["git", *no_lock, "-C", str(folder), *words]
         done = subprocess.run(command, capture_output=True, check=True)
         return done.stdout.decode(errors="replace")
 
     try:
-        git("ls-files", "--error-unmatch", ".")  # installed below someone else's checkout: not ours
+        git("ls-files", "--error-unmatch", ".")  # fails inside another project's checkout
         commit = git("rev-parse", "HEAD").strip()
         status, diff = (
             git("status", "--porcelain"),

@@ -1,4 +1,4 @@
-"""Python source without its prose: what comments, docstrings and blank lines say changes no figure."""
+"""Strips comments, docstrings and blank lines from Python source, since they change no figures."""
 
 import ast
 import re
@@ -11,18 +11,18 @@ from itertools import accumulate
 from tokenize import COMMENT, STRING, TokenError, generate_tokens, tok_name
 
 F_STRING = re.compile(r"""\b[rR]?[fFtT][rR]?["']""")
-# A comment or a string, in code without f-strings: to tell those takes tokens, which take longer.
+# A comment or a string, in code without f-strings; those need the tokenizer, which is slower.
 LEXEME = re.compile(r"""#[^\n]*|(\'\'\'|\"\"\"|'|")(?:\\.|(?!\1).)*\1""", re.DOTALL)
 OPENING = {kind for kind, name in tok_name.items() if name.endswith("STRING_START")}  # f-strings
 CLOSING = {kind for kind, name in tok_name.items() if name.endswith("STRING_END")}
 KINDS = {COMMENT, STRING, *OPENING, *CLOSING}
-# The end of a line, and blank lines after it. One that follows a backslash ends the statement.
+# The end of a line and the blank lines after it. A blank line after a backslash ends the statement.
 ENDS = re.compile(r"(\\\n)?[ \t\f]*\n(?:[ \t\f]*\n)*")
 
 
 @dataclass(frozen=True)
 class Import:
-    """`from ..module import names`, with level 2; of `import module`, level 0 and no names."""
+    """`from ..module import names` has level 2; `import module` has level 0 and no names."""
 
     level: int
     module: str
@@ -31,15 +31,15 @@ class Import:
 
 @dataclass(frozen=True)
 class Code:
-    """A file's text without prose, which is the same on every Python, and what it imports."""
+    """A file's text without prose, the same on every Python version, and its imports."""
 
     text: str
     imports: tuple[Import, ...]
 
 
-@lru_cache(maxsize=1024)  # by content: the files of a run are those of the next, unless edited
+@lru_cache(maxsize=1024)  # by content, since consecutive runs mostly have the same files
 def read(content: bytes) -> Code:
-    """The code of a Python file. What this Python cannot parse counts as it is, and imports nothing."""
+    """The code of a Python file. A file that cannot be parsed is kept as it is, without imports."""
     try:
         text = decode_source(content)
         tree = _parsed(text)
@@ -54,7 +54,7 @@ def read(content: bytes) -> Code:
 def _parsed(text: str) -> ast.Module:
     try:
         return ast.parse(text)
-    except SystemError:  # python/cpython#106905: 3.11 counts wrongly when two threads parse at once
+    except SystemError:  # python/cpython#106905: in 3.11 when two threads parse at once
         return ast.parse(text)
 
 
@@ -68,7 +68,7 @@ def _imports(nodes: Iterable[ast.AST]) -> Iterator[Import]:
 
 
 def _is_string(node: ast.Expr) -> bool:
-    """Whether a statement is a string alone, as a docstring is: it computes nothing."""
+    """Whether a statement is only a string, such as a docstring."""
     return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
@@ -80,11 +80,11 @@ def _is_version(node: ast.stmt) -> bool:
 
 
 def _without_prose(text: str, unread: Sequence[ast.stmt]) -> str:
-    """The text without these statements, comments, blank lines, and white space at ends of lines."""
+    """The text without these statements, comments, blank lines and trailing white space."""
     lines = text.split("\n")
     starts = _starts(text)
 
-    def place(row: int, column: int) -> int:  # the syntax tree counts columns in bytes of UTF-8
+    def place(row: int, column: int) -> int:  # columns of the syntax tree are in bytes of UTF-8
         return starts[row - 1] + len(lines[row - 1].encode()[:column].decode())
 
     cuts = [
@@ -98,12 +98,12 @@ def _without_prose(text: str, unread: Sequence[ast.stmt]) -> str:
 
 
 def _starts(text: str) -> list[int]:
-    """Where each line begins."""
+    """The offset of each line."""
     return list(accumulate((len(line) + 1 for line in text.split("\n")), initial=0))
 
 
 def _replaced(text: str, cuts: Iterable[tuple[int, int, str]]) -> str:
-    """A text with other words from start to stop of each cut."""
+    """The text with each (start, stop, replacement) applied."""
     pieces, done = [], 0
     for start, stop, instead in cuts:
         pieces += [text[done:start], instead]
@@ -112,9 +112,9 @@ def _replaced(text: str, cuts: Iterable[tuple[int, int, str]]) -> str:
 
 
 def _comments_and_strings(text: str) -> Iterator[tuple[int, int, str]]:
-    """Comments, with nothing instead; strings, with NUL for the line breaks in them.
+    """Replacements that remove comments, and replace line breaks in strings by NUL.
 
-    No source has a NUL, so a blank line in a string is not one of the code's.
+    So blank lines inside strings are not removed with those of the code; source never contains NUL.
     """
     plain = not F_STRING.search(text)
     spans = (found.span() for found in LEXEME.finditer(text)) if plain else _spans(text)
@@ -124,9 +124,9 @@ def _comments_and_strings(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where comments and strings are, f-strings among them.
+    """The (start, stop) of comments and strings, including f-strings.
 
-    An f-string is one string, though from 3.12 on it is many tokens: a comment inside it belongs to it.
+    An f-string is one span, although it has many tokens since 3.12; a comment inside is part of it.
     """
     starts, depth, begun = _starts(text), 0, (1, 0)
     for kind, _, start, stop, _ in generate_tokens(StringIO(text).readline):

@@ -1,4 +1,4 @@
-"""A folder that says of itself what it is, held by one process at a time."""
+"""A folder with a JSON file of facts and a lock; the base of run and sweep folders."""
 
 import fcntl
 import json
@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 from microgpt.run.checkpoint import write_whole
 
 RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
-KILLED = "killed"  # said to run, by a process that is no more
-POLL = 0.2  # seconds between two looks at a lock
+KILLED = "killed"  # recorded as running, but no process holds the lock
+POLL = 0.2  # seconds between attempts to take a lock
 
 
 class Busy(RuntimeError):
-    """A folder that another process holds."""
+    """Another process holds the folder's lock."""
 
 
 class Record:
@@ -39,12 +39,12 @@ class Record:
 
     @property
     def exists(self) -> bool:
-        """Whether there is such a record."""
+        """Whether the JSON file exists."""
         return self._file.exists()
 
     @property
     def info(self) -> dict[str, Any]:
-        """The facts."""
+        """The facts in the JSON file."""
         found = os.stat(self._file)
         state = found.st_ino, found.st_size, found.st_mtime_ns  # each update makes another file
         if state != self._read:
@@ -53,34 +53,34 @@ class Record:
         return dict(self._known)
 
     def update(self, **facts: Any) -> None:
-        """Change or add facts."""
+        """Changes or adds facts."""
         known = self.info if self.exists else {}
         text = json.dumps(known | facts, indent=1, ensure_ascii=False) + "\n"
         write_whole(self._file, text.encode())
 
     @property
     def status(self) -> str:
-        """How it stands: `running` only while a process holds the folder."""
-        held = self.held  # first: who lets go has written how it ended
+        """The status; `killed` if it is recorded as running and no process holds the lock."""
+        held = self.held  # read first, since a process writes the final status before it unlocks
         status = str(self.info["status"])
         return KILLED if status == RUNNING and not held else status
 
     @property
     def mlflow_run_id(self) -> str:
-        """The id that the last store gave; empty if none did."""
+        """The run's id in the last store it was sent to; empty if there is none."""
         return self._mlflow_path.read_text() if self._mlflow_path.exists() else ""
 
     @mlflow_run_id.setter
     def mlflow_run_id(self, run_id: str) -> None:
-        # A file of its own: the facts have one writer, the process that holds the folder. The disk is
-        # not waited for: a store finds a run without it.
+        # A separate file, since only the process that holds the lock writes the facts. Not synced: a
+        # store finds a run without it.
         beside = self._mlflow_path.with_suffix(".new")
         beside.write_text(run_id)
         beside.replace(self._mlflow_path)
 
     @contextmanager
     def locked(self, patience: float = 0.1) -> Iterator[None]:
-        """Hold the folder, free within `patience` seconds. Raises Busy; a dead process holds nothing."""
+        """Holds the lock, which a process's death releases. Raises Busy after `patience` seconds."""
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR)
         try:
@@ -95,7 +95,7 @@ class Record:
 
     @property
     def held(self) -> bool:
-        """Whether a process holds the folder."""
+        """Whether a process holds the lock."""
         if not self._lock_path.exists():
             return False
         with self._lock_path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Which code answers a run's question: the files that its classes reach, and a digest of them."""
+"""The code of a run: the files that its classes import, and their digest (`source`)."""
 
 import ast
 import json
@@ -14,19 +14,19 @@ from typing import Any, NamedTuple
 
 from microgpt.run.prose import Import, read
 
-OURS = __name__.partition(".")[0]  # counts also where it is installed
-WIRING = f"{OURS}.core.assemble"  # what makes a run of its parts: no configuration names it
+OURS = __name__.partition(".")[0]  # included even if installed
+WIRING = f"{OURS}.core.assemble"  # assembles every run, but is named in no configuration
 STANDARD = {Path(ast.__file__).parent, Path(sysconfig.get_path("platstdlib"))}
-INSTALLED = {"site-packages", "dist-packages"}  # folders of what others wrote
+INSTALLED = {"site-packages", "dist-packages"}  # folders of third-party packages
 
 
 def modules(config: Mapping[str, Any]) -> list[str]:
-    """The modules that a run's figures come from: those of its classes and factories, and WIRING."""
+    """The modules of a run's classes and factories, and WIRING."""
     return modules_of(targets(config))
 
 
 def targets(config: Mapping[str, Any]) -> frozenset[str]:
-    """The classes and factories that a run's figures come from."""
+    """The dotted paths of a run's classes and factories."""
     return frozenset(_targets({key: config[key] for key in config if key != "tracking"}))
 
 
@@ -37,7 +37,7 @@ def modules_of(targets: Iterable[str]) -> list[str]:
 
 
 def _targets(value: Any) -> Iterator[str]:
-    """Every `_target_` in a configuration, however deep, and what Hydra's own targets get by its path."""
+    """Every `_target_` in a configuration, at any depth, and the path that a target of Hydra's looks up."""
     if isinstance(value, Mapping):
         target, path = value.get("_target_"), value.get("path")
         if isinstance(target, str):
@@ -60,7 +60,7 @@ def code(modules: Iterable[str]) -> dict[str, Any]:
 
 
 def source(modules: Iterable[str]) -> str:
-    """sha256 over the code, without prose, of all that these modules reach by static imports."""
+    """sha256 of the code, without prose, of all files that these modules reach by static imports."""
     return _joint(_digests(source_files(modules)))
 
 
@@ -69,7 +69,7 @@ def _digests(files: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _digest(file: Path) -> str:
-    """sha256 of a file: of a Python file's code alone, of all bytes of any other."""
+    """sha256 of a file: of a Python file's code without prose, else of all bytes."""
     content = file.read_bytes()
     return sha256(read(content).text.encode() if file.suffix == ".py" else content).hexdigest()
 
@@ -79,10 +79,10 @@ def _joint(digests: Mapping[str, str]) -> str:
 
 
 def source_files(modules: Iterable[str]) -> dict[str, Path]:
-    """Name -> file, for these modules and what they import, their packages' __init__ included.
+    """Name -> file of these modules and everything they import, including the __init__ of packages.
 
-    The standard library and installed packages are left out, ours excepted. Beside a package stand
-    the C files in its folder, as `package/file.c`.
+    Excludes the standard library and installed packages other than this one. Includes the C files in a
+    package's folder, as `package/file.c`.
     """
     finder, waiting = Finder(), list(modules)
     files: dict[str, Path] = {}
@@ -106,7 +106,7 @@ def source_files(modules: Iterable[str]) -> dict[str, Path]:
 
 
 def _is_own(name: str, file: Path) -> bool:
-    """Whether a module is ours or the user's, and no installed package's."""
+    """Whether a module belongs to this package or to the user, not to an installed package."""
     parents = file.parents
     installed = not STANDARD.isdisjoint(parents) or not INSTALLED.isdisjoint(file.parts)
     return name.partition(".")[0] == OURS or not installed
@@ -117,7 +117,7 @@ def _imports(file: Path) -> Iterable[Import]:
 
 
 def _names(one: Import, home: str) -> list[str]:
-    """The full dotted names that an import statement in the package `home` asks for."""
+    """The absolute names that an import statement in the package `home` imports."""
     try:
         module = resolve_name("." * one.level + one.module, home)
     except ImportError:  # beyond the top-level package: it cannot run
@@ -126,7 +126,7 @@ def _names(one: Import, home: str) -> list[str]:
 
 
 def packages(files: Mapping[str, Path], modules: Iterable[str] = ()) -> dict[str, str]:
-    """The versions of what others wrote, of these modules and what these files import: sorted."""
+    """The installed packages of these modules and imports of these files: package -> version, sorted."""
     own = {name.partition(".")[0] for name in files}
     imports = [one for file in files.values() for one in _imports(file) if not one.level]
     names = [*modules, *(one.module for one in imports)]
@@ -135,35 +135,35 @@ def packages(files: Mapping[str, Path], modules: Iterable[str] = ()) -> dict[str
 
 
 def _version(name: str) -> str:
-    """The version of the package that brings the module `name`; empty if none is installed."""
+    """The version of the package that provides the module `name`; empty if none is installed."""
     try:
         return version(name)
-    except PackageNotFoundError:  # its name may be another than the module's
+    except PackageNotFoundError:  # the package may have another name than the module
         bringing = packages_distributions().get(name, [])
         return " ".join(f"{package} {version(package)}" for package in bringing)
 
 
 class Place(NamedTuple):
-    """Where a module is: its file, and of a package the folders in which its modules are looked for."""
+    """The file of a module and, for a package, the folders that are searched for its modules."""
 
-    file: Path | None  # None of a package without an __init__, or of what is built into Python
+    file: Path | None  # None for a package without an __init__ and for built-in modules
     folders: list[str] | None
 
 
 class Finder:
-    """Finds modules as an import would, without running the packages that they are in."""
+    """Finds modules as an import would, without executing their packages."""
 
     def __init__(self) -> None:
         self._places: dict[str, Place | None] = {}
 
     def module(self, name: str) -> str | None:
-        """The longest part of a dotted name that is a module: `a.b` of `a.b.Class.method`."""
+        """The longest prefix of a dotted name that is a module: `a.b` of `a.b.Class.method`."""
         while name and self.place(name) is None:
             name = name.rpartition(".")[0]
         return name or None
 
     def place(self, name: str) -> Place | None:
-        """Where a module is, None if nowhere."""
+        """The place of a module, None if it does not exist."""
         if name not in self._places:
             self._places[name] = self._search(name)
         return self._places[name]
@@ -186,9 +186,9 @@ class Finder:
 
 
 def _spec(name: str, folders: list[str] | None) -> ModuleSpec | None:
-    """What an import would find in these folders; None stands for those of `sys.path`."""
+    """The spec that an import would find in these folders; None stands for `sys.path`."""
     try:
         found = (finder.find_spec(name, folders) for finder in sys.meta_path)
         return next((spec for spec in found if spec is not None), None)
-    except KeyError:  # a package without an __init__ looks for its parent among what has been run
+    except KeyError:  # a package without an __init__ expects its parent in sys.modules
         return ModuleSpec(name, None, is_package=True)

@@ -1,6 +1,6 @@
-"""The folder of a sweep: which jobs it has, and how it stands. Its runs lie beside all others.
+"""The folder of a sweep. Its runs are in the same folder as all other runs.
 
-sweep.json    what is swept, the configuration it starts from, its jobs, its status
+sweep.json    the swept keys, the base configuration, the jobs, the status
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,22 +11,22 @@ from typing import Any
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import Record
 
-KEY = 12, 8  # letters of signature and source in the name of a folder
+KEY = 12, 8  # digits of signature and source in the name of a run's folder
 
 
 class SweepFolder(Record):
-    """Writes what a sweep says of itself, and reads it back."""
+    """Reads and writes the record of a sweep."""
 
     FILE = "sweep.json"
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
-        """What is known of each job: `run`, `name`, `arm`, `seed`, `differs`, `overrides`, identity."""
+        """The facts of each job: `run`, `name`, `arm`, `seed`, `differs`, `overrides`, identity."""
         jobs: list[dict[str, Any]] = self.info["jobs"]
         return jobs
 
     def job(self, run: str) -> dict[str, Any]:
-        """The job whose run folder has the name `run`."""
+        """The job whose run folder is named `run`."""
         return next(job for job in self.jobs if job["run"] == run)
 
     def run(self, job: Mapping[str, Any]) -> RunFolder:
@@ -41,17 +41,17 @@ class SweepFolder(Record):
 
     @property
     def ended(self) -> float:
-        """When it ended, in seconds since 1970; if it was killed, its last word."""
+        """When it ended, in seconds since 1970; if it was killed, when it last wrote its record."""
         return float(self.info.get("ended") or self._file.stat().st_mtime)
 
 
 def key(signature: str, source: str) -> str:
-    """The name of a folder that holds the answer to one question, given by one code."""
+    """The folder name of the run with this signature and source."""
     return f"{signature[: KEY[0]]}-{source[: KEY[1]]}"
 
 
 def joint(digests: Sequence[str]) -> str:
-    """One digest for many, in whatever order they come."""
+    """One digest of a set of digests, independent of their order."""
     return sha256("\n".join(sorted(set(digests))).encode()).hexdigest()
 
 
@@ -61,6 +61,6 @@ def sweep_folder(outputs: Path, sweep: str) -> SweepFolder:
 
 
 def all_sweeps(outputs: Path) -> list[SweepFolder]:
-    """Every sweep's folder below `outputs`, the oldest first."""
+    """All sweep folders below `outputs`, the oldest first."""
     sweeps = [SweepFolder(file.parent) for file in outputs.glob("sweeps/*/sweep.json")]
     return sorted(sweeps, key=lambda sweep: float(sweep.info["begun"]))

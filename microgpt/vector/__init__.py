@@ -1,1 +1,1 @@
-"""The fast engine of the standard library: one matrix, one node."""
+"""The vector engine: pure Python, where each matrix is a node of the graph."""

@@ -1,8 +1,8 @@
-"""The fast engine of the standard library: one matrix, one node.
+"""The vector engine: pure Python, where each matrix is a node of the graph.
 
-It computes what the scalar engine does, with the same bits on every machine with IEEE-754 doubles:
-all numbers come from `+ - * /`, square roots and `exact`. The operations that a training step spends
-its time in are fused, forward and backward; their derived forms in `base` say what they compute.
+Results have the same bits on every machine with IEEE 754 doubles: all numbers come from `+ - * /`,
+square roots and `core.exact`. The operations that dominate a training step are fused, forward and
+backward; `base` defines what they compute.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,12 +32,11 @@ _numbers = count()
 
 
 class Node(base.Matrix):
-    """A matrix, the nodes that it was computed from, and how its gradient becomes theirs.
+    """A matrix, its inputs in the graph, and its backward function.
 
-    Rows are not changed once they stand in a node, but by `adam`, when nothing else needs them any
-    more: so nodes, gradients and caches may share them.
-    `back` is given the gradient and not the node, which would be a reference cycle. A node is
-    `gated` if no gradient goes through its zeros. Of a constant's origin nothing is kept.
+    The rows of a node are not modified, except by `adam` when nothing else uses them, so nodes,
+    gradients and caches may share rows. `back` receives the gradient, not the node, which would be
+    a reference cycle. A node is `gated` if its zeros pass no gradient. Constants keep no inputs.
     """
 
     __slots__ = ("back", "finite", "gated", "grad", "inputs", "number", "rows", "traced", "turned")
@@ -51,9 +50,9 @@ class Node(base.Matrix):
     ) -> None:
         self.rows, self.gated = rows, False
         self.grad: Rows | None = None
-        self.turned: Rows | None = None  # the rows transposed, once someone asked
-        self.finite: bool | None = None  # whether all numbers are, once someone asked
-        for node in inputs:  # a sampled token makes 20 nodes: quicker than `any`
+        self.turned: Rows | None = None  # the transpose, computed on demand
+        self.finite: bool | None = None  # whether all numbers are finite, computed on demand
+        for node in inputs:  # faster than `any`; a sampled token makes 20 nodes
             if node.traced:
                 leaf = True
         self.traced: bool = leaf
@@ -61,23 +60,23 @@ class Node(base.Matrix):
             self.number, self.inputs, self.back = next(_numbers), inputs, back
 
     def columns(self) -> Rows:
-        """The transpose; it is kept, since several products may ask for it."""
+        """The transpose, cached for several products."""
         self.turned = self.turned or of.transposed(self.rows)
         return self.turned
 
     def is_finite(self) -> bool:
-        """Whether 0 times any of its numbers is 0."""
+        """Whether all numbers are finite, so that 0 times any of them is 0."""
         if self.finite is None:
             self.finite = isfinite(sum(map(sum, self.rows)))
         return self.finite
 
     def renew(self, rows: Rows) -> None:
-        """Take on other numbers."""
+        """Replaces the values."""
         self.rows, self.turned, self.finite = rows, None, None
 
 
 class VectorEngine(Engine):
-    """A matrix is a node; weights are the leaves of the tape."""
+    """Each matrix is a node of the graph; weights are its leaves."""
 
     arithmetic = "exact"
 
@@ -98,7 +97,7 @@ class VectorEngine(Engine):
 
     def backward(self, loss: Matrix) -> None:
         loss.grad, pending = [[1.0]], {loss.number: loss}
-        while pending:  # the youngest first: all that was computed from it is done
+        while pending:  # in reverse order of creation, so that a node's gradient is complete
             node = pending.pop(max(pending))
             if node.back is not None:
                 for child, grad in zip(node.inputs, node.back(node.grad)):
@@ -114,7 +113,7 @@ class VectorEngine(Engine):
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        same = target.rows is source.rows  # else rows of its own, since `adam` changes them
+        same = target.rows is source.rows  # else copy, since `adam` modifies rows in place
         target.renew(source.rows if same else [list(row) for row in source.rows])
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
@@ -193,8 +192,8 @@ class VectorEngine(Engine):
         return Node(out, (a, b) if isinstance(b, Node) else (a,), back)
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
-        # Behind a ReLU soon nine numbers in ten are 0, in x and in the gradient of what goes into it:
-        # the products without them take a quarter off a whole step.
+        # After a ReLU nine in ten numbers are 0, in x and in the gradient of the ReLU's input.
+        # Skipping products with 0 saves a quarter of a step.
         if len(x.rows[0]) != len(w.rows[0]):
             check_columns(self.shape(x), self.shape(w))
         few = of.is_thin(x.rows) and w.is_finite()
@@ -224,7 +223,7 @@ class VectorEngine(Engine):
         return Node([[of.sign(a) for a in row] for row in x.rows])
 
     def relu(self, x: Matrix) -> Matrix:
-        out = [[0.0 if a <= 0 else a for a in row] for row in x.rows]  # not a number stays so
+        out = [[0.0 if a <= 0 else a for a in row] for row in x.rows]  # nan stays nan
 
         def back(grad: Rows) -> Iterable[Rows]:
             return ([[g if a else 0.0 for g, a in zip(p, q)] for p, q in zip(grad, out)],)
@@ -294,7 +293,7 @@ class VectorEngine(Engine):
         check_bias(bias, n_head, spans)
         factor = repeat(1 / sqrt(size) if scale is None else scale)
         products, sums, sums_back = of.for_heads(n_head, size, width // kv_width)
-        if len(q.rows) == 1 and not (q.traced or k.traced or v.traced):  # a sampled token: no tape
+        if len(q.rows) == 1 and not (q.traced or k.traced or v.traced):  # sampling: no graph
             seen = slice(spans[-1][0], None)
             (scores,) = products(zip(of.scaled(q.rows, factor), [k.rows[seen]]))
             return Node(sums([zip(zip(*_probs(scores, bias)), v.rows[seen])]))
@@ -339,16 +338,16 @@ class VectorEngine(Engine):
         return p, m, v
 
 
-Node.ops = VectorEngine()  # it has no state: one serves all nodes
+Node.ops = VectorEngine()  # shared by all nodes, since it has no state
 
 
 def _causal(queries: Rows, keys: Rows) -> Iterable[tuple[list[float], Rows]]:
-    """Each query with the keys that it sees: the last queries and keys belong together."""
+    """Each query with the keys that it attends to; the last query and key have the same position."""
     return ((q, keys[:seen]) for seen, q in enumerate(queries, 1 + len(keys) - len(queries)))
 
 
 def _probs(scores: Sequence[Sequence[float]], bias: Bias) -> list[list[float]]:
-    """One row's scores `[s][n_head]` as probabilities `[n_head][s]`."""
+    """The softmax of one query's scores: `[s][n_head] -> [n_head][s]`."""
     rows: Iterable[Sequence[float]] = zip(*scores)
     if bias is not None:
         rows = [
@@ -358,12 +357,12 @@ def _probs(scores: Sequence[Sequence[float]], bias: Bias) -> list[list[float]]:
 
 
 def _by_key(weights: Iterable[Iterable[Iterable[float]]]) -> list[list[tuple[float, ...]]]:
-    """`[t][n_head][s] -> [t][s][n_head]`, as the kernels read them."""
+    """`[t][n_head][s] -> [t][s][n_head]`, the layout of the kernels."""
     return [list(zip(*row)) for row in weights]
 
 
 def _by_query(weights: list[list[tuple[float, ...]]], rows: Rows) -> Iterable[Iterable[object]]:
-    """For each key, the weight and the row of each query that saw it."""
+    """For each key, the pairs (weight, row) of the queries that attend to it."""
     before = len(weights[-1]) - len(weights)
     for s in range(len(weights[-1])):
         first = max(s - before, 0)
@@ -373,7 +372,7 @@ def _by_query(weights: list[list[tuple[float, ...]]], rows: Rows) -> Iterable[It
 def _each(
     x: Node, function: Callable[[float], float], slope: Callable[[float, float], float]
 ) -> Node:
-    """The function of each number; `slope` is its derivative, by the number and the result."""
+    """Applies a function elementwise; `slope` is its derivative, given argument and result."""
     out = [[function(a) for a in row] for row in x.rows]
 
     def back(grad: Rows) -> Iterable[Rows]:
@@ -384,7 +383,7 @@ def _each(
 
 
 def _like(a: Node, b: Node) -> Rows:
-    """The rows of b, one row or one column repeated to the shape of a."""
+    """The rows of b, broadcast to the shape of a."""
     rows, height, n = b.rows, len(a.rows), len(a.rows[0])
     if len(rows) != height or len(rows[0]) != n:
         check_operand((height, n), (len(rows), len(rows[0])))
@@ -394,7 +393,7 @@ def _like(a: Node, b: Node) -> Rows:
 
 
 def _folded(grad: Rows, b: Node) -> Rows:
-    """A gradient summed to the shape of b, which was repeated."""
+    """A gradient summed to the shape of b, which was broadcast."""
     if len(b.rows) < len(grad):
         grad = [[of.total(column) for column in zip(*grad)]]
     return grad if len(b.rows[0]) == len(grad[0]) else [[of.total(row)] for row in grad]

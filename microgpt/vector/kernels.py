@@ -1,11 +1,11 @@
 """The arithmetic of the vector engine: matrices as lists of rows of floats.
 
-A sum goes from left to right in plain additions: the builtin `sum` became compensated in Python 3.12 and
-`math.sumprod` is exact, so that either would give other bits on other versions. The inner loops
-are source text, generated for their width: a dot product in one expression over local variables takes
-half the time of `sum(map(mul, a, b))`. What is left are two float operations a term, and a fixed price
-for each. Measured and no faster: blocks of several rows in one expression, the longer matrix outside
-or inside, two floats in a complex number. What does pay is to leave products with 0 out.
+Sums run from left to right in plain additions: the builtin `sum` is compensated since Python 3.12 and
+`math.sumprod` is exact, so either would change the bits between versions. The inner loops are source
+text generated for their width: a dot product as one expression of local variables takes half the time
+of `sum(map(mul, a, b))`, and only two float operations per term remain. Measured and not faster:
+blocks of several rows in one expression, the longer matrix as outer or inner loop, two floats in a
+complex number. Skipping products with 0 is faster.
 """
 
 import math
@@ -20,7 +20,7 @@ from microgpt.core.engine.base import Rows
 
 Kernel: TypeAlias = Callable[[Iterable[Any]], Any]
 
-WIDEST = 128  # two rows of it fill the 256 local variables that one bytecode reaches
+WIDEST = 128  # two rows are 256 local variables, the most without extended bytecode arguments
 SOURCE = """
 def products(pairs):
     out = []
@@ -64,18 +64,20 @@ def further(rows):
 def for_rows(n: int) -> list[Kernel]:
     """Three kernels for rows x and y of n numbers.
 
-    `products` makes of each (x, many y) a row of x . y; `sums` of each row of ((w,), y) the sum of w y;
-    `dots` of each (x, y) x . y.
+    products  for each pair (x, ys), the list of dot products x . y
+    sums      for each list of pairs ((w,), y), the sum of w y
+    dots      for each pair (x, y), the dot product x . y
     """
     return _compiled([(i, 0, i) for i in range(n)], "")
 
 
 @cache
 def for_heads(n_head: int, size: int, share: int) -> list[Kernel]:
-    """The same with a product and a weight for each head, of `size` numbers; `share` heads read one of y.
+    """The same per head of `size` numbers, where `share` heads of x read the same head of y.
 
-    x is a row of queries, or of what attention gives, y one of keys or values. The third kernel is
-    `sums` the other way round: of rows of (w of all heads, x) a row that is like y.
+    x is a row of queries or of attention's output, y a row of keys or values; `products` and `sums`
+    have a product and a weight w for each head. The third kernel is the transpose of `sums`: for each
+    list of pairs (w, x), a row of the width of y.
     """
     terms = [(i, i // size, i // size // share * size + i % size) for i in range(n_head * size)]
     back = [(j, h, i) for i, h, j in terms]
@@ -83,7 +85,7 @@ def for_heads(n_head: int, size: int, share: int) -> list[Kernel]:
 
 
 def _compiled(terms: list[tuple[int, int, int]], comma: str) -> list[Kernel]:
-    """The kernels whose terms are x[i] * y[j] for head h, as numbers or with a comma as tuples."""
+    """Kernels with the terms (i, h, j): x[i] * y[j] in head h. With a comma, results are tuples."""
     widths = [1 + max(places) for places in zip(*terms)]
     x, w, y = ("".join(f"{a}{i}," for i in range(n)) for a, n in zip("xwy", widths))
     dots = ["+".join(f"x{i}*y{j}" for i, h, j in terms if h == head) for head in range(widths[1])]
@@ -96,7 +98,7 @@ def _compiled(terms: list[tuple[int, int, int]], comma: str) -> list[Kernel]:
 
 @cache
 def _further(n: int) -> Kernel:
-    """Of rows (x, sums so far, many y) rows of the sums with x . y added, term by term."""
+    """A kernel that, for each (x, sums, ys), adds x . y to each sum, term by term."""
     x, y = ("".join(f"{a}{i}," for i in range(n)) for a in "xy")
     scope: dict[str, Kernel] = {}
     exec(FURTHER.format(x=x, y=y, dots="+".join(f"x{i}*y{i}" for i in range(n))), scope)
@@ -104,7 +106,7 @@ def _further(n: int) -> Kernel:
 
 
 def nt(a: Rows, b: Rows) -> Rows:
-    """a times b transposed: `[T][n], [m][n] -> [T][m]`."""
+    """a b^T: `[T][n], [m][n] -> [T][m]`."""
     if len(a[0]) <= WIDEST:
         return for_rows(len(a[0]))[0](zip(a, repeat(b)))  # type: ignore[no-any-return]
     out = nt([row[:WIDEST] for row in a], [row[:WIDEST] for row in b])
@@ -117,12 +119,12 @@ def nt(a: Rows, b: Rows) -> Rows:
 
 
 def dots(a: Rows, b: Rows) -> list[float]:
-    """Each row of a times the same row of b: `[T][n], [T][n] -> [T]`."""
+    """The dot product of each row of a with the same row of b: `[T][n], [T][n] -> [T]`."""
     return for_rows(len(a[0]))[2](zip(a, b))  # type: ignore[no-any-return]
 
 
 def nt_where(mask: Rows, a: Rows, b: Rows) -> Rows:
-    """nt(a, b) where the mask is not 0, and 0 elsewhere."""
+    """nt(a, b) where the mask is not 0, else 0."""
     out = []
     for marks, row in zip(mask, a):
         some = iter(nt([row], list(compress(b, marks)))[0])
@@ -131,34 +133,34 @@ def nt_where(mask: Rows, a: Rows, b: Rows) -> Rows:
 
 
 def thin(a: Rows, b: Rows) -> Rows:
-    """a times b, without the terms that a 0 in a makes: `[T][m], [m][n] -> [T][n]`."""
+    """a b, skipping the terms where a is 0: `[T][m], [m][n] -> [T][n]`."""
     rows = (zip(zip(filter(None, row)), compress(b, row)) for row in a)
     return for_rows(len(b[0]))[1](rows)  # type: ignore[no-any-return]
 
 
 def is_thin(a: Rows) -> bool:
-    """Whether more than half is 0, as ReLU leaves it; by the row in the middle, since counting costs."""
+    """Whether more than half of a is 0, as after ReLU; looks at the middle row only, to save time."""
     row = a[len(a) // 2]
     return 2 * row.count(0.0) > len(row)
 
 
 def transposed(a: Rows) -> Rows:
-    """`[T][n] -> [n][T]`; in lists, since unpacking is quick where it meets one type only."""
+    """`[T][n] -> [n][T]`, as lists: unpacking is faster where it meets only one type."""
     return list(map(list, zip(*a)))
 
 
 def plus(a: Rows, b: Rows) -> Rows:
-    """a + b, of one shape."""
+    """a + b, of the same shape."""
     return [list(map(add, p, q)) for p, q in zip(a, b)]
 
 
 def times(a: Rows, b: Rows) -> Rows:
-    """a * b entry by entry, of one shape."""
+    """a * b elementwise, of the same shape."""
     return [list(map(mul, p, q)) for p, q in zip(a, b)]
 
 
 def quotients(a: Rows, b: Rows) -> Rows:
-    """a / b entry by entry, of one shape."""
+    """a / b elementwise, of the same shape."""
     return [list(map(quotient, p, q)) for p, q in zip(a, b)]
 
 
@@ -176,7 +178,7 @@ def total(row: Iterable[float]) -> float:
 
 
 def softmax(row: Sequence[float]) -> list[float]:
-    """exp(x) / sum(exp(x)), with the maximum taken off first."""
+    """exp(x) / sum(exp(x)); the maximum is subtracted first."""
     top, exp, mass, exps = max(row), exact.exp, 0.0, []
     for x in row:
         exps.append(e := exp(x - top))
@@ -192,12 +194,12 @@ def softmax_back(probs: Sequence[float], grad: Sequence[float]) -> list[float]:
 
 
 def sign(x: float) -> float:
-    """The sign of x: -1, 0 or 1; not a number if x is none."""
+    """The sign of x: -1, 0 or 1; nan if x is nan."""
     return float((x > 0) - (x < 0)) if x == x else x
 
 
 def quotient(x: float, y: float) -> float:
-    """x / y as IEEE 754 has it: dividing by 0 gives an infinity or not a number."""
+    """x / y as in IEEE 754: dividing by 0 gives inf, -inf or nan."""
     if y:
         return x / y
     return math.copysign(math.inf, x) * math.copysign(1.0, y) if x and x == x else math.nan
@@ -206,7 +208,7 @@ def quotient(x: float, y: float) -> float:
 def adam(
     p: Rows, g: Rows, m: Rows, v: Rows, beta1: float, beta2: float, rate: float, eps: float
 ) -> None:
-    """The update of `Engine.adam`, in place: what is freed is at once used again, while it is cached."""
+    """The update of `Engine.adam`, in place, so that the memory stays in the CPU cache."""
     c1, c2, sqrt = 1 - beta1, 1 - beta2, math.sqrt
     for p_row, g_row, m_row, v_row in zip(p, g, m, v):
         for i, x in enumerate(g_row):

@@ -1,1 +1,1 @@
-"""Engines: what computes rows of numbers and their gradients. `base` is the contract."""
+"""Engines compute matrices and their gradients; `base` is the interface."""

@@ -1,10 +1,10 @@
-"""The contract between the model and what computes it.
+"""The interface between a model and the engine that computes it.
 
-The model speaks in rows: an activation is a matrix of T rows, one a token. A matrix is an opaque handle
-that its engine makes; a weight is a matrix `[n_out][n_in]` for which `backward` leaves a gradient.
-An engine has the primitives. The derived operations are written here once, from primitives alone, and
-an engine overrides those that it can fuse. What is written with these operations, be it a layer, a
-loss or an update rule, runs on every engine.
+An activation is a matrix `[T][n]`, one row per token. A matrix is an opaque handle made by its engine;
+a weight is a matrix `[n_out][n_in]` whose gradient `backward` accumulates. An engine implements the
+primitives. The derived operations are defined here in terms of primitives, and an engine may
+override them with fused ones. A layer, loss or update rule written with these operations runs on
+every engine.
 """
 
 import math
@@ -20,13 +20,13 @@ Spans: TypeAlias = Sequence[tuple[int, int]]
 
 
 class Matrix:
-    """An engine's handle of `[T][n]` numbers; arithmetic on it is the engine's.
+    """A handle of `[T][n]` numbers; its operators call its engine.
 
-    `x**2` and `x**3` are products: `x * x` and `x * x * x`.
+    `x**2` and `x**3` are the products `x * x` and `x * x * x`.
     """
 
     __slots__ = ()
-    ops: "Engine"  # what made it
+    ops: "Engine"  # the engine that made it
 
     def __add__(self, other: "Matrix | float") -> "Matrix":
         return self.ops.add(self, other)
@@ -64,38 +64,38 @@ Forward: TypeAlias = Callable[["Engine", Weights, Batch], tuple[Matrix, Matrix]]
 
 
 class Updates(Protocol):
-    """What a step needs of an optimizer."""
+    """The method of an optimizer that `Engine.step` calls."""
 
     def step(self, ops: "Engine", gradients: Weights, lr: float, scale: float) -> None:
         """Update the weights from their gradients times `scale`, at learning rate `lr`."""
 
 
 class Engine(ABC):
-    """Matrices, the operations on them, and the gradients of a loss."""
+    """Matrices, the operations on them, and reverse-mode gradients."""
 
-    arithmetic: str  # engines that name the same arithmetic compute the same bits
+    arithmetic: str  # engines with the same name compute the same bits
 
     def depends_on(self) -> dict[str, str]:
-        """What the bits of the results depend on, beside the code, the interpreter and the machine."""
+        """Libraries and settings that the bits of the results depend on, such as the BLAS."""
         return {}
 
     # Primitives: numbers in and out
 
     @abstractmethod
     def parameter(self, rows: Rows) -> Matrix:
-        """A weight with these numbers."""
+        """A weight with these values."""
 
     @abstractmethod
     def constant(self, rows: Rows) -> Matrix:
-        """Numbers for which no gradient is computed."""
+        """A matrix without a gradient."""
 
     @abstractmethod
     def detached(self, x: Matrix) -> Matrix:
-        """The same numbers as a constant: operations on it are not recorded for `backward`."""
+        """The same values as a constant: operations on it are not recorded for `backward`."""
 
     @abstractmethod
     def values(self, x: Matrix) -> Rows:
-        """The numbers of a matrix."""
+        """The values of a matrix, as rows."""
 
     @abstractmethod
     def shape(self, x: Matrix) -> tuple[int, int]:
@@ -107,19 +107,19 @@ class Engine(ABC):
 
     @abstractmethod
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
-        """The gradient of each weight as a constant, 0 where there is none; the engine forgets them."""
+        """Returns each weight's gradient as a constant, 0 if there is none, and resets the gradients."""
 
     @abstractmethod
     def assign(self, target: Matrix, source: Matrix) -> None:
-        """Give `target`, a weight or a constant, the numbers of `source`, which has its shape."""
+        """Copies the values of `source` into `target`, a weight or a constant of the same shape."""
 
     @abstractmethod
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
-        """The numbers of each matrix, row by row."""
+        """The values of each matrix as one list, row by row."""
 
     @abstractmethod
     def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
-        """Give each matrix the numbers that `flat` returned."""
+        """Sets the values of each matrix to what `flat` returned."""
 
     # Primitives: rows and columns
 
@@ -129,7 +129,7 @@ class Engine(ABC):
 
     @abstractmethod
     def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
-        """The rows of all, one matrix below another."""
+        """Concatenates along rows: `[T1][n], [T2][n], ... -> [T1 + T2 + ...][n]`."""
 
     @abstractmethod
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
@@ -137,7 +137,7 @@ class Engine(ABC):
 
     @abstractmethod
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
-        """The columns of all, one matrix beside another."""
+        """Concatenates along columns: `[T][n1], [T][n2], ... -> [T][n1 + n2 + ...]`."""
 
     @abstractmethod
     def transpose(self, x: Matrix) -> Matrix:
@@ -147,8 +147,8 @@ class Engine(ABC):
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         """Entry ids[t] of row t: `[T][n] -> [T][1]`."""
 
-    # Primitives: arithmetic. `b` may be a float, `[T][n]`, `[T][1]` or `[1][n]`.
-    # Not a number stays so through all of them; x / 0 is infinite or not a number.
+    # Primitives: arithmetic. `b` may be a float, `[T][n]`, `[T][1]` or `[1][n]`, and is broadcast.
+    # All of them propagate nan; x / 0 is inf or nan.
 
     @abstractmethod
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
@@ -156,11 +156,11 @@ class Engine(ABC):
 
     @abstractmethod
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
-        """a * b entry by entry, with a `[T][n]`."""
+        """a * b elementwise, with a `[T][n]`."""
 
     @abstractmethod
     def div(self, a: Matrix, b: Matrix | float) -> Matrix:
-        """a / b entry by entry, with a `[T][n]`."""
+        """a / b elementwise, with a `[T][n]`."""
 
     @abstractmethod
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
@@ -168,7 +168,7 @@ class Engine(ABC):
 
     @abstractmethod
     def row_sum(self, x: Matrix) -> Matrix:
-        """`[T][n] -> [T][1]`, from left to right."""
+        """`[T][n] -> [T][1]`, summed from left to right."""
 
     @abstractmethod
     def row_max(self, x: Matrix) -> Matrix:
@@ -176,7 +176,7 @@ class Engine(ABC):
 
     @abstractmethod
     def sign(self, x: Matrix) -> Matrix:
-        """-1, 0 or 1, a constant: no gradient goes through it."""
+        """-1, 0 or 1 elementwise, a constant: no gradient goes through it."""
 
     @abstractmethod
     def relu(self, x: Matrix) -> Matrix:
@@ -184,11 +184,11 @@ class Engine(ABC):
 
     @abstractmethod
     def exp(self, x: Matrix) -> Matrix:
-        """e to the power of x."""
+        """e**x."""
 
     @abstractmethod
     def log(self, x: Matrix) -> Matrix:
-        """Natural logarithm; minus infinity at 0."""
+        """Natural logarithm; -inf at 0, nan below."""
 
     @abstractmethod
     def tanh(self, x: Matrix) -> Matrix:
@@ -196,29 +196,29 @@ class Engine(ABC):
 
     @abstractmethod
     def pow(self, x: Matrix, power: float) -> Matrix:
-        """x to a constant power; not a number where x < 0 and the power is no whole number."""
+        """x**power for a constant power; nan where x < 0 and the power is not an integer."""
 
     # Derived: many matrices
 
     def parameters(self, rows: Mapping[str, Rows]) -> dict[str, Matrix]:
-        """The weights of a model."""
+        """Makes the weights of a model, by name."""
         return {name: self.parameter(numbers) for name, numbers in rows.items()}
 
     def zeros_like(self, matrices: Weights) -> dict[str, Matrix]:
-        """A constant of zeros for each matrix."""
+        """A constant of zeros with the shape of each matrix."""
         shapes = {name: self.shape(x) for name, x in matrices.items()}
         return {name: self.constant([[0.0] * n] * rows) for name, (rows, n) in shapes.items()}
 
     def joined(self, matrices: Weights) -> Weights:
-        """The same numbers in as few matrices as the engine likes, for what treats each alone.
+        """The same values in fewer matrices, for elementwise operations; by default, as they are.
 
-        It is given what `parameters`, `gradients` or `zeros_like` returned: those of one model are
-        joined in the same way. `assign` to what is joined changes the matrices that it was joined from.
+        Accepts what `parameters`, `gradients` or `zeros_like` returned; those of one model are joined
+        in the same way. The result is a view: `assign` to it changes the original matrices.
         """
         return matrices
 
     def global_norm(self, matrices: Weights) -> float:
-        """The Euclidean norm of all numbers together, summed in order."""
+        """The Euclidean norm over all matrices together, summed in order."""
         total = 0.0
         for flat in self.flat(matrices).values():
             for number in flat:
@@ -232,21 +232,21 @@ class Engine(ABC):
         return self.row_sum(self.transpose(x)) * (1 / self.shape(x)[0])
 
     def sigmoid(self, x: Matrix) -> Matrix:
-        """1 / (1 + exp(-x)), as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+        """1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which cannot overflow."""
         return 0.5 * (1 + self.tanh(0.5 * x))
 
     def softmax(self, x: Matrix) -> Matrix:
-        """exp(x) / sum(exp(x)) a row, with the row's maximum taken off first."""
+        """exp(x) / sum(exp(x)) for each row; the row's maximum is subtracted first."""
         exps = self.exp(x - self.row_max(x))
         return exps / self.row_sum(exps)
 
     def logsumexp(self, x: Matrix) -> Matrix:
-        """log(sum(exp(x))) a row, with the row's maximum taken off first: `[T][n] -> [T][1]`."""
+        """log(sum(exp(x))) for each row, `[T][n] -> [T][1]`; the row's maximum is subtracted first."""
         top = self.row_max(x)
         return self.log(self.row_sum(self.exp(x - top))) + top
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
-        """x / sqrt(mean(x^2) + eps) a row (Zhang & Sennrich 2019, arXiv 1910.07467, equation 4)."""
+        """x / sqrt(mean(x^2) + eps) for each row (Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4)."""
         mean_square = self.row_sum(x**2) * self.shape(x)[1] ** -1
         return x * (mean_square + eps) ** -0.5
 
@@ -267,15 +267,17 @@ class Engine(ABC):
     ) -> Matrix:
         """Causal softmax(scale q k^T + bias) v for each head (arXiv 1706.03762, equation 1).
 
-        q is `[T][n_head * head_dim]`; k and v are `[S][n_kv_head * head_dim]`, where n_kv_head divides
-        n_head. The spans divide the S rows of k into documents; the rows of q are the last T of
-        those, so T < S where the first keys come from a cache. `bias[head][distance]` is added
-        to the score of a key `distance` rows before the query. `scale` is 1 / sqrt(head_dim) unless
-        given. Returns `[T][n_head * head_dim]`.
+        q      `[T][n_head * head_dim]`; its rows are the last T of the S rows, T < S with a KV cache
+        k, v   `[S][n_kv_head * head_dim]`, where n_kv_head divides n_head
+        spans  (start, stop) of each document in the S rows
+        bias   `[n_head][distance]`, added to the score of a key `distance` rows before the query
+        scale  1 / sqrt(head_dim) by default
+
+        Returns `[T][n_head * head_dim]`. Raises ValueError for a bias of another shape.
         """
         (n_query, width), (n_key, kv_width) = self.shape(q), self.shape(k)
         head_dim, cached = width // n_head, n_key - n_query
-        share = n_head * head_dim // kv_width  # query heads that read one key-value head
+        share = n_head * head_dim // kv_width  # query heads per key-value head
         scale = (head_dim**0.5) ** -1 if scale is None else scale
         check_bias(bias, n_head, spans)
         heads = []
@@ -312,9 +314,9 @@ class Engine(ABC):
         rate: float,
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
-        """Adam's update of p and its moments m and v, without bias correction (arXiv 1412.6980).
+        """Adam's update without bias correction (arXiv 1412.6980); returns new p, m and v.
 
-        An engine may compute it in place: what was given must not be used afterwards.
+        An engine may compute it in place: the arguments must not be used afterwards.
         """
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
@@ -333,11 +335,11 @@ class Engine(ABC):
     ) -> tuple[float, float]:
         """One update of the weights from the gradients of all batches together.
 
-        `forward` gives the objective to minimise and the loss to report, both `[1][1]` means over the
-        batch's tokens. All gradients together, if longer than `clip_norm`, are scaled down to it
-        (Pascanu et al. 2012, arXiv 1211.5063). Returns the loss before the update, and the gradients'
-        norm before clipping, 0 if neither `clip_norm` nor `measured` asks for it. A loss that is
-        not finite is returned at once, with the weights as they were.
+        `forward` returns the objective to minimise and the loss to report, both `[1][1]` means over
+        the batch's tokens. Gradients are clipped to the global norm `clip_norm` (Pascanu et al. 2012,
+        arXiv 1211.5063). Returns the loss before the update and the global norm before clipping,
+        which is 0 unless `clip_norm` or `measured` requires it. If the loss is not finite, returns
+        (loss, nan) without an update.
         """
         loss = 0.0
         for batch, share in zip(batches, shares(batches)):
@@ -354,24 +356,24 @@ class Engine(ABC):
 
 
 def shares(batches: Sequence[Batch]) -> list[float]:
-    """What part of all tokens each batch has."""
+    """Each batch's share of all tokens."""
     if len(batches) == 1:
         return [1.0]
     total = sum(len(batch.tokens) for batch in batches)
     return [len(batch.tokens) / total for batch in batches]
 
 
-# What the operations of every engine check. Each raises ValueError: a row must not be cut silently.
+# Shape checks for the operations of every engine. Each raises ValueError, as `zip` would truncate silently.
 
 
 def check_operand(a: Shape, b: Shape) -> None:
-    """b is `[T][n]`, `[T][1]`, `[1][n]` or `[1][1]` where a is `[T][n]`."""
+    """b can be broadcast to a: it is `[T][n]`, `[T][1]`, `[1][n]` or `[1][1]` if a is `[T][n]`."""
     if b[0] not in (1, a[0]) or b[1] not in (1, a[1]):
         raise ValueError(f"{_shown(b)} cannot be repeated to the shape {_shown(a)}")
 
 
 def check_columns(x: Shape, w: Shape) -> None:
-    """x and w have rows of one length."""
+    """x and w have as many columns."""
     if x[1] != w[1]:
         raise ValueError(f"{_shown(x)} times {_shown(w)} transposed: rows must have one length")
 
@@ -384,7 +386,7 @@ def check_rows(shapes: Iterable[Shape]) -> None:
 
 
 def check_bias(bias: Bias, n_head: int, spans: Spans) -> None:
-    """A bias has a row for each head, with a number for each distance within a document."""
+    """A bias has a row for each head and a column for each distance within the longest document."""
     if bias is not None:
         longest = max(stop - start for start, stop in spans)
         if len(bias) != n_head or any(len(row) < longest for row in bias):

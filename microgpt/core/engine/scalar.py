@@ -1,9 +1,9 @@
-"""The reference engine: one number, one node.
+"""The reference engine: each number is a node of the graph.
 
-Its graph has the operations of the original 200-line program in the original's order, so a loss is
-the original's to the last bit: the children of a node stand in its order, sums go from left to right
+Its graph has the operations of the original 200-line program in the original's order, so that losses
+are equal to the last bit: the children of a node have the same order, sums run from left to right
 from 0, a quotient is a product with a power of -1, and the backward pass visits the nodes in the
-order of the recursion that it replaces.
+order of the original's recursion.
 """
 
 import math
@@ -21,7 +21,7 @@ Weights: TypeAlias = Mapping[str, Matrix]
 
 
 class Value:
-    """A number, the numbers that it was computed from, and its derivative by each of them."""
+    """A number, its operands (children), and its derivative with respect to each."""
 
     __slots__ = ("_children", "_local_grads", "data", "grad")
 
@@ -49,7 +49,7 @@ class Value:
     __rmul__ = __mul__
 
     def relu(self) -> "Value":
-        # Not max(0.0, x), which is 0 where x is not a number.
+        # Not max(0.0, x), which is 0 for nan.
         return Value(0.0 if self.data <= 0 else self.data, (self,), (float(self.data > 0),))
 
     def exp(self) -> "Value":
@@ -66,26 +66,26 @@ class Value:
         return Value(result, (self,), (1 - result * result,))
 
     def backward(self) -> None:
-        """The chain rule from this node to every node below it; a loop, since a recursion overflows."""
+        """Backpropagates from this node. Iterative, since recursion would overflow the stack."""
         order: list[Value] = []
         visited: set[Value] = set()
         stack: list[Value | None] = [self]
         while stack:
             node = stack.pop()
-            if node is None:  # all below the next is done
+            if node is None:  # all descendants of the next node are in `order`
                 order.append(stack.pop())  # type: ignore[arg-type]
             elif node._children and node not in visited:  # a leaf has nothing to pass on
                 visited.add(node)
                 stack += (node, None, *node._children[::-1])
         self.grad = 1.0
         for node in reversed(order):
-            grad, node.grad = node.grad, 0.0  # only leaves keep theirs: another pass may come by
+            grad, node.grad = node.grad, 0.0  # only leaves accumulate over backward passes
             for child, local_grad in zip(node._children, node._local_grads):
                 child.grad += local_grad * grad
 
 
 class ScalarMatrix(base.Matrix):
-    """Rows of Values; of plain floats where no gradient is asked for."""
+    """Rows of Values, or of plain floats where no gradient is needed."""
 
     __slots__ = ("ops", "rows")
 
@@ -94,7 +94,7 @@ class ScalarMatrix(base.Matrix):
 
 
 class ScalarEngine(Engine):
-    """Every number is a node of the graph. Exact, slow, and short enough to check by eye."""
+    """Each number is a node of the graph: slow, and short enough to check by reading."""
 
     arithmetic = "libm"
 
@@ -164,7 +164,7 @@ class ScalarEngine(Engine):
         return self._pairs(a, b, mul)
 
     def div(self, a: Matrix, b: Matrix | float) -> Matrix:
-        # A power node for each quotient: one that a row shares would add gradients in another order.
+        # A power node for each quotient: a shared one would add the gradients in another order.
         return self._pairs(a, b, lambda x, y: x * _power(y, -1))
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
@@ -226,7 +226,7 @@ class ScalarEngine(Engine):
         return ScalarMatrix(self, [[_of(function, number) for number in row] for row in x.rows])
 
     def _pairs(self, a: Matrix, b: Matrix | float, function: Callable[[Any, Any], Any]) -> Matrix:
-        """The function of each number of a and of b, a float, row or column repeated to the shape of a."""
+        """Applies `function` elementwise to a and b, where b is broadcast to the shape of a."""
         n, rows = len(a.rows[0]), [[b]] if isinstance(b, int | float) else b.rows
         check_operand((len(a.rows), n), (len(rows), len(rows[0])))
         if len(rows) == 1 < len(a.rows):
@@ -237,7 +237,7 @@ class ScalarEngine(Engine):
 
 
 def _power(x: Any, power: float) -> Any:
-    """x**power; no complex number where x is negative, no exception where it is 0."""
+    """x**power, but nan instead of a complex number and inf instead of ZeroDivisionError."""
     if isinstance(x, Value):
         return x**power
     if x == 0 and power < 0:
@@ -246,10 +246,10 @@ def _power(x: Any, power: float) -> Any:
 
 
 def _of(function: Callable[[Value], Value], x: Any) -> Any:
-    """The function of a Value, or of a float."""
+    """Applies a function of Values to a Value or a float."""
     return function(x) if isinstance(x, Value) else function(Value(x)).data
 
 
 def _total(term: Any) -> Callable[[list[Any]], Any]:
-    """What sums such terms from left to right: `sum` of floats is compensated since Python 3.12."""
+    """A function that sums such terms from left to right; `sum` of floats is compensated since 3.12."""
     return sum if isinstance(term, Value) else lambda terms: reduce(add, terms, 0)

@@ -1,1 +1,1 @@
-"""The parts of the model, a folder a part and a small file a variant; `base` is the contract."""
+"""The layers of the model: a folder for each part, a file for each variant; `base` is the interface."""

@@ -1,7 +1,7 @@
-"""What a layer is given and what it may own.
+"""The interfaces of the parts of a model.
 
-A layer names the weights that it owns with their shapes, and computes rows from rows with the
-operations of the engine. It holds its hyperparameters and no numbers, so one layer serves all blocks.
+A layer declares its weights with `shapes`, and computes with the operations of an engine. It holds
+hyperparameters and no weights: these are passed to each call, so one object serves all blocks.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Shapes: TypeAlias = dict[str, Weight]
 
 @dataclass(frozen=True)
 class Dims:
-    """The sizes of a model, named as in GPT-2's code."""
+    """The sizes of a model, named as in GPT-2's code. Raises BadValue."""
 
     vocab_size: int
     block_size: int
@@ -35,48 +35,48 @@ class Dims:
 
     @property
     def head_dim(self) -> int:
-        """Width of a head."""
+        """The width of one head."""
         return self.n_embd // self.n_head
 
 
 class Context(NamedTuple):
-    """The rows of one pass: where each stands, and which belong together."""
+    """The positions and documents of the rows of one forward pass."""
 
     dims: Dims
-    positions: Sequence[int]  # [T] place of each row in its document, from 0
-    spans: Spans  # documents, as ranges of the rows of keys
+    positions: Sequence[int]  # [T] position of each row in its document, from 0
+    spans: Spans  # (start, stop) of each document in the rows of keys
 
 
 class Cache:
-    """The keys and values that one layer has seen of one document: `[t][width]` each."""
+    """The KV cache of one layer for one document: `[t][width]` each."""
 
     keys: Matrix | None = None
     values: Matrix | None = None
 
     def append(self, ops: Engine, k: Matrix, v: Matrix) -> tuple[Matrix, Matrix]:
-        """All keys and values so far, the new ones last."""
+        """Appends keys and values; returns all so far."""
         if self.keys is not None and self.values is not None:
             k, v = ops.concat_rows([self.keys, k]), ops.concat_rows([self.values, v])
         self.keys, self.values = k, v
         return k, v
 
 
-Caches: TypeAlias = Sequence[Cache | None] | None  # one for each layer, or none at all
+Caches: TypeAlias = Sequence[Cache | None] | None  # one per layer
 
 
 class Layer:
-    """A part of the model."""
+    """A part of the model that may have weights."""
 
     def shapes(self, dims: Dims) -> Shapes:
-        """The weights that it owns, in the order of the state dict."""
+        """Its weights by name, in the order of the state dict."""
         return {}
 
 
 class Norm:
-    """A normalisation of rows, which stands at several sites of a model."""
+    """A normalisation of rows, used at several sites of a model."""
 
     def shapes(self, dims: Dims, site: str) -> Shapes:
-        """The weights that it owns at a site such as `norm_attn`, named after it."""
+        """Its weights at a site such as `norm_attn`, whose name is their prefix."""
         return {}
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix, site: str) -> Matrix:
@@ -88,28 +88,28 @@ class Activation:
     """The non-linearity of the MLP."""
 
     def __call__(self, ops: Engine, x: Matrix) -> Matrix:
-        """Entry by entry."""
+        """Elementwise: `[T][n] -> [T][n]`."""
         raise NotImplementedError
 
 
 class Position(Layer):
-    """How a row learns its place: by its embedding, by its queries and keys, or by its scores."""
+    """A position encoding: in the embeddings, in queries and keys, or as a bias of the scores."""
 
     def embed(self, ops: Engine, w: Weights, x: Matrix, context: Context) -> Matrix:
-        """Token embeddings `[T][n_embd]` with their positions, where these are added."""
+        """Encodes positions in the token embeddings `[T][n_embd]`; by default unchanged."""
         return x
 
     def rotate(self, ops: Engine, x: Matrix, context: Context) -> Matrix:
-        """Queries or keys `[T][heads * head_dim]`, turned by their positions where these rotate."""
+        """Encodes positions in queries or keys `[T][heads * head_dim]`; by default unchanged."""
         return x
 
     def bias(self, dims: Dims) -> list[list[float]] | None:
-        """`[n_head][distance]`, added to the score of a key so far back; None adds nothing."""
+        """`[n_head][distance]`, added to the score of a key `distance` rows back; None for no bias."""
         return None
 
 
 class Attention(Layer):
-    """Mixes the rows of a document, each with those before it."""
+    """Causal attention within each document."""
 
     def __call__(
         self,
@@ -120,12 +120,12 @@ class Attention(Layer):
         at: Position,
         cache: Cache | None,
     ) -> Matrix:
-        """`[T][n_embd] -> [T][n_embd]`; `at` knows positions, earlier rows come from the cache."""
+        """`[T][n_embd] -> [T][n_embd]`; `at` encodes positions, `cache` holds earlier keys and values."""
         raise NotImplementedError
 
 
 class MLP(Layer):
-    """Works on each row alone."""
+    """A layer on each row independently."""
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix, activation: Activation) -> Matrix:
         """`[T][n_embd] -> [T][n_embd]`."""
@@ -133,7 +133,7 @@ class MLP(Layer):
 
 
 class Head(Layer):
-    """From the last activations to scores."""
+    """The output layer."""
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix) -> Matrix:
         """Logits, `[T][n_embd] -> [T][vocab_size]`."""
@@ -141,11 +141,14 @@ class Head(Layer):
 
 
 Sublayer: TypeAlias = Callable[[Matrix], Matrix]  # `[T][n_embd] -> [T][n_embd]`
-NormAt: TypeAlias = Callable[[Matrix, str], Matrix]  # the same, told its site
+NormAt: TypeAlias = Callable[[Matrix, str], Matrix]  # (x, site) -> x normalised
 
 
 class Block:
-    """How attention and MLP, their norms and the residual stream make one layer of the model."""
+    """One block of the model: attention, MLP, their norms and the residual stream.
+
+    `residual` is the factor of the residual stream: 1 is the usual sum, 0 drops it.
+    """
 
     def __init__(self, *, residual: float) -> None:
         self.residual = nonnegative("residual", residual)
@@ -159,25 +162,25 @@ class Block:
         raise NotImplementedError
 
     def add(self, out: Matrix, x: Matrix) -> Matrix:
-        """out + residual * x: a sublayer's output and the residual stream."""
+        """out + residual * x, where `out` is a sublayer's output and `x` the residual stream."""
         if self.residual == 0:
             return out
         return out + (x if self.residual == 1 else self.residual * x)
 
 
 class Init:
-    """Initial weights, and where a parametrisation asks for it their share of the learning rate."""
+    """An initialisation of weights, with learning-rate scales for parametrisations such as muP."""
 
     def __call__(self, weight: Weight, dims: Dims, rng: Random) -> Rows:
-        """The numbers of a weight `[n_out][n_in]`: gains are 1, biases 0, all others are drawn."""
+        """Initial values `[n_out][n_in]`: gains are 1, biases 0, all others are drawn."""
         if weight.role in ("gain", "bias"):
             return [[float(weight.role == "gain")] * weight.n_in for _ in range(weight.n_out)]
         return self.draw(weight, dims, rng)
 
     def draw(self, weight: Weight, dims: Dims, rng: Random) -> Rows:
-        """The numbers of an embedding or a matrix `[n_out][n_in]`."""
+        """Initial values `[n_out][n_in]` of an embedding or a matrix."""
         raise NotImplementedError
 
     def lr_scale(self, weight: Weight, dims: Dims) -> float:
-        """What the learning rate is multiplied with for this weight."""
+        """The factor of the learning rate for this weight."""
         return 1.0

@@ -1,1 +1,1 @@
-"""What training minimises, one file each; `base` is the contract."""
+"""Training objectives, one per file; `base` is the interface."""

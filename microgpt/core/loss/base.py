@@ -1,4 +1,4 @@
-"""The contract of a loss."""
+"""The interface of a loss."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from microgpt.core.engine.base import Engine, Matrix
 
 
 class Loss:
-    """What a step minimises. The metric `train/loss` is the plain cross-entropy whatever this is."""
+    """The training objective. The metric `train/loss` is always the plain cross-entropy."""
 
     def __call__(self, ops: Engine, loss: Matrix, logits: Matrix, targets: Sequence[int]) -> Matrix:
-        """The objective `[1][1]`; `loss` `[1][1]` is the mean cross-entropy of logits `[T][vocab_size]`."""
+        """The objective `[1][1]`; `loss` `[1][1]` is the cross-entropy of logits `[T][vocab_size]`."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Cross-entropy against targets that keep some probability for every token."""
+"""Cross-entropy with label smoothing."""
 
 from collections.abc import Sequence
 

@@ -1,1 +1,1 @@
-"""Models, one file each; `base` is the contract."""
+"""Models, one per file; `base` is the interface."""

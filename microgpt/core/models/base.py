@@ -1,4 +1,4 @@
-"""What training and sampling need of a model."""
+"""The interface of a model, for training and sampling."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -9,9 +9,9 @@ from microgpt.core.streams.base import Streams
 
 
 class Model(Protocol):
-    """Logits from tokens. It holds no numbers: the weights are given to every call, by name.
+    """Computes logits from tokens. It holds no weights: they are passed to every call, by name.
 
-    A call does the same with every batch of one shape: an engine may repeat what it did, without it.
+    A call does the same operations for every batch of one shape: an engine may replay them.
     """
 
     dims: Dims
@@ -21,25 +21,25 @@ class Model(Protocol):
         """Every weight's shape and role, in the order of the state dict."""
 
     def caches(self) -> Caches:
-        """What it remembers of one document, to be given to every call on it; empty at first."""
+        """Empty KV caches for one document, to be passed to every call on it."""
 
     def __call__(
         self, ops: Engine, w: Weights, tokens: Sequence[int], spans: Spans, caches: Caches = None
     ) -> Matrix:
-        """Logits `[T][vocab_size]` of what follows each of the T tokens.
+        """Logits `[T][vocab_size]` of the next token after each of the T tokens.
 
         `spans` divides the tokens into documents. With caches, the tokens are the last of one
-        document, `spans` is that whole document, and its earlier rows come from the caches.
+        document, `spans` covers that whole document, and the caches hold its earlier rows.
         """
 
 
 def initial_weights(model: Model, ops: Engine, streams: Streams) -> dict[str, Matrix]:
-    """Fresh weights, each drawn from the stream `init/<name>`."""
+    """Initial weights, each drawn from the stream `init/<name>`."""
     init, dims = model.init, model.dims
     drawn = {name: init(w, dims, streams(f"init/{name}")) for name, w in model.shapes().items()}
     return ops.parameters(drawn)
 
 
 def lr_scales(model: Model) -> Mapping[str, float]:
-    """Each weight's share of the learning rate."""
+    """Each weight's factor of the learning rate."""
     return {name: model.init.lr_scale(w, model.dims) for name, w in model.shapes().items()}

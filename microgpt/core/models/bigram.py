@@ -1,4 +1,4 @@
-"""The bigram model: the first rung of the ladder."""
+"""The bigram model, as a baseline."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from microgpt.core.weight import Weight
 
 
 class Bigram:
-    """logits = row of the last token in a table `[vocab_size][vocab_size]`: no context but one token."""
+    """The logits are the current token's row of a table `[vocab_size][vocab_size]`."""
 
     def __init__(self, *, vocab_size: int, block_size: int, init: Init) -> None:
         self.dims = Dims(vocab_size, block_size, n_layer=0, n_head=1, n_embd=vocab_size)
         self.init = init
 
     def shapes(self) -> Shapes:
-        """The table, whose row i holds the logits of what follows token i."""
+        """The table, whose row i holds the logits after token i."""
         return {"bigram": Weight(self.dims.vocab_size, self.dims.vocab_size, "embedding")}
 
     def caches(self) -> list[Cache]:
-        """Nothing to remember."""
+        """None are needed."""
         return []
 
     def __call__(

@@ -1,4 +1,4 @@
-"""The GPT: one definition, which runs on every engine."""
+"""The GPT, for every engine."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,12 @@ from microgpt.core.weight import Weight
 
 
 class GPT:
-    """A decoder-only transformer (Radford et al. 2019), built from variants of its parts.
+    """A decoder-only transformer (Radford et al. 2019), composed of exchangeable parts.
 
-    A norm may stand after the embeddings (`norm_embd`) and before the head (`norm_final`); the norms
-    within a block are the block's.
+    norm_embd   apply `norm` after the embeddings
+    norm_final  apply `norm` before the head
+
+    The norms inside a block are defined by `block`.
     """
 
     def __init__(
@@ -62,10 +64,10 @@ class GPT:
     def __call__(
         self, ops: Engine, w: Weights, tokens: Sequence[int], spans: Spans, caches: Caches = None
     ) -> Matrix:
-        """Logits `[T][vocab_size]` of what follows each of the T tokens; see `Model`."""
+        """Logits `[T][vocab_size]`; see `Model`."""
         positions = [t for start, stop in spans for t in range(stop - start)][-len(tokens) :]
         context = Context(self.dims, positions, spans)
-        x = ops.gather(w["wte"], tokens)  # [T][n_embd], and so up to the head
+        x = ops.gather(w["wte"], tokens)  # [T][n_embd] up to the head
         x = self.position.embed(ops, w, x, context)
         x = self.norm(ops, w, x, "norm_embd") if self.norm_embd else x
         for names, cache in zip(self._names, caches or [None] * self.dims.n_layer):
@@ -75,14 +77,14 @@ class GPT:
         return self.head(ops, w, x)
 
     def _layer_shapes(self) -> Shapes:
-        """The weights of one layer, by their names in it."""
+        """The weights of one block, without the prefix `layer<i>.`."""
         shapes = self.block.shapes(self.dims, self.norm)
         return shapes | self.attention.shapes(self.dims) | self.mlp.shapes(self.dims)
 
     def _layer(
         self, ops: Engine, w: Weights, x: Matrix, context: Context, cache: Cache | None
     ) -> Matrix:
-        """One block, whose weights are `w`: `[T][n_embd] -> [T][n_embd]`."""
+        """One block with the weights `w`: `[T][n_embd] -> [T][n_embd]`."""
         return self.block(
             x,
             norm=lambda x, site: self.norm(ops, w, x, site),

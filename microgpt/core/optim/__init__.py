@@ -1,1 +1,1 @@
-"""Update rules in the operations of an engine, one file each; `base` is the contract."""
+"""Optimizers, written in the operations of an engine, one per file; `base` is the interface."""

@@ -12,8 +12,8 @@ class Adam(Optimizer):
     """m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  p -= lr m^ / (sqrt(v^) + eps).
 
     Kingma & Ba 2014, arXiv 1412.6980, algorithm 1. The bias corrections m^ = m / (1 - b1^t) and
-    v^ = v / (1 - b2^t) are folded into two constants a step, and the powers are repeated products:
-    both give the same bits on every machine.
+    v^ = v / (1 - b2^t) are folded into two constants per step. Powers are repeated products, which
+    have the same bits on every machine.
     """
 
     slots = ("m", "v")

@@ -6,10 +6,10 @@ from microgpt.core.optim.base import Slots
 
 
 class AdamOriginal(Adam):
-    """Adam with `beta ** t`, `g ** 2` and `v ** 0.5`, bit by bit what the original computes.
+    """Adam with `beta ** t`, `g ** 2` and `v ** 0.5`, bit-identical to the original program.
 
-    Their last bits come from the machine's libm, so only `experiment=original` uses it. It computes
-    with plain floats on every engine: a quotient of engines may have other bits.
+    The last bits depend on the machine's libm, so only `experiment=original` uses it. It computes
+    in Python floats on every engine, since an engine's division may round differently.
     """
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:

@@ -7,9 +7,9 @@ from microgpt.core.optim.base import Slots
 
 
 class AdamW(Adam):
-    """p -= lr * weight_decay * p beside Adam's step (Loshchilov & Hutter 2017, arXiv 1711.05101).
+    """p -= lr * weight_decay * p, then Adam's step (Loshchilov & Hutter 2017, arXiv 1711.05101).
 
-    As in PyTorch the decay is scaled by the learning rate; it acts on every weight, embeddings too.
+    As in PyTorch, the decay is scaled by the learning rate. All weights decay, embeddings included.
     """
 
     def __init__(

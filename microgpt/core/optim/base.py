@@ -1,4 +1,4 @@
-"""The contract of an optimizer: a weight and its gradient in, new numbers out, as matrices of an engine."""
+"""The interface of an optimizer: new values of a weight from its gradient, as matrices of an engine."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
@@ -7,16 +7,16 @@ from microgpt.core.check import positive
 from microgpt.core.engine.base import Engine, Matrix, Weights
 from microgpt.core.weight import Weight
 
-Slots: TypeAlias = dict[str, Matrix]  # those of one weight
+Slots: TypeAlias = dict[str, Matrix]  # the optimizer state of one weight, by slot
 Update: TypeAlias = Callable[[Engine, Matrix, Matrix, Slots, float], Matrix]
 
 
 class Optimizer:
-    """An update rule, written once in the operations of an engine.
+    """An update rule, written in the operations of an engine.
 
-    A slot is a number that is kept for every parameter, such as Adam's first moment. `steps` counts
-    the updates done; slots and steps are all the state there is. A rule may say that it is `elementwise`,
-    if it treats every number alone: then an engine may update all weights as one matrix.
+    A slot is a matrix of state per weight, such as Adam's first moment. `steps` is the number of
+    updates done. Slots and steps are the whole state. If `elementwise`, the rule updates each
+    parameter independently, so that an engine may update all weights as one matrix.
     """
 
     slots: tuple[str, ...] = ()
@@ -25,14 +25,14 @@ class Optimizer:
     def __init__(self, *, lr: float) -> None:
         self.lr = positive("lr", lr)
         self.steps = 0
-        self.state: dict[str, dict[str, Matrix]] = {}  # slot -> weight -> numbers
+        self.state: dict[str, dict[str, Matrix]] = {}  # slot -> weight name -> matrix
 
     def update_of(self, weight: Weight) -> Update:
-        """The rule for this weight."""
+        """The update rule of this weight."""
         return self.update
 
     def slots_of(self, weight: Weight) -> tuple[str, ...]:
-        """The slots that this weight has."""
+        """The names of this weight's slots."""
         return self.slots
 
     def prepare(
@@ -42,7 +42,7 @@ class Optimizer:
         shapes: Mapping[str, Weight],
         lr_scales: Mapping[str, float],
     ) -> None:
-        """Take on the weights, with their roles and shares of the learning rate; all slots start at 0."""
+        """Sets the weights to update, with their roles and learning-rate scales; slots start at 0."""
         owners: dict[str, dict[str, Matrix]] = {}
         for name, weight in shapes.items():
             for slot in self.slots_of(weight):
@@ -65,13 +65,13 @@ class Optimizer:
     def restore(
         self, ops: Engine, steps: int, state: Mapping[str, Mapping[str, list[float]]]
     ) -> None:
-        """Go on from the state that an optimizer of this class had after `steps` updates."""
+        """Restores the state that an optimizer of this class had after `steps` updates."""
         self.steps = steps
         for slot, matrices in self.state.items():
             ops.load(matrices, state[slot])
 
     def step(self, ops: Engine, gradients: Weights, lr: float, scale: float) -> None:
-        """Update every weight from its gradient times `scale`, at learning rate `lr`."""
+        """Updates every weight from its gradient times `scale`, at learning rate `lr`."""
         self.steps += 1
         gradients = ops.joined(gradients) if self._together else gradients
         for part in self._parts:
@@ -85,12 +85,12 @@ class Optimizer:
             ops.assign(part.weight, p)  # the last, since a slot may keep its numbers
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
-        """New numbers for the parameters p with gradient g; new numbers of a slot go into `slots`."""
+        """Returns the new values of the weight p with gradient g; replaces the matrices in `slots`."""
         raise NotImplementedError
 
 
 class _Part(NamedTuple):
-    """A weight, or all weights in one row."""
+    """One weight, or all weights joined in one row."""
 
     name: str
     weight: Matrix

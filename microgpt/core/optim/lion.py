@@ -8,7 +8,7 @@ from microgpt.core.optim.base import Optimizer, Slots
 class Lion(Optimizer):
     """p -= lr (sign(b1 m + (1-b1) g) + weight_decay p);  m = b2 m + (1-b2) g.
 
-    Chen et al. 2023, arXiv 2302.06675, algorithm 2. The decay acts on every weight.
+    Chen et al. 2023, arXiv 2302.06675, algorithm 2. All weights decay.
     """
 
     slots = ("m",)

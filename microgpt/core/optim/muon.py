@@ -1,4 +1,4 @@
-"""Muon: momentum, orthogonalised by Newton-Schulz iterations."""
+"""Muon: momentum orthogonalised by Newton-Schulz iterations."""
 
 from math import sqrt
 
@@ -15,10 +15,10 @@ class Muon(Adam):
     """m = momentum m + g;  u = g + momentum m;  p -= lr sqrt(max(1, n_out / n_in)) NS(u).
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; Liu et al. 2025, arXiv 2502.16982.
-    NS(u) brings the singular values of u near 1. The rule is for hidden matrices, which decay by
-    lr * weight_decay; embeddings, the output projection, gains and biases are updated by Adam, at
-    the rate `adam_lr` under the same schedule. Departs from the authors' program in computing
-    with doubles instead of bfloat16.
+    NS(u) brings the singular values of u near 1. The rule applies to hidden matrices, which decay by
+    lr * weight_decay. Embeddings, the output projection, gains and biases are updated by Adam, with
+    the peak rate `adam_lr` under the same schedule. Departs from the authors' program in computing
+    in doubles instead of bfloat16.
     """
 
     elementwise = False
@@ -54,17 +54,17 @@ class Muon(Adam):
         return p * (1 - lr * self.weight_decay) - lr * sqrt(max(1, n_out / n_in)) * u
 
     def update_other(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
-        """Adam's update, for what is no hidden matrix."""
+        """Adam's update, for all weights that are not hidden matrices."""
         return super().update(ops, p, g, slots, lr * (self.adam_lr / self.lr))
 
 
 def orthogonalised(ops: Engine, x: Matrix, steps: int) -> Matrix:
-    """Newton-Schulz: x / |x|, then `steps` times a x + b (x x^T) x + c (x x^T)^2 x."""
+    """Newton-Schulz: x / |x|, then `steps` iterations of x -> a x + b (x x^T) x + c (x x^T)^2 x."""
     a, b, c = COEFFICIENTS
     n_out, n_in = ops.shape(x)
-    if n_out > n_in:  # fewer products where the smaller side comes first
+    if n_out > n_in:  # x x^T is smaller with the shorter side first
         return ops.transpose(orthogonalised(ops, ops.transpose(x), steps))
-    norm = ops.row_sum(ops.transpose(ops.row_sum(x**2))) ** 0.5  # of all its numbers: [1][1]
+    norm = ops.row_sum(ops.transpose(ops.row_sum(x**2))) ** 0.5  # Frobenius norm, [1][1]
     x = x / (norm + 1e-7)
     for _ in range(steps):
         square = ops.linear(x, x)  # x x^T

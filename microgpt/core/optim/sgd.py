@@ -6,7 +6,7 @@ from microgpt.core.optim.base import Optimizer, Slots
 
 
 class SGD(Optimizer):
-    """m = momentum * m + g;  p -= lr * m (Polyak 1964, in PyTorch's form, without dampening)."""
+    """m = momentum * m + g;  p -= lr * m (Polyak 1964; as in PyTorch, without dampening)."""
 
     slots = ("m",)
     elementwise = True

@@ -1,1 +1,1 @@
-"""Learning rates over the steps of a run, one file each; `base` is the contract."""
+"""Learning-rate schedules, one per file; `base` is the interface."""

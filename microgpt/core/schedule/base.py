@@ -1,4 +1,4 @@
-"""The contract of a schedule, and the warm-up that all of them share."""
+"""The interface of a learning-rate schedule, with the warm-up that all share."""
 
 from microgpt.core.check import integer
 
@@ -10,11 +10,11 @@ class Schedule:
         self.warmup_steps = integer("warmup_steps", warmup_steps, 0)
 
     def __call__(self, lr: float, step: int, num_steps: int) -> float:
-        """The learning rate of step `step`, counted from 0, of `num_steps`; its peak is `lr`."""
+        """The learning rate of step `step`, counted from 0, of `num_steps`; `lr` is the peak."""
         if step < self.warmup_steps:
             return lr * (step + 1) / self.warmup_steps
         return lr * self.decay((step - self.warmup_steps) / (num_steps - self.warmup_steps))
 
     def decay(self, progress: float) -> float:
-        """The share of the peak rate at `progress` in [0, 1) of the way after the warm-up."""
+        """The factor of the peak rate at `progress` in [0, 1), the fraction done after the warm-up."""
         raise NotImplementedError

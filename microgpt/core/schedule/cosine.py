@@ -8,7 +8,7 @@ from microgpt.core.schedule.base import Schedule
 
 
 class Cosine(Schedule):
-    """From 1 to `final` along half a cosine (Loshchilov & Hutter 2016, arXiv 1608.03983, eq. 5)."""
+    """From 1 to `final` along half a cosine period (Loshchilov & Hutter 2016, arXiv 1608.03983, eq. 5)."""
 
     def __init__(self, *, warmup_steps: int, final: float) -> None:
         super().__init__(warmup_steps=warmup_steps)

@@ -1,1 +1,1 @@
-"""Where randomness comes from: a purpose, such as `data` or `init/wte`, to its generator."""
+"""Random streams: a generator for each purpose, such as `data` or `init/wte`."""

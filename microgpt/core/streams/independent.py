@@ -1,4 +1,4 @@
-"""One stream a purpose, so that a change to one part of a run leaves the chance of all others alone."""
+"""A random generator per purpose, so that changing one part of a run changes no other part's numbers."""
 
 from random import Random
 
@@ -6,7 +6,7 @@ from microgpt.core.streams.base import Streams
 
 
 class Independent(Streams):
-    """`Random(f"{seed}/{purpose}")`: arms with one seed see the same documents in the same order."""
+    """`Random(f"{seed}/{purpose}")`: runs with the same seed see the documents in the same order."""
 
     def __call__(self, purpose: str) -> Random:
         if purpose not in self._generators:

@@ -1,1 +1,1 @@
-"""The model's activations, one file a variant."""
+"""Activations, one per file."""

@@ -7,7 +7,7 @@ from microgpt.core.layers.base import Activation
 
 
 class GELU(Activation):
-    """x * Phi(x) by its tanh form, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as GPT-2 has it.
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh approximation of x * Phi(x), as in GPT-2.
 
     Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2.
     """

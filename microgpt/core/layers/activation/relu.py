@@ -1,4 +1,4 @@
-"""The rectifier."""
+"""The rectified linear unit."""
 
 from microgpt.core.engine.base import Engine, Matrix
 from microgpt.core.layers.base import Activation

@@ -1,1 +1,1 @@
-"""The model's attentions, one file a variant."""
+"""Attention layers, one per file."""

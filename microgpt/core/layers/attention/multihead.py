@@ -6,7 +6,7 @@ from microgpt.core.weight import Weight
 
 
 class MultiHead(Attention):
-    """Queries, keys and values of all heads, attention, output projection (arXiv 1706.03762, 3.2.2)."""
+    """Multi-head attention without biases (arXiv 1706.03762, 3.2.2)."""
 
     def shapes(self, dims: Dims) -> Shapes:
         matrix = Weight(dims.n_embd, dims.n_embd, "matrix")

@@ -1,4 +1,4 @@
-"""Pre-norm: a sublayer works on a normalised copy of the residual stream."""
+"""Pre-norm: the input of every sublayer is normalised."""
 
 from microgpt.core.engine.base import Matrix
 from microgpt.core.layers.base import Block, NormAt, Sublayer

@@ -1,1 +1,1 @@
-"""The model's output heads, one file a variant."""
+"""Output heads, one per file."""

@@ -1,4 +1,4 @@
-"""A projection of its own to the vocabulary."""
+"""An output projection that is not tied to the embedding."""
 
 from microgpt.core.engine.base import Engine, Matrix, Weights
 from microgpt.core.layers.base import Dims, Head, Shapes
@@ -6,7 +6,7 @@ from microgpt.core.weight import Weight
 
 
 class Untied(Head):
-    """logits = x lm_head^T, with a matrix that is not the embedding's."""
+    """logits = x lm_head^T, where lm_head is not wte."""
 
     def shapes(self, dims: Dims) -> Shapes:
         return {"lm_head": Weight(dims.vocab_size, dims.n_embd, "output")}

@@ -1,1 +1,1 @@
-"""The model's initial weights, one file a variant."""
+"""Initialisations, one per file."""

@@ -1,4 +1,4 @@
-"""Normal numbers as the original program draws them."""
+"""Normal initialisation as in the original program."""
 
 from random import Random
 
@@ -9,7 +9,7 @@ from microgpt.core.weight import Weight
 
 
 class Gauss(Init):
-    """N(0, std^2) for every matrix, by `random.gauss`, whose last bits are the machine's libm's."""
+    """N(0, std^2) for every matrix, by `random.gauss`, whose last bits depend on the machine's libm."""
 
     def __init__(self, *, std: float) -> None:
         self.std = nonnegative("std", std)

@@ -1,4 +1,4 @@
-"""Normal numbers with the same bits on every machine."""
+"""Normal initialisation with the same bits on every machine."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""Normal numbers, but zeros in the projections into the residual stream."""
+"""Normal initialisation, with zeros in the projections into the residual stream."""
 
 from random import Random
 
@@ -9,7 +9,7 @@ from microgpt.core.weight import Weight
 
 
 class ZeroProjections(Normal):
-    """`attn_wo` and `mlp_fc2` start at 0, so that every block begins as the identity.
+    """Weights of role `residual_out` are 0, so that every pre-norm block begins as the identity.
 
     Goyal et al. 2017, arXiv 1706.02677, 5.1, for residual networks; Zhang et al. 2019, arXiv 1901.09321.
     """

@@ -1,1 +1,1 @@
-"""The model's feed-forward blocks, one file a variant."""
+"""MLPs, one per file."""

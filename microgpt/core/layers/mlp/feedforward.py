@@ -7,7 +7,7 @@ from microgpt.core.weight import Weight
 
 
 class FeedForward(MLP):
-    """fc2(activation(fc1(x))), `expansion` times as wide inside (arXiv 1706.03762, 3.3)."""
+    """fc2(activation(fc1(x))), with hidden width `expansion * n_embd` (arXiv 1706.03762, 3.3)."""
 
     def __init__(self, *, expansion: int) -> None:
         self.expansion = integer("expansion", expansion, 1)

@@ -1,1 +1,1 @@
-"""The model's normalisations, one file a variant."""
+"""Normalisations, one per file."""

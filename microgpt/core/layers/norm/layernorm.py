@@ -1,4 +1,4 @@
-"""LayerNorm: mean and scale of a row are taken out."""
+"""LayerNorm: each row is centred and divided by its standard deviation."""
 
 from microgpt.core.check import positive
 from microgpt.core.engine.base import Engine, Matrix, Weights
@@ -6,9 +6,9 @@ from microgpt.core.layers.base import Norm
 
 
 class LayerNorm(Norm):
-    """(x - mean) / sqrt(var + eps) (Ba et al. 2016, arXiv 1607.06450), here without gain and bias.
+    """(x - mean) / sqrt(var + eps) (Ba et al. 2016, arXiv 1607.06450). Departs: no gain, no bias.
 
-    Once the mean is gone, the variance is the mean square: what is left to do is RMSNorm.
+    It is computed as the RMSNorm of x - mean, whose mean square is the variance.
     """
 
     def __init__(self, *, eps: float) -> None:

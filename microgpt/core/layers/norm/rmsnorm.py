@@ -1,4 +1,4 @@
-"""RMSNorm: the scale of a row is taken out, its mean stays."""
+"""RMSNorm: each row is divided by its root mean square."""
 
 from microgpt.core.check import positive
 from microgpt.core.engine.base import Engine, Matrix, Weights
@@ -6,7 +6,7 @@ from microgpt.core.layers.base import Norm
 
 
 class RMSNorm(Norm):
-    """x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019, arXiv 1910.07467), here without a gain."""
+    """x / sqrt(mean(x^2) + eps) (Zhang & Sennrich 2019, arXiv 1910.07467). Departs: no gain."""
 
     def __init__(self, *, eps: float) -> None:
         self.eps = positive("eps", eps)

@@ -7,7 +7,7 @@ from microgpt.core.weight import Weight
 
 
 class RMSNormGain(RMSNorm):
-    """gain * x / sqrt(mean(x^2) + eps), a gain for each column.
+    """gain * x / sqrt(mean(x^2) + eps), with a learned gain `[1][n_embd]`.
 
     Zhang & Sennrich 2019, arXiv 1910.07467, equation 4.
     """

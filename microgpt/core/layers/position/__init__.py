@@ -1,1 +1,1 @@
-"""The model's positions, one file a variant."""
+"""Position encodings, one per file."""

@@ -1,4 +1,4 @@
-"""A learned vector for each position."""
+"""Learned position embeddings."""
 
 from microgpt.core.engine.base import Engine, Matrix, Weights
 from microgpt.core.layers.base import Context, Dims, Position, Shapes
