@@ -150,7 +150,8 @@ class NativeEngine(Storage):
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
         same_shape(p, g, m, v)
-        self._flush(self._recording)
+        if self._recording.code:
+            self._flush(self._recording)
         places = [x.address if type(x) is Stored else self._address(x) for x in (p, g, m, v)]
         self._lib.adam_step(*places, p.rows * p.n, beta1, beta2, rate, eps)
         if self._recording.leaves:

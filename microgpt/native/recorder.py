@@ -65,6 +65,11 @@ class Recorder(Engine):
         self._look()
         return self._recording
 
+    def forget(self) -> None:
+        """Begin anew unless nothing is recorded, which would have to be told of every changed number."""
+        if self._recording.leaves:
+            self.begin()
+
     def _new(
         self,
         operation: int,

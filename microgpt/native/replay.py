@@ -152,6 +152,7 @@ class Replays:
             before.ready = True
 
     def _replay(self, program: Program, batch: Batch) -> float:
+        self._ops.forget()
         code = program.code
         for position, name in program.marks:
             ids = array("q", getattr(batch, name))
