@@ -1,7 +1,6 @@
 """What is recorded, on which tape, and when it is computed: the machinery under the operations."""
 
 import sys
-from array import array
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
@@ -9,7 +8,7 @@ from typing import Any, TypeAlias
 from microgpt.core.engine.base import Engine, check_operand
 from microgpt.native.matrix import Bridge, Recorded, Recording, Stored, leaf
 from microgpt.native.replay import Ids, Watch
-from microgpt.native.tape import Memory, Tape, bits
+from microgpt.native.tape import Memory, Tape, bits, integers
 
 Matrix: TypeAlias = Any  # a Recorded or Stored; the type checker knows it as a base.Matrix
 Weights: TypeAlias = Mapping[str, Matrix]
@@ -180,7 +179,7 @@ class Recorder(Engine):
         """Compute what is pending."""
         if not recording.code:
             return
-        recording.program, recording.code = array("q", recording.code), []
+        recording.program, recording.code = integers(recording.code), []
         try:
             in_use = recording.tape.run(recording.program)
         except (IndexError, MemoryError):

@@ -111,7 +111,6 @@ class Replays:
 
     def __init__(self, engine: "NativeEngine") -> None:
         self._ops = engine
-        self._weights: dict[str, Matrix] = {}
         self._programs: dict[Key, Program | None] = {}  # None: record each time
         self._tape = Tape()
         self._value = array("d", [0.0])
@@ -125,11 +124,9 @@ class Replays:
     ) -> float:
         """A pass forward and, if the loss is finite, back. Returns the loss.
 
-        `share` is what the objective is multiplied with.
+        `share` is what the objective is multiplied with. The weights are those of the last call, until
+        `clear`.
         """
-        if self._weights != weights:
-            self.clear()
-            self._weights = dict(weights)
         key = forward, share, len(batch.tokens), len(batch.targets), tuple(batch.spans)
         program = self._programs.get(key)
         if program is not None and program.ready:

@@ -20,7 +20,7 @@ class Storage(Recorder):
     def __init__(self) -> None:
         super().__init__()
         self._joined: dict[int, tuple[Weights, Weights, Weights]] = {}
-        self._views: _Gradients | None = None
+        self._in_place: _Gradients | None = None
 
     def parameter(self, rows: Rows) -> Matrix:
         return self.parameters({"": rows})[""]
@@ -111,17 +111,20 @@ class Storage(Recorder):
         return math.sqrt(total)
 
     def gradients_in_place(self, weights: Weights) -> Weights:
-        """The gradients where they are; what follows `backward` next overwrites them."""
-        views = self._views
-        if views is None or views.weights != weights:
+        """The gradients where they are; what follows `backward` next overwrites them.
+
+        The weights are those of the last call, until `_in_place` is None.
+        """
+        found = self._in_place
+        if found is None:
             if any(w.gradient is None for w in weights.values()):
                 return self.gradients(weights)
-            views = self._views = _Gradients(self, weights)
-        views.complete()
+            found = self._in_place = _Gradients(self, weights)
+        found.complete()
         if self._recording.leaves:
-            for x in views.matrices.values():
+            for x in found.matrices.values():
                 self._changed(x.memory)
-        return views.matrices
+        return found.matrices
 
     def _read(self, x: Matrix) -> list[float]:
         self._touch()
