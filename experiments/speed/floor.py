@@ -1,4 +1,4 @@
-"""The floor as a rival: floor.c, compiled for each size, with the weights and documents of a trainer of ours.
+"""The floor as a rival: floor.c, compiled for each size, with the weights and documents of a trainer.
 
 It runs in a process of its own, like the original program: -ffast-math, linked into a library, would make
 the processor round subnormal numbers to 0 in all that shares the process.

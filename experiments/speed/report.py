@@ -29,8 +29,8 @@ same documents.
 """
 
 TRACKING = """
-Over {turns} turns a tracked default run takes {whole:.2f} of an untracked one ({whole_spread}). Memory is that
-of the process that trains, at its peak; MLflow is loaded by a process beside it, with the memory of
+Over {turns} turns a tracked default run takes {whole:.2f} of an untracked one ({whole_spread}). Memory is
+that of the process that trains, at its peak; MLflow is loaded by a process beside it, with the memory of
 `microgpt sync`.
 """
 
