@@ -28,6 +28,7 @@ REPOSITORY = Path(__file__).parent.parent
 NAMES = REPOSITORY / "tests/golden/names_tiny.txt"
 TINY = [
     f"data.path={NAMES}",
+    "engine=vector",  # slow enough to be killed in mid-run
     "model.n_embd=8",
     "model.n_head=2",
     "model.block_size=8",

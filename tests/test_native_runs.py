@@ -28,7 +28,7 @@ from microgpt.core.optim.sgd import SGD
 from microgpt.core.trainer import Trainer
 from microgpt.native import NativeEngine
 from microgpt.native.library import compiler
-from microgpt.native.replay import Program
+from microgpt.native.replay import AGAIN, Program
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import parameters_sha256
 from microgpt.vector.engine import VectorEngine
@@ -264,6 +264,32 @@ def test_a_layer_that_is_not_the_same_each_time_is_not_replayed(make: type[Activ
         trainer_of(vector, activation=make(), **steps)
     )
     assert not replayed(engine)
+
+
+class Seldom(Activation):
+    """Two passes of a shape are often the same."""
+
+    def __init__(self) -> None:
+        self.rng = Random(0)
+
+    def __call__(self, ops: Engine, x: Matrix) -> Matrix:
+        return x if self.rng.random() < 0.25 else ops.relu(x)
+
+
+def test_a_layer_that_seldom_does_something_else_is_not_replayed_in_silence() -> None:
+    trainer = trainer_of(NativeEngine(), num_steps=2000, activation=Seldom(), num_samples=0)
+    with pytest.raises(RuntimeError, match="does not do the same in every pass"):
+        trainer.run()
+
+
+def test_what_is_compared_again_is_what_is_replayed() -> None:
+    """Long enough for several comparisons of every shape."""
+    steps = {"num_steps": 400, "num_samples": 0, "n_embd": 4, "block_size": 3}
+    engine = NativeEngine()
+    losses = losses_of(trainer_of(engine, **steps))
+    assert losses == losses_of(trainer_of(VectorEngine(), **steps))
+    programs = engine._replays._programs.values()
+    assert any(program is not None and program.next > 2 * AGAIN for program in programs)
 
 
 def test_a_layer_that_reads_numbers_is_not_replayed() -> None:

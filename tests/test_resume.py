@@ -285,8 +285,10 @@ def test_what_a_resume_refuses(tmp_path: Path, refused: Callable[..., str]) -> N
     assert "nobody: no such run" in refused("resume=nobody")
     with run.locked():
         assert "another process is at work" in refused(f"resume={run.path}")
-    data.write_text(data.read_text() + "zoe\n")
+    with (run.path / "documents.txt").open("a") as documents:
+        documents.write("zoe\n")
     assert "trained on other documents" in refused(f"resume={run.path}")
+    (run.path / "documents.txt").unlink()  # where they were too many to keep
     data.unlink()
     assert "data.path" in refused(f"resume={run.path}")
     assert run.metrics_path.read_bytes() == before

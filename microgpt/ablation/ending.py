@@ -66,8 +66,7 @@ def _failure(facts: Mapping[str, Any]) -> str:
 
 def _check_samples(folder: RunFolder, samples: list[str]) -> None:
     """Raises Parted unless samples.txt holds these."""
-    file = folder.path / "samples.txt"
-    kept = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
+    kept = folder.samples()
     for i, (old, new) in enumerate(zip(kept, samples), 1):
         if old != new:
             raise Parted(unlike(f"sample {i}", repr(old), repr(new)))

@@ -29,6 +29,7 @@ from microgpt.ablation.verify import CANNOT, EXACT, Gone, Verdict, tell, wanted
 from microgpt.build import Parts, build
 from microgpt.console import out
 from microgpt.core.check import BadValue, integer
+from microgpt.run.documents import to_lines
 from microgpt.run.source import modules
 from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
@@ -184,7 +185,7 @@ def _differences(run: Mapping[str, Any], done: Again) -> Iterator[Difference]:
             by = f", by {far:,} ulp" if far else ""
             says = f"the lock says {said!r}; trained again {now!r}"
             yield Difference(f"diverged at the last step in {name}{by}", says)
-    samples = "".join(f"{sample}\n" for sample in done.samples or [])
+    samples = to_lines(done.samples or [])
     facts = {
         "metrics_sha256": metrics_sha256(done.rows),
         "samples_sha256": sha256(samples.encode()).hexdigest(),

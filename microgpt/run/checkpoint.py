@@ -7,6 +7,7 @@ generators under `rng/<purpose>` (I64). The header's metadata holds the step and
 import json
 import os
 from array import array
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,21 @@ def _parse(content: bytes) -> Checkpointed:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a crash, of the machine too, leaves the old one or the new one."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    write_all({path: content})
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """The same for each of some files in one folder, which is waited for once."""
+    for path, content in contents.items():
+        beside = path.with_name(f".{path.name}.new")
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    folder = os.open(next(iter(contents)).parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name, too
+        os.fsync(folder)  # the new names, too
     finally:
         os.close(folder)
 

@@ -9,7 +9,10 @@ from microgpt.core.streams.base import Streams
 
 
 class Model(Protocol):
-    """Logits from tokens. It holds no numbers: the weights are given to every call, by name."""
+    """Logits from tokens. It holds no numbers: the weights are given to every call, by name.
+
+    A call does the same with every batch of one shape: an engine may repeat what it did, without it.
+    """
 
     dims: Dims
     init: Init

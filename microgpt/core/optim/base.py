@@ -15,12 +15,12 @@ class Optimizer:
     """An update rule, written once in the operations of an engine.
 
     A slot is a number that is kept for every parameter, such as Adam's first moment. `steps` counts
-    the updates done; slots and steps are all the state there is. A rule that is `elementwise` treats
-    every number alone, so that an engine may update all weights as one matrix.
+    the updates done; slots and steps are all the state there is. A rule may say that it is `elementwise`,
+    if it treats every number alone: then an engine may update all weights as one matrix.
     """
 
     slots: tuple[str, ...] = ()
-    elementwise = True
+    elementwise = False
 
     def __init__(self, *, lr: float) -> None:
         self.lr = positive("lr", lr)
@@ -78,12 +78,11 @@ class Optimizer:
             g, slots = gradients[part.name], dict(part.slots)
             g = g if scale == 1 else scale * g
             p = part.update(ops, ops.detached(part.weight), g, slots, lr * part.lr_scale)
-            for (
-                slot,
-                matrix,
-            ) in part.slots.items():  # before the weight, whose numbers a slot may keep
-                ops.assign(matrix, slots[slot])
-            ops.assign(part.weight, p)
+            p = _apart(p, None, part.slots)
+            new = {slot: _apart(slots[slot], x, part.slots) for slot, x in part.slots.items()}
+            for slot, matrix in part.slots.items():
+                ops.assign(matrix, new[slot])
+            ops.assign(part.weight, p)  # the last, since a slot may keep its numbers
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
         """New numbers for the parameters p with gradient g; new numbers of a slot go into `slots`."""
@@ -103,3 +102,8 @@ class _Part(NamedTuple):
 def _own(state: Mapping[str, Weights], name: str) -> Slots:
     """The slots of one weight."""
     return {slot: matrices[name] for slot, matrices in state.items() if name in matrices}
+
+
+def _apart(x: Matrix, own: Matrix | None, slots: Slots) -> Matrix:
+    """The numbers of x, in a matrix of their own where x is a slot other than `own`: it is given others."""
+    return x * 1 if x is not own and any(x is old for old in slots.values()) else x
