@@ -48,7 +48,9 @@ beginning: {loads}. Written by `store.py`.
 """
 
 THROUGHPUT = """
-Written by `throughput.py`.
+Default runs, tracked, on two workers and a store that is there; on {processor}, {cores} cores,
+Python {python}, load average {load before:.1f} before. CPU is that of all processes, memory the most
+that one process of a kind had, first to last tenth of the runs. Written by `throughput.py`.
 """
 
 PUBLISHED = """
@@ -249,9 +251,19 @@ def sweeps_table(results: dict[str, Any]) -> str:
 
 
 def throughput_table(results: dict[str, Any]) -> str:
-    """How many tracked runs a sweep ends in a minute: rows of cells, the first of them the head."""
+    """How many tracked runs a sweep ends in a minute, and what all its processes take."""
     throughput: dict[str, Any] = results.get("throughput", {})
-    return table(throughput["rows"]) + THROUGHPUT if throughput else ""
+    if not throughput:
+        return ""
+    plain = ["runs", "wall seconds", "runs a minute", "seconds to the first run"]
+    rows = [["", *plain, "CPU ms a run", "memory, MB"]]
+    for name, figures in throughput.items():
+        if name != "machine":
+            memory = figures["memory, MB, by tenths of the runs"].items()
+            shown = "; ".join(f"{kind} {tenths[0]} to {tenths[-1]}" for kind, tenths in memory)
+            numbers = [f"{figures[key]:,}" for key in plain]
+            rows.append([name, *numbers, f"{figures['CPU milliseconds a run']:,}", shown])
+    return table(rows) + THROUGHPUT.format(**throughput["machine"])
 
 
 def store_table(results: dict[str, Any]) -> str:
