@@ -26,6 +26,7 @@ from microgpt.core.optim.lion import Lion
 from microgpt.core.optim.muon import Muon
 from microgpt.core.optim.sgd import SGD
 from microgpt.core.trainer import Trainer
+from microgpt.core.weight import Weight
 from microgpt.native import NativeEngine
 from microgpt.native.library import compiler
 from microgpt.native.replay import AGAIN, Program
@@ -374,3 +375,32 @@ def test_a_pass_that_failed_leaves_nothing_behind() -> None:
         failed[-1] = None
         trainer.step = 0
     assert losses_of(trainer) == expected
+
+
+def test_steps_of_weights_that_were_made_apart_and_are_not_all_used() -> None:
+    """Each gradient is that of its own step, be its weight used, left out or used again."""
+
+    def trained(ops: Engine) -> list[str]:
+        draw = Random(1)
+        rows = {name: [[draw.random() for _ in range(3)] for _ in range(3)] for name in "abcd"}
+        weights = {name: ops.parameter(rows[name]) for name in "ac"}
+        weights |= ops.parameters({name: rows[name] for name in "bd"})
+        optimizer = SGD(lr=0.1, momentum=0.9)
+        shapes = {name: Weight(3, 3, "matrix") for name in weights}
+        optimizer.prepare(ops, weights, shapes, dict.fromkeys(weights, 1.0))
+        told = []
+        for used in ("abcd", "ab", "cd", "a", "d", "abcd"):
+
+            def forward(ops: Engine, w: Weights, batch: Batch) -> tuple[Matrix, Matrix]:
+                x = ops.constant([[1.0, 2.0, 3.0]])
+                for name in used:  # noqa: B023
+                    x = ops.linear(ops.tanh(x), w[name])
+                return ops.mean(ops.transpose(x)), ops.mean(ops.transpose(x))
+
+            batch = Batch([0], [0], [(0, 1)])
+            for _ in range(3):
+                figures = {"lr": 0.1, "clip_norm": None, "measured": True}
+                told.append(repr(ops.step(forward, weights, [batch], optimizer, **figures)))
+        return [*told, repr(ops.flat(weights))]
+
+    assert trained(NativeEngine()) == trained(VectorEngine())

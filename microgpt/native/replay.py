@@ -123,7 +123,6 @@ class Replays:
 
     def __init__(self, engine: "NativeEngine") -> None:
         self._ops = engine
-        self._weights: dict[str, Matrix] = {}
         self._programs: dict[Key, Program | None] = {}  # None: not replayable
         self._tape = Tape()
         self._value = array("d", [0.0])
@@ -137,11 +136,8 @@ class Replays:
     ) -> float:
         """A forward pass and, if the loss is finite, a backward pass. Returns the loss.
 
-        The objective is multiplied by `share`.
+        The objective is multiplied by `share`. The weights are those of the last call, until `clear`.
         """
-        if self._weights != weights:
-            self.clear()
-            self._weights = dict(weights)
         key = forward, share, len(batch.tokens), len(batch.targets), tuple(batch.spans)
         program = self._programs.get(key)
         if program is not None and program.ready:
@@ -183,6 +179,7 @@ class Replays:
         return loss
 
     def _replay(self, program: Program, batch: Batch) -> float:
+        self._ops.forget()
         code = program.code
         for position, name in program.marks:
             ids = array("q", getattr(batch, name))
