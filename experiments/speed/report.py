@@ -112,8 +112,8 @@ of the turns behind them. Documents are the default names; at block 64 three to 
 `native` replays a shape of batch that it knows, as it does in training; `native recorded` knows none.
 `C floor` is [floor.c](floor.c): the same step fused by hand in C for one size, compiled with `-O3
 -march=native`, by which a product and a sum may become one rounding; beside it the same with `-ffast-math`.
-Without it a square root may set `errno`, so that Adam is computed number by number. The program's losses are
-compared with the vector engine's before it is timed. What was tried: [NOTES.md](NOTES.md).
+Without it a square root may set `errno`, so that Adam is computed number by number. The program's losses
+are compared with the vector engine's before it is timed. What was tried: [NOTES.md](NOTES.md).
 
 """
 PYTHONS = """
