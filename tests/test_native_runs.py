@@ -27,7 +27,7 @@ from microgpt.core.optim.muon import Muon
 from microgpt.core.optim.sgd import SGD
 from microgpt.core.trainer import Trainer
 from microgpt.core.weight import Weight
-from microgpt.native import NativeEngine
+from microgpt.native import NativeEngine, replay
 from microgpt.native.library import compiler
 from microgpt.native.replay import AGAIN, Program
 from microgpt.run.folder import RunFolder
@@ -342,6 +342,17 @@ def test_a_pass_that_only_counts_tokens_or_changes_their_order_by_ids_is_replaye
     trainer._forward = counting  # type: ignore[method-assign]
     losses_of(trainer)
     assert replayed(engine)
+
+
+@pytest.mark.parametrize(("batch_size", "most"), [(1, 12), (8, 3)])
+def test_programs_are_kept_where_shapes_come_again(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int, most: int
+) -> None:
+    monkeypatch.setattr(replay, "MOST", most)
+    engine, other = NativeEngine(), VectorEngine()
+    options = {"num_steps": 60, "num_samples": 0, "batch_size": batch_size}
+    assert losses_of(trainer_of(engine, **options)) == losses_of(trainer_of(other, **options))
+    assert bool(engine._replays._programs) == (batch_size == 1)
 
 
 def test_other_weights_are_never_replayed_with_the_old_ones() -> None:

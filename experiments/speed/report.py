@@ -118,8 +118,8 @@ are compared with the vector engine's before it is timed. What was tried: [NOTES
 """
 PYTHONS = """
 A column for each Python that the bench has run on: `run.py --ratios` there. A ratio is the median of the
-ratios of turns that stood beside each other in one run. Blank: a rival that was not there, or a size that
-`--ratios` leaves out. Load average when these runs began: {loads}.
+ratios of turns that stood beside each other in one run. Blank: a rival that was not there. Load average
+when these runs began: {loads}.
 """
 
 

@@ -177,7 +177,7 @@ def rivals(size: Size, folder: Path) -> Iterator[tuple[str, Turn]]:
 
 
 def warmed(step: Callable[[], object]) -> Callable[[], object]:
-    """The step, once two batches of the usual shapes were seen."""
-    for _ in range(100):
+    """The step, once the usual shapes were seen, or so many that none is expected to come again."""
+    for _ in range(300):
         step()
     return step

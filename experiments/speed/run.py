@@ -29,10 +29,15 @@ from rivals import Size, rivals, trainer
 from microgpt.core.sampling import Sampler
 
 HERE = Path(__file__).parent
-RATIOS = [Size(), Size(batch_size=32), Size(n_embd=64), Size(n_embd=64, batch_size=32)]
+RATIOS = [
+    Size(),
+    Size(batch_size=32),
+    Size(n_embd=64),
+    Size(n_embd=64, batch_size=32),
+    Size(n_embd=128, batch_size=32),
+]
 SIZES = [
     *RATIOS,
-    Size(n_embd=128, batch_size=32),
     Size(n_embd=32),
     Size(n_embd=128),
     Size(batch_size=8),

@@ -126,10 +126,12 @@ class Replays:
         self._programs: dict[Key, Program | None] = {}  # None: not replayable
         self._tape = Tape()
         self._value = array("d", [0.0])
+        self._in_vain = False  # no shape is expected to come again: nothing is kept
 
     def clear(self) -> None:
         """Drops all programs."""
         self._programs.clear()
+        self._in_vain = False
 
     def run(
         self, forward: Forward, weights: Mapping[str, Matrix], batch: Batch, share: float
@@ -145,7 +147,7 @@ class Replays:
                 program.left -= 1
                 return self._replay(program, batch)
             return self._compared(program, forward, weights, batch, share)
-        if program is None and key in self._programs:
+        if program is None and (self._in_vain or key in self._programs):
             return self._record(forward, weights, batch, share)[0]
         loss, now = self._record(forward, weights, batch, share, Watch())
         self._learn(key, program, now)
@@ -155,6 +157,10 @@ class Replays:
         """Compares a program with that of the previous batch of this shape, if any."""
         if before is None:
             if len(self._programs) >= MOST:
+                if not any(program is None or program.ready for program in self._programs.values()):
+                    self.clear()
+                    self._in_vain = True
+                    return
                 del self._programs[next(iter(self._programs))]
             self._programs[key] = now
         elif now is None or not before.is_that_of(now):
