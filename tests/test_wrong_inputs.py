@@ -219,7 +219,7 @@ def test_commands_that_cannot_be(
 @pytest.mark.parametrize(
     ("name", "value", "parts"),
     [
-        ("MICROGPT_OUTPUTS", "empty.txt", ["empty.txt", "no folder"]),
+        ("MICROGPT_OUTPUTS", "empty.txt", ["empty.txt", "is not a folder"]),
         ("MLFLOW_TRACKING_URI", "nonsense", ["tracking.uri='nonsense'", "sqlite"]),
     ],
 )
