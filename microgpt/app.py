@@ -19,6 +19,7 @@ from hydra._internal.utils import create_automatic_config_search_path, get_args_
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +37,7 @@ from microgpt.terminal import (
 )
 
 CONFIG = "train"
+SWEEPING = "hydra.mode=MULTIRUN"
 SWEEPER = "hydra_plugins.microgpt_sweep.sweeper.MicrogptSweeper"
 
 
@@ -110,13 +112,30 @@ def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
         if args.cfg:
             hydra.show_cfg(name, words, args.cfg, args.package, args.resolve)
             return OK
-        cfg = hydra.compose_config(name, words, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        # It takes a while: what can serve for the run, or the sweep, is not composed again.
+        many = args.multirun and not args.info
+        one = not many and not args.info and not any({",", "("} & {*word} for word in words)
+        cfg = hydra.compose_config(
+            name,
+            [*words, SWEEPING] if many else words,
+            RunMode.RUN if one else RunMode.MULTIRUN,
+            with_log_configuration=many or one,
+            validate_sweep_overrides=many,
+        )
     if args.info:
         hydra.show_info(args.info, name, words)
         return OK
-    if args.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
-        return _run_many(hydra, name, words, cfg)
-    return _run_one(hydra, name, words)
+    if many or cfg.hydra.mode == RunMode.MULTIRUN:
+        return _run_many(hydra, name, cfg if many else _sweeping(hydra, name, words))
+    return _run_one(hydra, name, words, cfg if one else None)
+
+
+def _sweeping(hydra: Hydra, name: str, words: list[str]) -> DictConfig:
+    """The configuration of a sweep that no flag asks for, but a configuration."""
+    with composing():
+        return hydra.compose_config(
+            name, [*words, SWEEPING], RunMode.MULTIRUN, with_log_configuration=True
+        )
 
 
 def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
@@ -128,11 +147,13 @@ def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
     return OK
 
 
-def _run_one(hydra: Hydra, name: str, words: list[str]) -> int:
+def _run_one(hydra: Hydra, name: str, words: list[str], composed: DictConfig | None) -> int:
     """Like `Hydra.run`, but removes an empty folder; returns the job's exit code."""
-    words = [*words, "hydra.mode=RUN"]
     with composing():
-        cfg = hydra.compose_config(name, words, RunMode.RUN, with_log_configuration=True)
+        cfg = composed or hydra.compose_config(
+            name, words, RunMode.RUN, with_log_configuration=True
+        )
+    cfg.hydra.mode = RunMode.RUN
     callbacks = Callbacks(cfg)
     callbacks.on_run_start(config=cfg, config_name=name)
     with folder_for_a_run(Path(cfg.hydra.run.dir)):
@@ -142,14 +163,28 @@ def _run_one(hydra: Hydra, name: str, words: list[str]) -> int:
     return int(done.return_value)
 
 
-def _run_many(hydra: Hydra, name: str, words: list[str], cfg: DictConfig) -> int:
+def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
     """`Hydra.multirun` with our sweeper, which returns the exit code."""
     target = OmegaConf.select(cfg, "hydra.sweeper._target_")
     if target != SWEEPER:
         raise ConfigError(
             f"hydra.sweeper._target_={target}: must be that of hydra/sweeper=microgpt"
         )
-    return int(hydra.multirun(name, job, [*words, "hydra.mode=MULTIRUN"]))
+    from microgpt.build import part, plain  # late: `--help` must not wait for it
+
+    own = plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+    if "tracking" in own:
+        part(own, "tracking").prepare()
+    callbacks = Callbacks(cfg)
+    callbacks.on_multirun_start(config=cfg, config_name=name)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+    sweeper = Plugins.instance().instantiate_sweeper(
+        config=cfg, hydra_context=context, task_function=job
+    )
+    overrides: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
+    code = int(sweeper.sweep(overrides))
+    callbacks.on_multirun_end(config=cfg, config_name=name)
+    return code
 
 
 @contextmanager

@@ -62,17 +62,27 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(config_line(error)) from error
     assert isinstance(config, dict)
-    plain = {str(key): value for key, value in config.items() if key != "hydra"}
-    _check_keys(plain)
-    return plain
+    own = {str(key): value for key, value in config.items() if key != "hydra"}
+    check_keys(own)
+    return own
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as plain values, also where one is still to be given."""
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    return dict(values)
 
 
 def build(cfg: DictConfig, documents: Sequence[str] | None = None) -> Parts:
+    """Builds the objects of one run from a composed configuration. Raises ConfigError."""
+    return built(resolve(cfg), documents)
+
+
+def built(config: dict[str, Any], documents: Sequence[str] | None = None) -> Parts:
     """Builds the objects of one run, on `documents` if given, else on those of its source.
 
     Writes nothing. Raises ConfigError.
     """
-    config = resolve(cfg)
     seed = call("", integer, "seed", config["seed"], 0)
     source: Source = part(config, "data")
     known = call("data", source.documents) if documents is None else list(documents)
@@ -129,7 +139,7 @@ def data_facts(source: Source, documents: Sequence[str], trainer: Trainer) -> di
     }
 
 
-def _check_keys(config: Mapping[str, Any]) -> None:
+def check_keys(config: Mapping[str, Any]) -> None:
     """Raises ConfigError unless the top-level keys are exactly KEYS, with values of the right type."""
     for key in KEYS:
         if key not in config:

@@ -1,8 +1,8 @@
 """Instantiates objects from configurations: calls the `_target_`, any callable, after its arguments."""
 
 import re
-from collections.abc import Collection, Mapping
-from functools import partial
+from collections.abc import Collection, Hashable, Mapping
+from functools import lru_cache, partial
 from inspect import Parameter, isclass, signature
 from types import NoneType, UnionType
 from typing import Any, TypeAlias, Union, get_args, get_origin
@@ -30,7 +30,8 @@ def made(key: str, value: Any, asked: type | None, extra: Mapping[str, Any]) -> 
             f"{name}: must name a class; write {group}=OPTION, see microgpt train --help"
         )
     name = f"{key}._target_={value['_target_']!r}"
-    parameters = parameters_of(_target(name, value["_target_"]), name)
+    target = _target(name, value["_target_"])
+    parameters = parameters_of(target, name)
     check_arguments(key, parameters, value, extra, len(value.get("_args_", ())))
     own = {each: of for each, of in value.items() if not each.startswith("_")}
     arguments = {
@@ -39,7 +40,7 @@ def made(key: str, value: Any, asked: type | None, extra: Mapping[str, Any]) -> 
     }
     of_hydra = {each: of for each, of in value.items() if each not in own}
     try:
-        result = _called(name, of_hydra, {**arguments, **extra})
+        result = _called(name, target, of_hydra, {**arguments, **extra})
     except BadValue as error:
         raise refused(key, error) from error
     except TypeError as error:
@@ -63,12 +64,16 @@ def parameters_of(target: Any, name: str = "") -> Parameters:
         raise ConfigError(f"{name}: must be callable, a class or a function, but is of type {kind}")
     for evaluated in (True, False):
         try:
-            return signature(target, eval_str=evaluated).parameters
-        except (NameError, AttributeError, SyntaxError):  # for type checkers only
+            known = isinstance(target, Hashable)
+            return (_signature if known else signature)(target, eval_str=evaluated).parameters
+        except (NameError, AttributeError, SyntaxError):  # a text for type checkers alone
             continue
         except (TypeError, ValueError):
             break
     raise ConfigError(f"{name}: has no readable arguments; wrap it in a Python function")
+
+
+_signature = lru_cache(256)(signature)  # Python takes longer for one than to make a part
 
 
 def asked_of(parameter: Parameter | None, value: Any) -> type | None:
@@ -148,17 +153,31 @@ def _argument(key: str, value: Any, asked: type | None) -> Any:
     return value
 
 
-def _called(name: str, node: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
-    """Calls the `_target_` of `node` with these arguments.
+def _called(name: str, target: Any, node: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
+    """What Hydra's `node`, with its `_target_`, gives for these arguments.
 
     Raises ConfigError if Hydra forbids the target; exceptions of the target pass unchanged.
     """
     try:
-        # As a partial, since `instantiate` wraps exceptions and converts arguments to configurations.
-        make = instantiate({**node, "_partial_": True})
+        simple = node.keys() <= {"_target_", "_partial_"}
+        make = _maker(node["_target_"], id(target)) if simple else _deferred(node)
         return partial(make, **arguments) if node.get("_partial_") else make(**arguments)
     except InstantiationException as error:
         raise ConfigError(f"{name}: {first_line(error)}") from error
+
+
+@lru_cache(256)
+def _maker(path: str, identity: int) -> Any:
+    """What makes objects of the class with this path; it holds the class, which keeps its identity."""
+    return _deferred({"_target_": path})
+
+
+def _deferred(node: Mapping[str, Any]) -> Any:
+    """What makes the object of a node, when it is called.
+
+    `instantiate` itself would wrap what the call raises, and turn objects into configurations.
+    """
+    return instantiate({**node, "_partial_": True})
 
 
 def _lacking(result: Any, asked: type) -> str:

@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt.build import Parts, build, part, resolve
+from microgpt.build import Parts, build, built, part, resolve
 from microgpt.console import out
 from microgpt.one_run import train_and_report
 from microgpt.run.folder import OUTCOME, NoSuchRun, RunFolder, find_run
 from microgpt.run.identity import fingerprint, git_state, signature
 from microgpt.run.record import FINISHED, RUNNING
-from microgpt.run.source import code, modules
+from microgpt.run.source import code, modules_of, targets
 from microgpt.syntax import key_and_value
 from microgpt.terminal import OK, ConfigError, complain
 
@@ -31,8 +31,10 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
     """
     if cfg.resume is not None:
         return resume(cfg, overrides)
-    parts = build(cfg)
-    tracking = part(parts.config, "tracking")
+    config = resolve(cfg)
+    tracking = part(config, "tracking")
+    tracking.prepare()
+    parts = built(config)
     run = RunFolder(folder)
     with run.locked():
         if run.exists:
@@ -47,7 +49,7 @@ def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
     if path := config["data"].get("path"):  # absolute, so that a resume finds it from any folder
         config["data"]["path"] = str(Path(path).expanduser().absolute())
     config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())  # likewise
-    git = git_state(Path(__file__).parent)
+    git = dict(own_git_state())
     diff = git.pop("diff", "")
     facts |= {**dict.fromkeys(OUTCOME), **identity(parts)}
     run.create(config, parts.documents, diff, git=git, begun=time.time(), **facts)
@@ -161,12 +163,18 @@ def identity(parts: Parts, fork: Mapping[str, Any] | None = None) -> dict[str, A
 
 def code_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The code of a run: `source`, the digests of its files, the versions of imported packages."""
-    return _code_of(frozenset(modules(config)))
+    return _code_of(targets(config))
+
+
+@cache
+def own_git_state() -> dict[str, str]:
+    """`git_state` of this program, read once per process."""
+    return git_state(Path(__file__).parent)
 
 
 @cache  # a process runs the code that it has loaded, even if the files change
-def _code_of(names: frozenset[str]) -> dict[str, Any]:
-    return code(names)
+def _code_of(targets: frozenset[str]) -> dict[str, Any]:
+    return code(modules_of(targets))
 
 
 def run_name(overrides: Overrides) -> str:

@@ -66,7 +66,7 @@ def expected() -> str:
 
 def test_it_is_compiled_once(tmp_path: Path, expected: str) -> None:
     assert run(HASH, tmp_path) == (f"NativeEngine {expected}", "")
-    folder = tmp_path / "microgpt"
+    folder = tmp_path / "microgpt/native"
     kinds = sorted(file.suffix for file in folder.iterdir())
     assert kinds == [".checked", ".so"]
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
@@ -79,7 +79,7 @@ def test_eight_processes_at_once_find_an_empty_cache(tmp_path: Path, expected: s
     processes = [begin(HASH, tmp_path) for _ in range(8)]
     outs = [process.communicate() for process in processes]
     assert outs == [(f"NativeEngine {expected}\n", "")] * 8
-    kinds = sorted(file.suffix for file in (tmp_path / "microgpt").iterdir())
+    kinds = sorted(file.suffix for file in (tmp_path / "microgpt/native").iterdir())
     assert kinds == [".checked", ".so"]
 
 
@@ -90,12 +90,33 @@ def test_a_cache_that_cannot_be_written_is_survived(tmp_path: Path) -> None:
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no owners and modes here")
+def test_a_cache_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
+    """Whoever put a library there would run as this user."""
+    program = f"""
+from microgpt.native import library
+library.folder().mkdir(parents=True)
+library.folder().chmod(0o777)
+file = library.folder() / library.file_name(library.compiler())
+file.write_bytes(b"no library")
+{REPORT}
+assert [other.name for other in library.folder().iterdir()] == [file.name]
+assert file.read_bytes() == b"no library"
+"""
+    assert run(program, tmp_path) == ("NativeEngine", "")
+
+
+def test_nobody_else_can_write_to_the_cache(tmp_path: Path) -> None:
+    assert run(f"import os\nos.umask(0)\n{REPORT}", tmp_path) == ("NativeEngine", "")
+    assert (tmp_path / "microgpt/native").stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.slow
 def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
     program = f"""
 from microgpt.native import library
 file = library.folder() / library.file_name(library.compiler())
-file.parent.mkdir()
+file.parent.mkdir(parents=True)
 file.write_bytes(b"no library")
 {REPORT}"""
     assert run(program, tmp_path) == ("NativeEngine", "")
@@ -123,6 +144,25 @@ from microgpt.native import library
 library.CARRIED = Path({str(tmp_path / "carried.so")!r})
 {HASH}"""
     assert run(program, tmp_path, PATH=str(tmp_path)) == (f"NativeEngine {expected}", "")
+
+
+def test_a_wheel_for_another_system_is_survived(tmp_path: Path) -> None:
+    (tmp_path / "carried.so").write_bytes(b"no library")
+    program = f"""
+from pathlib import Path
+from microgpt.native import library
+library.CARRIED = Path({str(tmp_path / "carried.so")!r})
+{REPORT}"""
+    out, err = run(program, tmp_path, PATH=str(tmp_path))
+    assert out.startswith("VectorEngine")
+    assert err.startswith("microgpt: the library of the wheel cannot be loaded: ")
+    assert "\n" not in err
+
+
+def test_a_cc_that_is_no_command_is_no_compiler(tmp_path: Path) -> None:
+    out, err = run(REPORT, tmp_path, CC="gcc '-O2")
+    assert out == "VectorEngine no C compiler"
+    assert err.startswith("microgpt: no C compiler: using engine=vector")
 
 
 def test_a_compiler_that_fails_is_named(tmp_path: Path) -> None:
@@ -163,10 +203,29 @@ CHANGES = {
         "            long seen = before + t + 1, at",
     ),
     "Adam by other brackets": ("rate * first / (", "rate * (first / ("),
-    "the oldest gradient last": (
+    "a gradient twice": (
         "sum[i] = node->grad[i] + g[i]",
         "sum[i] = g[i] + 2 * node->grad[i]",
     ),
+    "a norm from right to left": (
+        "for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];",
+        "for (int64_t i = n; i-- > 0;) sum += x[i] * x[i];",
+    ),
+    "a row that is gathered often from the last": (
+        "EACH(t, c->count)\n        for (long j = 0; j < n; j++) dx[c->ints[t]",
+        "for (int64_t t = c->count; t-- > 0;)\n        for (long j = 0; j < n; j++) dx[c->ints[t]",
+    ),
+    "a repeated row's gradient from the last": (
+        "for (long i = 0; i < rows; i++)\n            for (long j = 0; j < n; j++) sums",
+        "for (long i = rows; i-- > 0;)\n            for (long j = 0; j < n; j++) sums",
+    ),
+    "a bias from its beginning": ("bias_length + seen - 1 - s]", "bias_length + s]"),
+    "keys of another head": (
+        "turned + h / d->share * d->size * d->keys",
+        "turned + (d->heads / d->share - 1) * d->size * d->keys",
+    ),
+    "a root by exp and log": ("? sqrt(x) : NAN", "? exact_exp(0.5 * exact_log(x)) : NAN"),
+    "a shorter fraction of tanh": ("z / (13.0 + z / (15.0 + z / 17.0))", "z / (13.0 + z / 15.0)"),
 }
 
 

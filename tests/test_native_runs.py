@@ -26,9 +26,10 @@ from microgpt.core.optim.lion import Lion
 from microgpt.core.optim.muon import Muon
 from microgpt.core.optim.sgd import SGD
 from microgpt.core.trainer import Trainer
+from microgpt.core.weight import Weight
 from microgpt.native import NativeEngine
 from microgpt.native.library import compiler
-from microgpt.native.replay import Program
+from microgpt.native.replay import AGAIN, Program
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import parameters_sha256
 from microgpt.vector.engine import VectorEngine
@@ -266,6 +267,32 @@ def test_a_layer_that_is_not_the_same_each_time_is_not_replayed(make: type[Activ
     assert not replayed(engine)
 
 
+class Seldom(Activation):
+    """Two passes of a shape are often the same."""
+
+    def __init__(self) -> None:
+        self.rng = Random(0)
+
+    def __call__(self, ops: Engine, x: Matrix) -> Matrix:
+        return x if self.rng.random() < 0.25 else ops.relu(x)
+
+
+def test_a_layer_that_seldom_does_something_else_is_not_replayed_in_silence() -> None:
+    trainer = trainer_of(NativeEngine(), num_steps=2000, activation=Seldom(), num_samples=0)
+    with pytest.raises(RuntimeError, match="does not do the same in every pass"):
+        trainer.run()
+
+
+def test_what_is_compared_again_is_what_is_replayed() -> None:
+    """Long enough for several comparisons of every shape."""
+    steps = {"num_steps": 400, "num_samples": 0, "n_embd": 4, "block_size": 3}
+    engine = NativeEngine()
+    losses = losses_of(trainer_of(engine, **steps))
+    assert losses == losses_of(trainer_of(VectorEngine(), **steps))
+    programs = engine._replays._programs.values()
+    assert any(program is not None and program.next > 2 * AGAIN for program in programs)
+
+
 def test_a_layer_that_reads_numbers_is_not_replayed() -> None:
     engine, steps = NativeEngine(), {"num_steps": 40, "num_samples": 0}
     native = losses_of(trainer_of(engine, position=FirstToken(), **steps))
@@ -348,3 +375,32 @@ def test_a_pass_that_failed_leaves_nothing_behind() -> None:
         failed[-1] = None
         trainer.step = 0
     assert losses_of(trainer) == expected
+
+
+def test_steps_of_weights_that_were_made_apart_and_are_not_all_used() -> None:
+    """Each gradient is that of its own step, be its weight used, left out or used again."""
+
+    def trained(ops: Engine) -> list[str]:
+        draw = Random(1)
+        rows = {name: [[draw.random() for _ in range(3)] for _ in range(3)] for name in "abcd"}
+        weights = {name: ops.parameter(rows[name]) for name in "ac"}
+        weights |= ops.parameters({name: rows[name] for name in "bd"})
+        optimizer = SGD(lr=0.1, momentum=0.9)
+        shapes = {name: Weight(3, 3, "matrix") for name in weights}
+        optimizer.prepare(ops, weights, shapes, dict.fromkeys(weights, 1.0))
+        told = []
+        for used in ("abcd", "ab", "cd", "a", "d", "abcd"):
+
+            def forward(ops: Engine, w: Weights, batch: Batch) -> tuple[Matrix, Matrix]:
+                x = ops.constant([[1.0, 2.0, 3.0]])
+                for name in used:  # noqa: B023
+                    x = ops.linear(ops.tanh(x), w[name])
+                return ops.mean(ops.transpose(x)), ops.mean(ops.transpose(x))
+
+            batch = Batch([0], [0], [(0, 1)])
+            for _ in range(3):
+                figures = {"lr": 0.1, "clip_norm": None, "measured": True}
+                told.append(repr(ops.step(forward, weights, [batch], optimizer, **figures)))
+        return [*told, repr(ops.flat(weights))]
+
+    assert trained(NativeEngine()) == trained(VectorEngine())

@@ -6,11 +6,11 @@ from random import Random
 
 import pytest
 
-from microgpt.core.engine.base import Engine, Rows
+from microgpt.core.engine.base import Engine, Matrix, Rows
 from microgpt.core.optim.adam import Adam
 from microgpt.core.optim.adam_original import AdamOriginal
 from microgpt.core.optim.adamw import AdamW
-from microgpt.core.optim.base import Optimizer
+from microgpt.core.optim.base import Optimizer, Slots
 from microgpt.core.optim.lion import Lion
 from microgpt.core.optim.muon import COEFFICIENTS, Muon, orthogonalised
 from microgpt.core.optim.sgd import SGD
@@ -168,3 +168,50 @@ def test_newton_schulz_brings_singular_values_near_one(factory: Callable[[], Eng
     for seed, shape in enumerate([(5, 5), (8, 3), (3, 8)]):
         found = ops.values(orthogonalised(ops, ops.constant(numbers(seed, *shape)), 5))
         assert all(0.5 < s < 1.3 for s in numpy.linalg.svd(numpy.array(found))[1])
+
+
+class Before(Optimizer):
+    """Keeps the momentum before the last, and gives the weight what a slot held."""
+
+    slots = ("m", "before", "weight")
+
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        late = slots["weight"]
+        slots["before"] = slots["m"]
+        slots["m"] = slots["m"] + g
+        slots["weight"] = p + 1
+        return late
+
+
+class Normalised(Optimizer):
+    """p -= lr g / |g|, with the norm of each weight's own gradient."""
+
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        return p - lr * g / ops.row_sum(ops.transpose(ops.row_sum(g**2))) ** 0.5
+
+
+def taken(ops: Engine, optimizer: Optimizer, steps: int) -> dict[str, list[float]]:
+    """Two weights after steps whose gradients are the weights of the beginning."""
+    weights = ops.parameters({"a": [[3.0, 4.0]], "b": [[2.0]]})
+    shapes = {"a": Weight(1, 2, "matrix"), "b": Weight(1, 1, "matrix")}
+    optimizer.prepare(ops, weights, shapes, dict.fromkeys(shapes, 1.0))
+    for _ in range(steps):
+        gradients = {"a": ops.constant([[3.0, 4.0]]), "b": ops.constant([[2.0]])}
+        optimizer.step(ops, gradients, 1.0, 1.0)
+    return ops.flat(weights)
+
+
+@engines
+def test_a_slot_may_take_what_another_slot_held(factory: Callable[[], Engine]) -> None:
+    ops, optimizer = factory(), Before(lr=1.0)
+    assert taken(ops, optimizer, 1) == {"a": [0.0, 0.0], "b": [0.0]}
+    assert taken(ops, optimizer, 2) == {"a": [4.0, 5.0], "b": [3.0]}
+    assert ops.flat(optimizer.state["m"]) == {"a": [6.0, 8.0], "b": [4.0]}
+    assert ops.flat(optimizer.state["before"]) == {"a": [3.0, 4.0], "b": [2.0]}
+
+
+@engines
+def test_a_rule_of_the_users_is_given_each_weight_alone(factory: Callable[[], Engine]) -> None:
+    found = taken(factory(), Normalised(lr=1.0), 1)
+    assert found["a"] == pytest.approx([3.0 - 0.6, 4.0 - 0.8], rel=1e-6)
+    assert found["b"] == pytest.approx([1.0], rel=1e-6)

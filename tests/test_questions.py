@@ -106,6 +106,16 @@ def test_engines_with_the_same_bits_ask_the_same() -> None:
     assert sign(one) == sign(other) != signature(one, "d", "libm")
 
 
+def test_a_source_of_ours_counts_by_its_documents_and_one_of_the_users_as_a_class() -> None:
+    """Theirs may divide the same documents otherwise, or make other batches of them."""
+    ours, mine, yours = (
+        with_key("data._target_", name)
+        for name in ("microgpt.datasets.sources.Lines", "mine.Source", "yours.Source")
+    )
+    assert sign(ours) == sign(BASE)
+    assert len({sign(BASE), sign(mine), sign(yours)}) == 3
+
+
 def test_whole_numbers_are_spelled_in_one_way() -> None:
     assert sign({"a": 1}) == sign({"a": 1.0})
 

@@ -239,7 +239,7 @@ def test_the_latest_runs_are_those_that_began_last(tmp_path: Path) -> None:
 def test_documents_above_the_limit_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microgpt.run.folder.DOCUMENTS_LIMIT", 8)
+    monkeypatch.setattr("microgpt.run.documents.DOCUMENTS_LIMIT", 8)
     for name, documents in (("a", ["ada", "bob"]), ("b", ["ada", "bobé"])):
         RunFolder(tmp_path / name).create({}, documents, "")
     assert (tmp_path / "a/documents.txt").read_text() == "ada\nbob\n"

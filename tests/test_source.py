@@ -134,6 +134,15 @@ def test_targets_are_found_wherever_they_stand(folder: Path) -> None:
     assert modules(config) == sorted(["mine", "mine.act", "reached.used", "single", WIRING])
 
 
+def test_what_hydra_gets_by_its_path_counts(folder: Path) -> None:
+    config = {"activation": {"_target_": "hydra.utils.get_method", "path": "mine.act.R.make"}}
+    assert {"mine.act", WIRING} <= set(modules(config))
+
+
+def test_the_version_of_a_package_that_the_configuration_names_is_kept() -> None:
+    assert "numpy" in code(["numpy.linalg"])["packages"]
+
+
 def test_what_makes_a_run_of_its_parts_counts(folder: Path) -> None:
     assert modules({}) == [WIRING]
     assert {WIRING, "microgpt.core.trainer"} <= set(source_files(modules({})))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from microgpt.core.check import BadValue
 from microgpt.datasets.sources import Lines, Text
-from microgpt.run.folder import all_runs, from_lines, to_lines
+from microgpt.run.documents import from_lines, to_lines
+from microgpt.run.folder import all_runs
 from tests.command import command
 
 VERSE = "roses are red\nviolets\\n are blue\n\nsugar is sweet\n" * 40

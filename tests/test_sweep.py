@@ -13,7 +13,9 @@ from mlflow.entities import Run
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FAILED, FINISHED, RUNNING
 from microgpt.run.sweep import SweepFolder, all_sweeps
+from tests.conftest import Verify
 from tests.running import (
+    NAMES,
     TINY,
     figures,
     kill,
@@ -66,6 +68,58 @@ def children(outputs: Path) -> list[Run]:
 def only_sweep(outputs: Path) -> SweepFolder:
     (folder,) = (outputs / "sweeps").iterdir()
     return SweepFolder(folder)
+
+
+def test_documents_are_kept_once(copy: Path, tmp_path: Path, verify: Verify) -> None:
+    (digest,) = {run.info["data"]["digest"] for run in all_runs(copy)}
+    (kept,) = copy.glob("data/*")
+    assert kept.name == f"{digest}.txt"
+    for run in all_runs(copy):
+        assert (run.path / "documents.txt").read_bytes() == kept.read_bytes()
+    (parent,) = parents(copy)
+    listed = store(copy).list_artifacts(parent.info.run_id, "documents")
+    assert [file.path for file in listed] == [f"documents/{digest}.txt"]
+    first, *_ = children(copy)
+    names = [file.path for file in store(copy).list_artifacts(first.info.run_id)]
+    assert "metrics.jsonl" in names
+    assert "documents.txt" not in names
+    shutil.rmtree(copy / "runs")
+    shutil.rmtree(copy / "data")
+    code, said = verify(copy, first.info.run_id)  # from the store alone
+    assert code == 0, said
+
+
+def test_documents_are_links_and_a_copy_of_a_run_has_its_own(outputs: Path) -> None:
+    runs = [
+        train_here(outputs, "tracking=none", "trainer.num_steps=3", f"seed={seed}", name=f"r{seed}")
+        for seed in (0, 1)
+    ]
+    first, second = (run.path / "documents.txt" for _, run in runs)
+    assert first.samefile(second)
+    copied = Path(shutil.copytree(first.parent, outputs / "runs/copied"))
+    shutil.rmtree(outputs / "data")
+    shutil.rmtree(second.parent)
+    assert not first.samefile(copied / "documents.txt")
+    said, _ = microgpt(outputs, "sample", "copied", "-n", "1", "--seed", "1")
+    assert said.count("\n") == 1
+    _, third = train_here(outputs, "tracking=none", "trainer.num_steps=3", "seed=2", name="r2")
+    assert (third.path / "documents.txt").read_bytes() == first.read_bytes()
+    (shared,) = outputs.glob("data/*")
+    shared.chmod(0o644)
+    shared.write_text("edited\n")
+    _, fourth = train_here(outputs, "tracking=none", "trainer.num_steps=3", "seed=3", name="r3")
+    assert (fourth.path / "documents.txt").read_bytes() == first.read_bytes()
+
+
+def test_documents_where_no_links_can_be_made(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    _, run = train_here(outputs, "tracking=none", "trainer.num_steps=3")
+    assert run.documents == NAMES.read_text().split()
 
 
 def counts(outputs: Path) -> dict[str, int]:

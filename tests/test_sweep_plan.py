@@ -1,6 +1,6 @@
 """What a sweep is before it begins: its rows of overrides, its jobs, their names and tags."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from microgpt.app import config_path
+from microgpt.build import resolve
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
 from microgpt.sweep.plan import Job, jobs_of
@@ -273,6 +274,25 @@ def test_the_composer_gives_what_hydra_gives(
     with open_dict(theirs):
         del theirs["hydra"]
     assert OmegaConf.to_yaml(compose(words)) == OmegaConf.to_yaml(theirs)
+
+
+@pytest.mark.parametrize("words", OVERRIDES, ids=" ".join)
+def test_plain_values_are_what_the_configuration_resolves_to(
+    compose: Composer, words: list[str]
+) -> None:
+    def told(values: Callable[[], dict[str, Any]]) -> str:
+        try:
+            return OmegaConf.to_yaml(values())
+        except ConfigError as error:
+            return str(error)
+
+    assert told(lambda: compose.plain(words)) == told(lambda: resolve(compose(words)))
+
+
+def test_a_job_leaves_no_trace_in_the_next(compose: Composer) -> None:
+    before = OmegaConf.to_yaml(compose.plain(["seed=1"]))
+    compose.plain(["seed=2", "model.n_embd=32", "trainer.num_steps=7"])
+    assert OmegaConf.to_yaml(compose.plain(["seed=1"])) == before
 
 
 @pytest.mark.parametrize(

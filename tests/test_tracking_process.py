@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Client
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from threading import Thread
@@ -16,8 +17,9 @@ from microgpt.core.events import Stepped
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FINISHED, KILLED, RUNNING, STOPPED
 from microgpt.tracking import MLflow, SendingProcess, open_store
+from microgpt.tracking.projection import Projection
 from microgpt.tracking.sending import Sending, Service
-from microgpt.tracking.store import one_sends
+from microgpt.tracking.store import experiment_id, one_sends
 from microgpt.tracking.sync import Store
 from tests.running import (
     NOWHERE,
@@ -105,10 +107,64 @@ def test_what_failed_once_is_not_told_when_all_is_there(
 def test_the_next_run_has_another_process_that_sends(outputs: Path) -> None:
     train_here(outputs, *SHORT, name="first")
     sender = SendingProcess.beside()._child
+    assert sender is not None
     sender.kill()
     sender.wait(20)
     _, run = train_here(outputs, *SHORT, name="second")
     assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+
+
+def test_one_process_sends_for_others_too(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the launcher's does for the workers of a sweep, until it is no more."""
+    first = SendingProcess()
+    assert first._child is not None
+    monkeypatch.setattr(SendingProcess, "_beside", None)
+    wait_until(Path(first.place).exists)
+    SendingProcess.offer(first.place)
+    _, run = train_here(outputs, *SHORT, name="guest")
+    guest = SendingProcess.beside()
+    assert guest._child is None
+    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+    first._child.kill()
+    wait_until(lambda: guest.ended)
+    _, run = train_here(outputs, *SHORT, name="alone")
+    assert SendingProcess.beside()._child is not None
+    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+    SendingProcess.offer(None)
+    wait_until(lambda: not Path(first.place).parent.exists())
+
+
+def test_what_a_guest_leaves_is_sent(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is killed: the launcher's process learns of it at once, and may wait for it."""
+    first = SendingProcess()
+    wait_until(Path(first.place).exists)
+    run = untracked(outputs)
+    uri = f"sqlite:///{outputs}/mlflow.db"
+    with Client(first.place, "AF_UNIX") as guest:
+        guest.send((0, "add", (uri, outputs, "microgpt", run)))
+    wait_until(lambda: first.ask("left").result(100))
+    assert first.ask("flush", uri).result(100) is None
+    assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
+    assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+
+
+def test_a_short_run_is_sent_in_few_calls(outputs: Path) -> None:
+    run = untracked(outputs)
+    calls: list[str] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            calls.append(name)
+            return getattr(client, name)
+
+    uri = f"sqlite:///{outputs}/mlflow.db"
+    client = open_store(uri, outputs)
+    experiment = experiment_id(client, "microgpt", uri, outputs)
+    Projection(Counting(), run, experiment).update()  # type: ignore[arg-type]
+    assert calls == [
+        *("search_runs", "create_run", "log_inputs"),
+        *("log_batch", "log_artifacts", "set_terminated"),
+    ]
 
 
 def test_a_run_that_is_killed_has_failed_at_once(outputs: Path) -> None:

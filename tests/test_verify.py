@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from microgpt.ablation.replay import ulps
-from microgpt.run import folder as run_folder
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import KILLED, STOPPED
 from microgpt.tracking import sync
@@ -281,7 +280,7 @@ def test_runs_that_were_interrupted_and_killed(outputs: Path, verify: Verify) ->
 def test_data_that_are_gone(
     outputs: Path, tmp_path: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_folder, "DOCUMENTS_LIMIT", 10)
+    monkeypatch.setattr("microgpt.run.documents.DOCUMENTS_LIMIT", 10)
     data = tmp_path / "mine.txt"
     shutil.copy(NAMES, data)
     _, run = train_here(outputs, *SHORT, f"data.path={data}")

@@ -10,22 +10,28 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-RIVALS = ["original", "scalar", "vector", "numpy float64", "numpy float32", "torch float32"]
-SAME_BITS = """
-The same bits on every machine: the vector engine takes {ratios} of what it would with the C library's
-exp, log and tanh, at the default size.
+RIVALS = [
+    *("original", "scalar", "vector", "native", "native recorded", "numpy float64"),
+    *("numpy float32", "torch float32", "C floor", "C floor fast-math"),
+]
+COLOURS = [
+    *("#000000", "#999999", "#d55e00", "#cc0000", "#e78ac3", "#0072b2", "#56b4e9", "#009e73"),
+    *("#7f6000", "#bf9000"),
+]
+MATHEMATICS = """
+The vector engine takes {ratios} of what it would with the C library's exp, log and tanh, which have other
+bits on other machines, at the default size.
 """
 
 SAMPLING = """
 A token from the default model, drawn, over a position of a training forward of the same engine and the
-same documents: at most 1.3 is asked of the vector engine. On another machine it was 1.25, 1.24 and 1.16.
+same documents.
 """
 
 TRACKING = """
-Over {turns} turns a tracked default run takes {whole:.2f} of an untracked one ({whole_spread}). Where the
-start that both have, an untracked run of one step, is taken off both, it is {beyond:.2f} ({beyond_spread});
-at most 1.10 is asked. MLflow is loaded by a process beside the one that trains, with the memory of
-`microgpt sync`: a run that is over sooner waits for it.
+Over {turns} turns a tracked default run takes {whole:.2f} of an untracked one ({whole_spread}). Memory is
+that of the process that trains, at its peak; MLflow is loaded by a process beside it, with the memory of
+`microgpt sync`.
 """
 
 SWEEPS = """
@@ -41,49 +47,77 @@ figures, all in memory; the least of three turns, of whole sweeps and `-n 0` one
 beginning: {loads}. Written by `store.py`.
 """
 
-FLOORS = """
-## What could not be reached
-
-- scalar / vector 30: two float operations a term are 17 to 19 ns in CPython, in every shape of kernel that
-  was tried (several rows in one expression, the longer matrix outside, two floats in a complex number).
-  What did pay: no products with the zeros behind ReLU, attention over all heads in one loop, Adam in place.
-  Of 3.4 ms a step the products of `linear` take 1.8, Adam 0.8, attention 0.3, the softmax of the loss 0.15.
-  Adam in list comprehensions, over arrays of doubles, with a branch for zero gradients: a few % at best.
-  The rows of the shorter matrix in local variables of their own, a kernel for each shape: 10 to 28 % off
-  the gradient of a weight by itself, 0 to 4 % off a step.
-- original / vector 32 in every run: medians of 7 to 15 turns on 3.11 were 29.7, 31.8 and 40.3 within two
-  hours, while the vector engine took 3.2 to 3.4 ms.
-- a sampled token for much less than 1.3 of a position of the vector training forward: one row pays for
-  what several share. Where this table was made it is 1.4: the seven products, each of which reads its
-  weight for one row, take 88 of the 141 microseconds of a call of the model. On a machine where it was
-  1.25, of about 110 microseconds a token 6 are the model's own code, 10 softmax and the draw, and
-  each of 20 operations costs one more than its share in a batch. What paid: no closure and no tape where no
-  weight asks for gradients, attention of one query without the bookkeeping of spans, dot products without
-  a list each, nodes made by position. What did not: copies of the weights that lie side by side in memory.
+THROUGHPUT = """
+Default runs, tracked, on two workers and a store that is there; on {processor}, {cores} cores,
+Python {python}, load average {load before:.1f} before. CPU is that of all processes, memory the most
+that one process of a kind had, first to last tenth of the runs. Written by `throughput.py`.
 """
 
-RATIOS = [  # slower over quicker, at n_embd, batch: what it should be at least, and at best
-    ("scalar", "vector", (16, 1), "18", "30"),
-    ("original", "vector", (16, 1), "32", "50"),
-    ("torch float32", "numpy float64", (16, 1), "3", "4"),
-    ("torch float32", "numpy float64", (16, 32), "1.3", "1.5"),
-    ("torch float32", "numpy float64", (64, 1), "1.5", "2"),
-    ("torch float32", "numpy float32", (64, 32), "0.7", "1.0"),
+PUBLISHED = """
+## Published elsewhere
+
+Quoted, not measured here, and from other machines; each is the original's model at n_embd 16, on names.
+
+"""
+QUOTED = [  # from the README of each
+    ["program", "time", "language and machine", "source"],
+    [
+        "microjpt",
+        "31 us a step at batch 1",
+        "Julia, Apple M5, one core",
+        "github.com/ssrhaso/microjpt",
+    ],
+    [
+        "EEmicroGPT",
+        "3.0 us a document at batch 16",
+        "C, float32, Apple M5, one core",
+        "github.com/Entrpi/eemicrogpt",
+    ],
+    [
+        "microgpt-efficiency",
+        "0.15 ms a step at batch 1",
+        "NumPy, the CPU of a PC with an RTX 5080",
+        "github.com/chanjoongx/microgpt-efficiency",
+    ],
+]
+
+RATIOS = [  # slower over quicker, at n_embd, batch: what it should be, and at best
+    ("vector", "native", (16, 1), "at least 55", "100"),
+    ("vector", "native", (64, 32), "at least 200", "250"),
+    ("original", "native", (16, 1), "at least 1,500", "3,000"),
+    ("torch float32", "native", (16, 1), "at least 15", "30"),
+    ("torch float32", "native", (64, 1), "at least 4", "5"),
+    ("torch float32", "native", (64, 32), "at least 1.3", "1.5"),
+    *(
+        ("numpy float64", "native", size, "at least 1.05", "1.2")
+        for size in ((16, 1), (16, 32), (64, 1), (64, 32), (128, 32))
+    ),
+    ("native", "C floor", (16, 1), "at most 2.0", "1.1"),
+    ("scalar", "vector", (16, 1), "at least 18", "30"),
+    ("original", "vector", (16, 1), "at least 32", "50"),
+    ("torch float32", "numpy float64", (16, 1), "at least 3", "4"),
+    ("torch float32", "numpy float64", (16, 32), "at least 1.3", "1.5"),
+    ("torch float32", "numpy float64", (64, 1), "at least 1.5", "2"),
+    ("torch float32", "numpy float32", (64, 32), "at least 0.7", "1.0"),
 ]
 
 HEAD = """# How fast it is
 
-Written by `python experiments/speed/run.py` ({machine}; {minutes:.0f} minutes). Milliseconds of CPU for
-a whole step of training, medians over turns in one process, one thread each, with the middle half of
-the turns behind them. Documents are the default names; at block 64 three to seven of them make a line.
+Written by `python experiments/speed/run.py --turns {turns}` in {minutes:.0f} minutes, on
+
+{machine}
+Milliseconds of CPU for a whole step of training, medians over turns, one thread each, with the middle half
+of the turns behind them. Documents are the default names; at block 64 three to seven of them make a line.
+`native` replays a shape of batch that it knows, as it does in training; `native recorded` knows none.
+`C floor` is [floor.c](floor.c): the same step fused by hand in C for one size, compiled with `-O3
+-march=native`, by which a product and a sum may become one rounding; beside it the same with `-ffast-math`.
+Its losses are compared with the vector engine's before it is timed. What was tried: [NOTES.md](NOTES.md).
 
 """
 PYTHONS = """
 A column for each Python that the bench has run on: `run.py --ratios` there. A ratio is the median of the
-ratios of turns that stood beside each other in one run. Blank: no PyTorch in that environment.
-Under other work scalar / vector came out as 17 and 18 on 3.11, and single turns of original / vector lie
-between 24 and 44. On another machine it was 35.1 on 3.11. Load average
-when these runs began, on two cores: {loads}.
+ratios of turns that stood beside each other in one run. Blank: a rival that was not there, or a size that
+`--ratios` leaves out. Load average when these runs began: {loads}.
 """
 
 
@@ -97,11 +131,12 @@ def write(results: dict[str, Any], folder: Path) -> None:
     files = [folder / f"{name}.json" for name in OTHERS]
     results = results | {f.stem: json.loads(f.read_text()) for f in files if f.exists()}
     whole = results["whole"]
-    parts = [HEAD.format(**whole), steps_table(whole["steps"])]
+    facts = "".join(f"- {name}: {value}\n" for name, value in whole["machine"].items())
+    parts = [HEAD.format(**whole | {"machine": facts}), steps_table(whole["steps"])]
     parts += [
         f"\n## {title}\n\n{text}" for title, section in SECTIONS if (text := section(results))
     ]
-    (folder / "README.md").write_text("".join(parts) + FLOORS)
+    (folder / "README.md").write_text("".join(parts) + PUBLISHED + table(QUOTED))
     figure(whole["steps"], folder / "speed.png")
 
 
@@ -123,20 +158,21 @@ def spread(seconds: list[float]) -> str:
 
 
 def digits(seconds: float) -> str:
-    return f"{seconds * 1000:.3g}"
+    milliseconds = seconds * 1000
+    return f"{milliseconds:,.0f}" if milliseconds >= 1000 else f"{milliseconds:.3g}"
 
 
 def ratios_table(results: dict[str, Any]) -> str:
     """What was to be reached, and what was measured on each Python; what the same bits cost."""
     pythons = dict(sorted(results["pythons"].items()))
-    rows = [["", "n_embd", "batch", *pythons, "at least", "stretch"]]
+    rows = [["", "n_embd", "batch", *pythons, "asked", "stretch"]]
     for slow, quick, size, least, stretch in RATIOS:
         measured = [ratio(run["steps"], slow, quick, size) for run in pythons.values()]
         rows.append([f"{slow} / {quick}", *map(str, size), *measured, least, stretch])
     cost = [ratio(run["steps"], "vector", "vector on libm", (16, 1)) for run in pythons.values()]
     known = {python: run["load"] for python, run in pythons.items() if "load" in run}
     loads = ", ".join(f"{load:.1f} ({python})" for python, load in known.items()) or "not recorded"
-    return table(rows) + PYTHONS.format(loads=loads) + SAME_BITS.format(ratios=", ".join(cost))
+    return table(rows) + PYTHONS.format(loads=loads) + MATHEMATICS.format(ratios=", ".join(cost))
 
 
 def ratio(steps: list[dict[str, Any]], slow: str, quick: str, size: tuple[int, int]) -> str:
@@ -145,7 +181,8 @@ def ratio(steps: list[dict[str, Any]], slow: str, quick: str, size: tuple[int, i
         if (entry["size"]["n_embd"], entry["size"]["batch_size"]) == size:
             times = entry["seconds"]
             if slow in times and quick in times:
-                return f"{median(a / b for a, b in zip(times[slow], times[quick])):.2f}"
+                value = median(a / b for a, b in zip(times[slow], times[quick]))
+                return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return ""
 
 
@@ -167,15 +204,13 @@ def commands_table(results: dict[str, Any]) -> str:
     for name in turns[0]:
         seconds, memory = (median(t[name][key] for t in turns) for key in ("seconds", "megabytes"))
         rows.append([name, f"{seconds:.2f}", f"{memory:.0f}"])
-    tracked, untracked, start = (
+    tracked, untracked = (
         [turn[name]["seconds"] for turn in turns]
-        for name in ("default run, tracked", "default run, untracked", "one step, untracked")
+        for name in ("default run, tracked", "default run, untracked")
     )
     whole = [a / b for a, b in zip(tracked, untracked)]
-    beyond = [(a - c) / (b - c) for a, b, c in zip(tracked, untracked, start)]
-    figures = {"whole": median(whole), "beyond": median(beyond)}
-    spreads = {"whole_spread": between(whole), "beyond_spread": between(beyond)}
-    return table(rows) + TRACKING.format(**figures, **spreads, turns=len(turns))
+    figures = {"whole": median(whole), "whole_spread": between(whole)}
+    return table(rows) + TRACKING.format(**figures, turns=len(turns))
 
 
 def between(figures: list[float]) -> str:
@@ -215,6 +250,22 @@ def sweeps_table(results: dict[str, Any]) -> str:
     return table(rows) + SWEEPS.format(**sweeps)
 
 
+def throughput_table(results: dict[str, Any]) -> str:
+    """How many tracked runs a sweep ends in a minute, and what all its processes take."""
+    throughput: dict[str, Any] = results.get("throughput", {})
+    if not throughput:
+        return ""
+    plain = ["runs", "wall seconds", "runs a minute", "seconds to the first run"]
+    rows = [["", *plain, "CPU ms a run", "memory, MB"]]
+    for name, figures in throughput.items():
+        if name != "machine":
+            memory = figures["memory, MB, by tenths of the runs"].items()
+            shown = "; ".join(f"{kind} {tenths[0]} to {tenths[-1]}" for kind, tenths in memory)
+            numbers = [f"{figures[key]:,}" for key in plain]
+            rows.append([name, *numbers, f"{figures['CPU milliseconds a run']:,}", shown])
+    return table(rows) + THROUGHPUT.format(**throughput["machine"])
+
+
 def store_table(results: dict[str, Any]) -> str:
     """What a user waits for, against the number of runs that there are."""
     sizes: dict[str, dict[str, Any]] = results.get("store", {})
@@ -245,10 +296,9 @@ def figure(steps: list[dict[str, Any]], path: Path) -> None:
     """Milliseconds a step against n_embd, a panel for each batch size."""
     import matplotlib.pyplot as plt
 
-    colours = dict(zip(RIVALS, ["#000000", "#999999", "#d55e00", "#0072b2", "#56b4e9", "#009e73"]))
-    panels, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
-    for axis, batch in zip(axes, (1, 8, 32)):
-        for name in RIVALS:
+    panels, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
+    for axis, batch in zip(axes, (1, 32)):
+        for name, colour in zip(RIVALS, COLOURS):
             points = [
                 (entry["size"]["n_embd"], median(entry["seconds"][name]) * 1000)
                 for entry in steps
@@ -257,7 +307,7 @@ def figure(steps: list[dict[str, Any]], path: Path) -> None:
                 and name in entry["seconds"]
             ]
             if points:
-                axis.plot(*zip(*points), marker="o", color=colours[name], label=name)
+                axis.plot(*zip(*sorted(points)), marker="o", color=colour, label=name)
         axis.set(xscale="log", yscale="log", xlabel="n_embd", title=f"batch {batch}")
         axis.set_xticks([16, 32, 64, 128], ["16", "32", "64", "128"])
         axis.minorticks_off()
@@ -273,10 +323,15 @@ SECTIONS: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
     ("Sampling", sampling_table),
     ("Commands", commands_table),
     ("Growth", growth_table),
+    ("A thousand tracked runs", throughput_table),
     ("Sweeps", sweeps_table),
     ("Many runs", store_table),
 ]
-OTHERS = ("sweeps", "store")  # benches with results of their own, under the key of that name
+OTHERS = (
+    "sweeps",
+    "store",
+    "throughput",
+)  # benches with results of their own, under the key of that name
 
 if __name__ == "__main__":
     HERE = Path(__file__).parent

@@ -1,11 +1,14 @@
 """What is timed: a step of training, of each engine and of its rivals, from the same documents."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
+from time import process_time
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -16,8 +19,10 @@ from microgpt.build import build
 from microgpt.core import exact
 from microgpt.core.data import read_documents
 from microgpt.core.trainer import Trainer
+from microgpt.native import NativeEngine, problem
 
 NAMES = Path(microgpt.__file__).parent / "datasets" / "names.txt"
+SLICE = 0.2  # seconds that a rival runs before it is the next one's turn
 NUM_STEPS = 1_000_000  # the schedule's length: no rival comes to its end
 LR = 0.001  # the widest model diverges at 0.01, and figures that are not finite cost other times
 
@@ -98,14 +103,81 @@ def torch_step(size: Size) -> Callable[[], float]:
     ).step
 
 
-def rivals(size: Size, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+def recorded_step(trainer: Trainer) -> Callable[[], object]:
+    """A step of the native engine as it is for a batch whose shape was never seen before."""
+    engine = trainer.engine
+    assert isinstance(engine, NativeEngine)
+
+    def step() -> object:
+        engine.forget_programs()
+        return trainer.train_step()
+
+    return step
+
+
+Turn = Callable[[], float]  # runs for about SLICE, and returns the seconds of CPU a step
+
+
+def timed(step: Callable[[], object]) -> Turn:
+    """A turn of this process."""
+    step()
+    begun = process_time()
+    step()
+    step()
+    once = (process_time() - begun) / 2
+    count = max(1, round(SLICE / max(once, 1e-6)))
+
+    def turn() -> float:
+        begun = process_time()
+        for _ in range(count):
+            step()
+        return (process_time() - begun) / count
+
+    return turn
+
+
+def original_turn(file: Path) -> Turn:
+    """The original program, alone in a process: its garbage collector walks all that is loaded."""
+    words = [sys.executable, str(Path(__file__).with_name("original.py")), str(file), "10"]
+
+    def turn() -> float:
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    return turn
+
+
+def floor_turn(name: str, size: Size, folder: Path) -> Turn:
+    """The C program, once its losses are found to be the vector engine's."""
+    import floor
+
+    run = floor.build(name, size, folder)
+    floor.check(name, size, folder, run)
+    count = max(10, round(SLICE / run("time", 20)[0]))
+    return lambda: run("time", count)[0]
+
+
+def rivals(size: Size, folder: Path) -> Iterator[tuple[str, Turn]]:
     """Every rival that can run this size in a time worth waiting for."""
     work = size.n_embd**2 * size.batch_size * size.n_layer * size.block_size
     engines = ["scalar"] if work <= 64**2 * 16 else []
     engines += ["vector", "numpy float64", "numpy float32"]
     for engine in engines:
-        yield engine, trainer(engine, size, folder).train_step
+        yield engine, timed(trainer(engine, size, folder).train_step)
     if size == Size():
-        yield "vector on libm", libm_step(trainer("vector", size, folder))
+        yield "original", original_turn(folder / f"block-{size.block_size}.txt")
+        yield "vector on libm", timed(libm_step(trainer("vector", size, folder)))
     if find_spec("torch"):
-        yield "torch float32", torch_step(size)
+        yield "torch float32", timed(torch_step(size))
+    if not problem():
+        yield "native", timed(warmed(trainer("native", size, folder).train_step))
+        yield "native recorded", timed(recorded_step(trainer("native", size, folder)))
+        yield "C floor", floor_turn("C floor", size, folder)
+        yield "C floor fast-math", floor_turn("C floor fast-math", size, folder)
+
+
+def warmed(step: Callable[[], object]) -> Callable[[], object]:
+    """The step, once two batches of the usual shapes were seen."""
+    for _ in range(100):
+        step()
+    return step

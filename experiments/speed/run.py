@@ -3,8 +3,8 @@
     pip install -e '.[bench]' && python experiments/speed/run.py
     python experiments/speed/run.py --ratios         # on another Python: what the ratios need
 
-Rivals take turns in one process, one thread each; a figure is the median of the CPU time of a step,
-and a ratio the median of the ratios of turns that stood beside each other.
+Rivals take turns, one thread each; a figure is the median of the CPU time of a step, and a ratio
+the median of the ratios of turns that stood beside each other.
 """
 
 import os
@@ -15,62 +15,40 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import argparse
 import json
 import platform
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
+import machine
 import report
+from processes import commands
 from rivals import Size, rivals, trainer
 
-from microgpt.core.data import make_batch
+from microgpt.core.sampling import Sampler
 
 HERE = Path(__file__).parent
+RATIOS = [Size(), Size(batch_size=32), Size(n_embd=64), Size(n_embd=64, batch_size=32)]
 SIZES = [
-    *(Size(n_embd=n, batch_size=b) for n in (16, 32, 64, 128) for b in (1, 8, 32)),
+    *RATIOS,
+    Size(n_embd=128, batch_size=32),
+    Size(n_embd=32),
+    Size(n_embd=128),
+    Size(batch_size=8),
     Size(n_layer=4),
     Size(block_size=64),
-    Size(n_embd=64, n_layer=4),
-    Size(n_embd=64, block_size=64),
 ]
-RATIOS = [Size(n_embd=n, batch_size=b) for n in (16, 64) for b in (1, 32)]
-SLICE = 0.2  # seconds that a rival runs before it is the next one's turn
-
-
-def steps_in(step: Callable[[], object], seconds: float) -> int:
-    """How many steps fill so many seconds, after a warm-up."""
-    step()
-    begun = process_time()
-    step()
-    step()
-    once = (process_time() - begun) / 2
-    return max(1, round(seconds / max(once, 1e-6)))
 
 
 def compare(size: Size, turns: int, folder: Path) -> dict[str, list[float]]:
     """Seconds of CPU a step: rival -> one figure for each turn."""
-    steps = dict(rivals(size, folder))
-    counts = {name: steps_in(step, SLICE) for name, step in steps.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    taking_turns = dict(rivals(size, folder))
+    times: dict[str, list[float]] = {name: [] for name in taking_turns}
     for _ in range(turns):
-        if size == Size():
-            times.setdefault("original", []).append(original_program(folder))
-        for name, step in steps.items():
-            begun = process_time()
-            for _ in range(counts[name]):
-                step()
-            times[name].append((process_time() - begun) / counts[name])
+        for name, turn in taking_turns.items():
+            times[name].append(turn())
     return times
-
-
-def original_program(folder: Path) -> float:
-    """The original's seconds a step, alone in a process: its garbage collector walks all that is loaded."""
-    words = [sys.executable, str(HERE / "original.py"), str(folder / "block-16.txt"), "60"]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
 
 def sampling(engine: str, folder: Path) -> dict[str, float]:
@@ -79,65 +57,25 @@ def sampling(engine: str, folder: Path) -> dict[str, float]:
     The forward is that of the documents just drawn: at other places other numbers of keys are seen.
     """
     run = trainer(engine, Size(), folder)
-    tokenizer, model, ops = run.corpus.tokenizer, run.model, run.engine
+    model, ops, corpus = run.model, run.engine, run.corpus
+    count, turns = (5, 3) if engine == "scalar" else (50, 7)
+    sampler = Sampler(num_samples=count, temperature=0.5, top_k=0, top_p=1.0)
     sampled: list[float] = []
     forward: list[float] = []
-    run.sampler.num_samples = 50
-    for _ in range(7):
+    for _ in range(turns):
         begun = process_time()
-        args = (model, ops, run.weights, tokenizer, run.streams("sampling"))
-        texts = list(run.sampler.samples(*args))
+        texts = list(sampler.samples(model, ops, run.weights, corpus, run.streams("sampling")))
         spent = process_time() - begun
-        batches = [make_batch([text], tokenizer, 16) for text in texts]
+        batches = list(corpus.held_out(texts, count, 1, 16))
         tokens = sum(len(batch.tokens) for batch in batches)
         sampled.append(spent / tokens)
         begun = process_time()
         for batch in batches:
             logits = model(ops, run.weights, batch.tokens, batch.spans)
-            ops.cross_entropy(logits, batch.targets)
+            ops.values(ops.cross_entropy(logits, batch.targets))
         forward.append((process_time() - begun) / tokens)
     ratio = median(a / b for a, b in zip(sampled, forward))
     return {"tokens_per_second": 1 / median(sampled), "over_forward": ratio}
-
-
-def command(words: list[str], folder: Path) -> dict[str, float]:
-    """Wall seconds and peak memory in MB of a `microgpt` command."""
-    program = (
-        "import resource, subprocess, sys, time; begun = time.perf_counter();"
-        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
-        "print(time.perf_counter() - begun,"
-        " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
-    )
-    microgpt = str(Path(sys.executable).with_name("microgpt"))
-    words = [sys.executable, "-c", program, microgpt, *words]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder)
-    seconds, memory = map(float, done.stdout.split()[-2:])
-    return {"seconds": seconds, "megabytes": memory}
-
-
-def commands(turns: int, folder: Path) -> list[dict[str, dict[str, float]]]:
-    """Start-up, and what tracking costs a run: each turn has every command once."""
-    one = ["train", "trainer.num_steps=1", "trainer.eval_documents=0", "sampling.num_samples=0"]
-    few = ["trainer.num_steps=200", "trainer.eval_documents=0"]
-    kinds = {
-        "microgpt train --help": ["train", "--help"],
-        "one step, untracked": [*one, "tracking=none"],
-        "one step, tracked": one,
-        "default run, untracked": ["train", "tracking=none"],
-        "default run, tracked": ["train"],
-        "microgpt sync": ["sync"],
-        **{
-            f"200 steps, untracked, engine={name}": [
-                "train",
-                "tracking=none",
-                f"engine={name}",
-                *few,
-            ]
-            for name in ("vector", "numpy")
-        },
-    }
-    command(one, folder)  # makes the store
-    return [{name: command(words, folder) for name, words in kinds.items()} for _ in range(turns)]
 
 
 def main() -> None:
@@ -158,9 +96,10 @@ def main() -> None:
             print(f"{size}: {report.line(times)}", flush=True)
         if options.quick:
             return
-        engines = ["vector"] if options.ratios else ["scalar", "vector", "numpy float64"]
+        engines = ["native", "vector"] + ([] if options.ratios else ["numpy float64", "scalar"])
         run = {
-            "machine": f"CPython {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}",
+            "machine": machine.facts(),
+            "turns": options.turns,
             "steps": steps,
             "sampling": {engine: sampling(engine, folder) for engine in engines},
             "load": load,
@@ -177,8 +116,7 @@ def keep(run: dict[str, Any], whole: bool) -> None:
     results = json.loads(file.read_text()) if file.exists() else {"pythons": {}}
     few = [entry for entry in run["steps"] if Size(**entry["size"]) in RATIOS]
     python = ".".join(platform.python_version_tuple()[:2])
-    before = results["pythons"].get(python, {}).get("sampling", {})  # of engines left out today
-    results["pythons"][python] = run | {"steps": few, "sampling": before | run["sampling"]}
+    results["pythons"][python] = run | {"steps": few}
     if whole:
         results["whole"] = run
     file.write_text(json.dumps(results, indent=1) + "\n")

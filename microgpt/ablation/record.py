@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.store import client_of
+from microgpt.ablation.store import client_of, documents_of
 from microgpt.core.check import BadValue
+from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, find_run
 from microgpt.tracking import cut, params_of, told
 
@@ -96,6 +97,8 @@ class Store:
             with tempfile.TemporaryDirectory(dir=folder) as landing:
                 for name in there:  # the path in `landing` depends on the kind of store
                     shutil.move(client.download_artifacts(run_id, name, landing), folder / name)
+                if DOCUMENTS not in there and (shared := documents_of(client, run, landing)):
+                    shutil.move(shared, folder / DOCUMENTS)
         for name in FILES:
             if name not in there:
                 allowed = f"cannot be read again: {self.uri} has no {name} of it"

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from microgpt.core.check import BadValue
-from microgpt.run.folder import from_lines
+from microgpt.run.documents import DOCUMENTS, from_lines
 from microgpt.tracking import open_store, store_uri
+from microgpt.tracking.artifacts import SHARED, shared_documents
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -215,8 +216,27 @@ def _documents(
     if len({run.data.tags.get("data.digest") for run in runs}) != 1:
         return None
     finished = [run for run in runs if run.info.status == "FINISHED"]
-    text = _text(client, finished[0], "documents.txt", place) if finished else None
+    if not finished:
+        return None
+    shared = documents_of(client, finished[0], place)
+    text = Path(shared).read_bytes().decode() if shared else None
+    text = text or _text(client, finished[0], DOCUMENTS, place)
     return None if text is None else tuple(from_lines(text))
+
+
+def documents_of(client: "MlflowClient", run: "Stored", place: str) -> str | None:
+    """The documents that a run's sweep holds for it, as a file below `place`; None if it has none."""
+    shared = shared_documents(run)
+    if shared is None:
+        return None
+    from mlflow.exceptions import MlflowException
+
+    parent = run.data.tags["mlflow.parentRunId"]
+    try:
+        there = [file.path for file in client.list_artifacts(parent, SHARED)]
+    except MlflowException:  # the sweep's run is no more
+        return None
+    return client.download_artifacts(parent, shared, place) if shared in there else None
 
 
 def _text(client: "MlflowClient", run: "Stored", name: str, place: str) -> str | None:

@@ -29,7 +29,7 @@ from microgpt.ablation.verify import CANNOT, EXACT, Gone, Verdict, tell, wanted
 from microgpt.build import Parts, build
 from microgpt.console import out
 from microgpt.core.check import BadValue, integer
-from microgpt.run.folder import to_lines
+from microgpt.run.documents import to_lines
 from microgpt.run.source import modules
 from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity

@@ -20,6 +20,11 @@ def digest(documents: Sequence[str], batching: str) -> str:
     Each document, in UTF-8, is prefixed with its length in bytes, so that different lists have
     different digests.
     """
+    return _digest(tuple(documents), batching)
+
+
+@lru_cache(maxsize=4)  # the runs of a process mostly have the same data
+def _digest(documents: tuple[str, ...], batching: str) -> str:
     state = sha256(f"{batching}\n".encode())
     for document in documents:
         content = document.encode()
@@ -45,19 +50,13 @@ def split_by_hash(
     part, and adding documents moves no other. In hash order the first n validation documents are
     a random sample of all, even if the file is sorted.
     """
-    pairs = list(zip(_places(tuple(documents), f"{split_seed}/"), documents))
+    hashes = (sha256(f"{split_seed}/{document}".encode()).hexdigest() for document in documents)
+    pairs = [(int(digits[:13], 16) / 16**13, text) for digits, text in zip(hashes, documents)]
     held_out = val_fraction + test_fraction
     validation = sorted(pair for pair in pairs if pair[0] < val_fraction)
     test = sorted(pair for pair in pairs if val_fraction <= pair[0] < held_out)
     train = [document for place, document in pairs if place >= held_out]
     return Split(train, [document for _, document in validation], [text for _, text in test])
-
-
-@lru_cache(maxsize=1)  # the runs of one process mostly share their data
-def _places(documents: tuple[str, ...], salt: str) -> tuple[float, ...]:
-    """The hash of each document, as a number in [0, 1)."""
-    hashes = (sha256(f"{salt}{document}".encode()).hexdigest() for document in documents)
-    return tuple(int(digits[:13], 16) / 16**13 for digits in hashes)
 
 
 def split_shuffled(

@@ -1,6 +1,7 @@
 """The interface of a source of documents."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from microgpt.core.check import BadValue, choice, fraction, integer
 from microgpt.core.data import Corpus, Documents, Split, split_by_hash, split_shuffled
@@ -43,9 +44,14 @@ class Source:
 
     def split(self, documents: Sequence[str]) -> Split:
         """The training, validation and test documents."""
-        return SPLITS[self.splitting](
-            documents,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
-            split_seed=self.split_seed,
-        )
+        fractions = self.val_fraction, self.test_fraction
+        parts = _split(self.splitting, tuple(documents), *fractions, self.split_seed)
+        return Split(*map(list, parts))
+
+
+@lru_cache(maxsize=4)  # the runs of a process mostly have the same data
+def _split(
+    name: str, documents: tuple[str, ...], val_fraction: float, test_fraction: float, seed: int
+) -> Split:
+    fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+    return SPLITS[name](documents, **fractions, split_seed=seed)

@@ -18,7 +18,7 @@ class CharTokenizer:
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without BOS. Raises UnknownCharacter."""
         try:
-            return [self._ids[character] for character in text]
+            return list(map(self._ids.__getitem__, text))
         except KeyError as error:
             raise UnknownCharacter(
                 f"{error}: not in the vocabulary {''.join(self.characters)!r}"

@@ -14,7 +14,7 @@ import microgpt.core.engine
 import microgpt.vector
 from microgpt.core import exact
 from microgpt.core.engine.base import Engine, Matrix, Rows
-from microgpt.native.library import folder, library, loaded_from
+from microgpt.native.library import folder, library, loaded_from, private
 from microgpt.native.operations import NativeEngine
 from microgpt.native.tape import functions
 from microgpt.vector.engine import VectorEngine
@@ -27,7 +27,7 @@ def has_exact_bits() -> bool:
     """Whether the library passes the self-check. Raises Unavailable."""
     library()
     try:
-        note = folder() / f"{_state(loaded_from())}.checked"
+        note = private(folder()) / f"{_state(loaded_from())}.checked"
         if note.exists():
             return True
     except (OSError, RuntimeError):  # the library was a temporary file; there is no home folder
@@ -38,32 +38,39 @@ def has_exact_bits() -> bool:
 
 
 def agrees() -> bool:
-    """Whether a small step, and exp at its edges, are bit-identical to the vector engine's."""
-    points = [exact.exp(x) for x in POINTS]
-    return functions("exp", POINTS) == points and step(NativeEngine()) == step(VectorEngine())
+    """Whether a small step and the elementary functions are bit-identical to the vector engine's."""
+    some = [3 * x for x in numbers(1, 64, 0)[0]]
+    above = [abs(x) for x in some]
+    return (
+        functions("exp", POINTS) == [exact.exp(x) for x in POINTS]
+        and functions("exp_row", some) == [exact.exp(x) for x in some]
+        and functions("log", above) == [exact.log(x) for x in above]
+        and functions("tanh", some) == [exact.tanh(x) for x in some]
+        and functions("pow", above, 1.5) == [exact.pow(x, 1.5) for x in above]
+        and step(NativeEngine()) == step(VectorEngine())
+    )
 
 
 def step(ops: Engine) -> bytes:
     """Forward, backward and Adam, through every operation that the library implements separately."""
-    names = ("x", "q", "k", "v", "up", "down")
-    w = ops.parameters(
-        {name: numbers(T if name == "x" else N, N, i) for i, name in enumerate(names)}
-    )
-    h = ops.rmsnorm(ops.gather(w["x"], [0, 3, 1, 4, 3]), 1e-5)
+    rows = {"x": T, "gain": 1, "q": N, "k": N // 2, "v": N // 2, "up": N, "down": N}
+    w = ops.parameters({name: numbers(n, N, i) for i, (name, n) in enumerate(rows.items())})
+    h = ops.rmsnorm(ops.gather(w["x"], [0, 3, 3, 1, 3]), 1e-5) * w["gain"]
     q, k, v = (ops.linear(h, w[name]) for name in "qkv")
-    h = h + ops.attention(q, k, v, n_head=HEADS, spans=[(0, 2), (2, T)])
+    bias = numbers(HEADS, T, len(rows))
+    h = h + ops.attention(q, k, v, n_head=HEADS, spans=[(0, 2), (2, T)], bias=bias)
     m = ops.linear(ops.relu(ops.linear(h, ops.rmsnorm(w["up"], 1e-5))), w["down"])
     y = ops.tanh(m) * ops.exp(h) / (m**2 + 1) ** 0.3 + ops.log(ops.softmax(m))
     loss = ops.mean(ops.cross_entropy(y, [1, 5, 0, 2, 4]) * (ops.row_sum(y) * ops.row_max(y)))
     ops.backward(loss)
     gradients, zeros = ops.gradients(w), ops.zeros_like(w)
+    norm = ops.global_norm(gradients)
     found: list[Matrix] = [loss, *gradients.values()]
     for name, g in gradients.items():
         p, m, v = ops.detached(w[name]), zeros[name], g * g
         found += ops.adam(p, g, m, v, beta1=0.9, beta2=0.99, rate=0.01, eps=1e-8)
-    return b"".join(
-        pack(f"<{len(flat)}d", *flat) for flat in ops.flat(dict(_named(found))).values()
-    )
+    flats = ops.flat(dict(_named(found))).values()
+    return b"".join(pack(f"<{len(flat)}d", *flat) for flat in [*flats, [norm]])
 
 
 def numbers(rows: int, n: int, seed: int) -> Rows:
@@ -93,5 +100,4 @@ def _state(file: Path) -> str:
 def _note(file: Path) -> None:
     """Records success; if that fails, the next process repeats the check."""
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()

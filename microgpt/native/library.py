@@ -2,8 +2,8 @@
 
 The file's name is a digest of the sources, the flags, the compiler and the processor. It is written
 under another name and renamed, so that several processes may compile at once. If the cache is not
-writable, or its files cannot be executed, a temporary folder replaces it. If compilation fails, the
-library that a wheel may contain is used.
+writable, is writable by others, or its files cannot be executed, a temporary folder replaces it. If
+compilation fails, the library that a wheel may contain is used.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from ctypes import c_double, c_int, c_int64, c_void_p
+from errno import EACCES
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -66,7 +67,7 @@ def library() -> ctypes.PyDLL:
     except Unavailable:
         if not CARRIED.exists():
             raise
-        return load(CARRIED)
+        return _carried()
 
 
 def loaded_from() -> Path:
@@ -88,7 +89,10 @@ def flags(speed: tuple[str, ...] | None = None) -> tuple[str, ...]:
 
 def compiler() -> list[str] | None:
     """The command in CC, else the first compiler found in PATH."""
-    named = shlex.split(os.environ.get("CC", ""))
+    try:
+        named = shlex.split(os.environ.get("CC", ""))
+    except ValueError:  # a quotation without an end
+        return None
     for command in [named] if named else [[name] for name in COMPILERS]:
         if (path := shutil.which(command[0])) is not None:
             return [path, *command[1:]]
@@ -96,9 +100,18 @@ def compiler() -> list[str] | None:
 
 
 def folder() -> Path:
-    """The cache folder of the user."""
+    """In the user's cache; apart from data that are kept there, since only libraries are dangerous."""
     root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "microgpt"
+    return (Path(root) if root.startswith("/") else Path.home() / ".cache") / "microgpt/native"
+
+
+def private(folder: Path) -> Path:
+    """A folder, made if need be, in which nobody else can put a library. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = folder.stat()
+    if os.name == "posix" and (state.st_uid != os.geteuid() or state.st_mode & 0o022):
+        raise PermissionError(EACCES, "others can write to it", str(folder))
+    return folder
 
 
 def file_name(command: list[str]) -> str:
@@ -163,16 +176,22 @@ def load(file: Path) -> ctypes.PyDLL:
 def _cached(command: list[str]) -> ctypes.PyDLL | None:
     """The library from the user's cache, compiled if necessary; None if that fails."""
     try:
-        home = folder()
-        file = home / file_name(command)
+        file = private(folder()) / file_name(command)
         try:
             return load(file)
         except (OSError, AttributeError):  # not there, or damaged
-            home.mkdir(parents=True, exist_ok=True)
             compile_to(file, command)
             return load(file)
     except (OSError, AttributeError, RuntimeError):  # RuntimeError: no home folder
         return None
+
+
+def _carried() -> ctypes.PyDLL:
+    """The library of a wheel, which may be one for another system. Raises Unavailable."""
+    try:
+        return load(CARRIED)
+    except (OSError, AttributeError) as error:
+        raise Unavailable(f"the library of the wheel cannot be loaded: {error}") from error
 
 
 def _temporary(command: list[str]) -> ctypes.PyDLL:

@@ -32,9 +32,14 @@ class NativeEngine(Storage):
     def __init__(self) -> None:
         super().__init__()
         self._replays = Replays(self)
+        self._stepped: Weights = {}  # the weights of the last step
 
     def depends_on(self) -> dict[str, str]:
         return facts()
+
+    def forget_programs(self) -> None:
+        """Run the model's Python code for the next batch of every shape."""
+        self._replays.clear()
 
     # Rows and columns
 
@@ -150,10 +155,12 @@ class NativeEngine(Storage):
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
         same_shape(p, g, m, v)
-        self._flush(self._recording)
+        recording = self._recording
+        if recording.code:
+            self._flush(recording)
         places = [x.address if type(x) is Stored else self._address(x) for x in (p, g, m, v)]
         self._lib.adam_step(*places, p.rows * p.n, beta1, beta2, rate, eps)
-        if self._recording.leaves:
+        if recording.leaves:
             for x in (p, m, v):
                 if isinstance(x, Stored):
                     self._changed(x.memory)
@@ -171,6 +178,9 @@ class NativeEngine(Storage):
         measured: bool,
     ) -> tuple[float, float]:
         """See `Engine.step`; a batch whose shape was seen before is replayed."""
+        if self._stepped != weights:
+            self._stepped, self._in_place = dict(weights), None
+            self._replays.clear()
         loss = 0.0
         for batch, share in zip(batches, shares(batches)):
             loss += share * self._replays.run(forward, weights, batch, share)

@@ -1,7 +1,6 @@
 """Recording of operations on tapes, and their deferred computation."""
 
 import sys
-from array import array
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
@@ -9,7 +8,7 @@ from typing import Any, TypeAlias
 from microgpt.core.engine.base import Engine, check_operand
 from microgpt.native.matrix import Bridge, Recorded, Recording, Stored, leaf
 from microgpt.native.replay import Ids, Watch
-from microgpt.native.tape import Memory, Tape, bits
+from microgpt.native.tape import Memory, Tape, bits, integers
 
 Matrix: TypeAlias = Any  # a Recorded or Stored; the type checker knows it as a base.Matrix
 Weights: TypeAlias = Mapping[str, Matrix]
@@ -64,6 +63,11 @@ class Recorder(Engine):
         self._recording.spent = True
         self._look()
         return self._recording
+
+    def forget(self) -> None:
+        """Begin anew unless nothing is recorded, which would have to be told of every changed number."""
+        if self._recording.leaves:
+            self.begin()
 
     def _new(
         self,
@@ -175,7 +179,7 @@ class Recorder(Engine):
         """Computes the pending operations of a recording."""
         if not recording.code:
             return
-        recording.program, recording.code = array("q", recording.code), []
+        recording.program, recording.code = integers(recording.code), []
         try:
             in_use = recording.tape.run(recording.program)
         except (IndexError, MemoryError):

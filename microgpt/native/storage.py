@@ -20,7 +20,7 @@ class Storage(Recorder):
     def __init__(self) -> None:
         super().__init__()
         self._joined: dict[int, tuple[Weights, Weights, Weights]] = {}
-        self._views: tuple[Weights, dict[str, Stored]] | None = None
+        self._in_place: _Gradients | None = None
 
     def parameter(self, rows: Rows) -> Matrix:
         return self.parameters({"": rows})[""]
@@ -45,9 +45,11 @@ class Storage(Recorder):
         return dict(self._stored_like(matrices))
 
     def detached(self, x: Matrix) -> Matrix:
-        if isinstance(x, Stored):
-            return Stored(self, x.memory, x.at, x.rows, x.n)
-        return self._new(op.DETACHED, x.rows, x.n, x, traced=False) if x.traced else x
+        if not x.traced:
+            return x
+        if not isinstance(x, Stored):
+            return self._new(op.DETACHED, x.rows, x.n, x, traced=False)
+        return Stored(self, x.memory, x.at, x.rows, x.n)
 
     def values(self, x: Matrix) -> Rows:
         numbers, n = self._read(x), x.n
@@ -65,8 +67,10 @@ class Storage(Recorder):
         return dict(found)
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        if isinstance(source, Stored) and source.memory is target.memory and source.at == target.at:
+        if source is target:
             return  # it was changed in place
+        if isinstance(source, Stored) and source.memory is target.memory and source.at == target.at:
+            return
         same_shape(target, source)
         self._touch()
         self._flush(self._recording)
@@ -107,26 +111,20 @@ class Storage(Recorder):
         return math.sqrt(total)
 
     def gradients_in_place(self, weights: Weights) -> Weights:
-        """The gradients without a copy; the next backward pass overwrites them."""
-        views = self._views
-        if views is None or views[0] != weights:
+        """The gradients without a copy; the next backward pass overwrites them.
+
+        The weights are those of the last call, until `_in_place` is None.
+        """
+        found = self._in_place
+        if found is None:
             if any(w.gradient is None for w in weights.values()):
                 return self.gradients(weights)
-            found = {
-                name: Stored(self, w.gradient.memory, w.gradient.at, w.rows, w.n)
-                for name, w in weights.items()
-            }
-            views = self._views = dict(weights), found
-        for name, w in weights.items():
-            gradient = w.gradient
-            if gradient.given[gradient.which]:
-                gradient.given[gradient.which] = 0
-            else:
-                ctypes.memset(views[1][name].address, 0, 8 * w.size)
+            found = self._in_place = _Gradients(self, weights)
+        found.complete()
         if self._recording.leaves:
-            for x in views[1].values():
+            for x in found.matrices.values():
                 self._changed(x.memory)
-        return views[1]
+        return found.matrices
 
     def _read(self, x: Matrix) -> list[float]:
         self._touch()
@@ -148,6 +146,30 @@ class Storage(Recorder):
         if _adjacent(matrices):
             return self._stored(shapes)
         return {name: self._stored({name: shape})[name] for name, shape in shapes.items()}
+
+
+class _Gradients:
+    """The gradients of a model's weights, where `backward` leaves them."""
+
+    def __init__(self, ops: Storage, weights: Weights) -> None:
+        self.weights, self.matrices = dict(weights), {}
+        for name, w in weights.items():
+            self.matrices[name] = Stored(ops, w.gradient.memory, w.gradient.at, w.rows, w.n)
+        flags = [w.gradient.given for w in weights.values()]
+        self._given, self._none = flags[0], array("q", bytes(8 * len(flags)))
+        together = all(given is flags[0] for given in flags) and len(flags[0]) == len(flags)
+        self._all = array("q", [1] * len(flags)) if together else None
+
+    def complete(self) -> None:
+        """Give 0 to the weights that no gradient came back to; what comes back next begins anew."""
+        if self._given == self._all:  # as nearly always
+            self._given[:] = self._none
+            return
+        for name, w in self.weights.items():
+            given, which = w.gradient.given, w.gradient.which
+            if not given[which]:
+                ctypes.memset(self.matrices[name].address, 0, 8 * w.size)
+            given[which] = 0
 
 
 def _shape(rows: Rows) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import ctypes
 from array import array
 from collections.abc import Mapping, Sequence
-from struct import Struct
+from struct import Struct, pack
 from typing import Any
 
 from microgpt.native.library import library
@@ -119,6 +119,11 @@ class Tape:
 def numbers_at(address: int, n: int) -> list[float]:
     """n numbers at an address."""
     return (ctypes.c_double * n).from_address(address)[:]
+
+
+def integers(numbers: Sequence[int]) -> "array[int]":
+    """As a program holds them; from a list, `array` itself takes twice as long."""
+    return array("q", pack(f"{len(numbers)}q", *numbers))
 
 
 def bits(number: float) -> int:

@@ -7,6 +7,7 @@ random generators under `rng/<purpose>` (I64). The metadata holds the step and t
 import json
 import os
 from array import array
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,21 @@ def _parse(content: bytes) -> Checkpointed:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file atomically: after a crash, also of the machine, it is the old or the new one."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    write_all({path: content})
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Writes several files of one folder, each atomically, with one sync of the folder."""
+    for path, content in contents.items():
+        beside = path.with_name(f".{path.name}.new")
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    folder = os.open(next(iter(contents)).parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # makes the rename durable
+        os.fsync(folder)  # makes the renames durable
     finally:
         os.close(folder)
 

@@ -5,7 +5,7 @@ run.json         identity and status
 metrics.jsonl    one object per logged step
 samples.txt      one sample per line
 checkpoints/     step-<n>.safetensors
-documents.txt    the data, up to 10 MB
+documents.txt    the data, up to 10 MB; a hard link to one file per digest in outputs/data where possible
 traceback.txt    the unexpected exception, if any
 git.diff         uncommitted changes, if any
 
@@ -14,8 +14,7 @@ Hidden files are not part of the record: the lock, files being written, the run'
 
 import json
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,21 @@ from typing import Any
 import yaml
 
 from microgpt.core.events import Checkpointed, Event, Metrics, Sampled, Stepped
-from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint, write_whole
+from microgpt.run.checkpoint import (
+    BadCheckpoint,
+    read_checkpoint,
+    write_all,
+    write_checkpoint,
+    write_whole,
+)
+from microgpt.run.documents import DOCUMENTS, from_lines, keep_documents, shared_file, to_lines
 from microgpt.run.record import RUNNING, Record
 
 SHORTEST = 4  # minimum length of an id's prefix
 SLACK = 1.0  # seconds that a file system's clock may be behind
-DOCUMENTS_LIMIT = 10_000_000  # bytes; larger data are not copied to the run's folder
+# The C versions take a tenth of the time; PyYAML may lack them.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 OUTCOME = ("ended", "stopped_at", "failed_at", "reason", "parameters_sha256")  # set at the end
 
 
@@ -53,12 +61,9 @@ class RunFolder(Record):
     def create(self, config: dict[str, Any], documents: list[str], diff: str, **facts: Any) -> None:
         """Makes the folder, with everything that is known before the first step."""
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self.set_config(config)
-        text = to_lines(documents)
-        if len(text.encode()) <= DOCUMENTS_LIMIT:
-            self.write("documents.txt", text)
-        if diff:
-            self.write("git.diff", diff)
+        keep_documents(self.path / DOCUMENTS, documents, shared_file(config, facts))
+        texts = {"config.yaml": to_yaml(config)} | ({"git.diff": diff} if diff else {})
+        write_all({self.path / name: text.encode() for name, text in texts.items()})
         self.metrics_path.touch()
         self.update(id=self.path.name, status=RUNNING, **facts)  # last: now the folder is a run
 
@@ -66,12 +71,12 @@ class RunFolder(Record):
     def config(self) -> dict[str, Any]:
         """The content of config.yaml."""
         text = (self.path / "config.yaml").read_text(encoding="utf-8")
-        config: dict[str, Any] = yaml.safe_load(text)
+        config: dict[str, Any] = yaml.load(text, LOADER)
         return config
 
     def set_config(self, config: dict[str, Any]) -> None:
-        """Writes config.yaml."""
-        self.write("config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        """Write config.yaml."""
+        self.write("config.yaml", to_yaml(config))
 
     def write(self, name: str, text: str) -> None:
         """Writes a text file, atomically."""
@@ -106,7 +111,7 @@ class RunFolder(Record):
     @property
     def documents(self) -> list[str] | None:
         """The data that the run was trained on; None if they were too large to keep."""
-        file = self.path / "documents.txt"
+        file = self.path / DOCUMENTS
         return from_lines(file.read_bytes().decode()) if file.is_file() else None
 
     def samples(self) -> list[str]:
@@ -140,15 +145,9 @@ class RunFolder(Record):
         os.truncate(self.metrics_path, max(kept, default=0))
 
 
-def to_lines(texts: Sequence[str]) -> str:
-    """One text per line; line feeds within a text are escaped as \\n, backslashes are doubled."""
-    return "".join(text.replace("\\", "\\\\").replace("\n", "\\n") + "\n" for text in texts)
-
-
-def from_lines(content: str) -> list[str]:
-    """The texts that `to_lines` wrote."""
-    unescape = lambda found: "\n" if found[0] == "\\n" else "\\"  # noqa: E731
-    return [re.sub(r"\\[n\\]", unescape, line) for line in content.split("\n")[:-1]]
+def to_yaml(config: dict[str, Any]) -> str:
+    """A configuration as YAML."""
+    return str(yaml.dump(config, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
 
 
 def _sync(path: Path) -> None:

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -13,7 +14,8 @@ from struct import pack
 from typing import Any
 
 OURS = "microgpt."
-# Keys that change no figures. The data are identified by their digest, not by their source.
+# Keys that change no figures. The data are identified by their digest, not by their source; only a
+# class of the user's may split them differently.
 EXCLUDED = {
     *("hydra", "paths", "tracking", "launcher", "progress", "resume", "skip", "sweep"),
     *("experiment", "description", "data.path", "data._target_"),
@@ -58,8 +60,13 @@ def choices(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _number(value)
         for key, value in sorted(leaves(config).items())
-        if key not in EXCLUDED and key.partition(".")[0] not in EXCLUDED
+        if not _is_excluded(key, value) and key.partition(".")[0] not in EXCLUDED
     }
+
+
+def _is_excluded(key: str, value: Any) -> bool:
+    theirs = key == "data._target_" and not str(value).startswith(OURS)
+    return key in EXCLUDED and not theirs
 
 
 def _number(value: Any) -> Any:
@@ -124,6 +131,7 @@ def parameters_sha256(weights: Mapping[str, Sequence[float]]) -> str:
     return sha256(b"".join(pack(f"<{len(flat)}d", *flat) for flat in weights.values())).hexdigest()
 
 
+@cache
 def libm_digest() -> str:
     """sha256 of a fixed set of results of `math`, to tell C libraries with different bits apart."""
     rng = Random(0)
@@ -140,12 +148,18 @@ def fingerprint(engine: str, depends_on: Mapping[str, str]) -> dict[str, str]:
     """What a run's figures may depend on besides its question and its source."""
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "os": f"{platform.system()} {platform.libc_ver()[0]} {platform.libc_ver()[1]}".strip(),
+        "os": _system(),
         "machine": platform.machine(),
         "engine": engine,
         "libm": libm_digest(),
         **depends_on,
     }
+
+
+@cache
+def _system() -> str:
+    """The operating system and its C library, for which Python's own file is searched."""
+    return f"{platform.system()} {' '.join(platform.libc_ver())}".strip()
 
 
 def git_state(folder: Path) -> dict[str, str]:

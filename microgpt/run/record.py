@@ -30,6 +30,12 @@ class Record:
         self._file = self.path / self.FILE
         self._lock_path = self.path / ".lock"
         self._mlflow_path = self.path / ".mlflow_run_id"
+        self._read: tuple[int, ...] = ()  # the state of the file when it was read last
+        self._known: dict[str, Any] = {}  # what it said: that of a large sweep has a megabyte
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """To another process goes the path."""
+        return type(self), (self.path,)
 
     @property
     def exists(self) -> bool:
@@ -39,8 +45,12 @@ class Record:
     @property
     def info(self) -> dict[str, Any]:
         """The facts in the JSON file."""
-        info: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
-        return info
+        found = os.stat(self._file)
+        state = found.st_ino, found.st_size, found.st_mtime_ns  # each update makes another file
+        if state != self._read:
+            self._known = json.loads(self._file.read_text(encoding="utf-8"))
+            self._read = state
+        return dict(self._known)
 
     def update(self, **facts: Any) -> None:
         """Changes or adds facts."""
@@ -62,8 +72,11 @@ class Record:
 
     @mlflow_run_id.setter
     def mlflow_run_id(self, run_id: str) -> None:
-        # A separate file, since only the process that holds the lock writes the facts.
-        write_whole(self._mlflow_path, run_id.encode())
+        # A separate file, since only the process that holds the lock writes the facts. Not synced: a
+        # store finds a run without it.
+        beside = self._mlflow_path.with_suffix(".new")
+        beside.write_text(run_id)
+        beside.replace(self._mlflow_path)
 
     @contextmanager
     def locked(self, patience: float = 0.1) -> Iterator[None]:

@@ -22,17 +22,28 @@ INSTALLED = {"site-packages", "dist-packages"}  # folders of third-party package
 
 def modules(config: Mapping[str, Any]) -> list[str]:
     """The modules of a run's classes and factories, and WIRING."""
+    return modules_of(targets(config))
+
+
+def targets(config: Mapping[str, Any]) -> frozenset[str]:
+    """The dotted paths of a run's classes and factories."""
+    return frozenset(_targets({key: config[key] for key in config if key != "tracking"}))
+
+
+def modules_of(targets: Iterable[str]) -> list[str]:
+    """The modules of these classes and factories, and WIRING."""
     finder = Finder()
-    sections = {key: value for key, value in config.items() if key != "tracking"}
-    found = {finder.module(target) for target in _targets(sections)}
-    return sorted({WIRING, *filter(None, found)})
+    return sorted({WIRING, *filter(None, map(finder.module, targets))})
 
 
 def _targets(value: Any) -> Iterator[str]:
-    """Every `_target_` in a configuration, at any depth."""
+    """Every `_target_` in a configuration, at any depth, and the path that a target of Hydra's looks up."""
     if isinstance(value, Mapping):
-        if isinstance(value.get("_target_"), str):
-            yield value["_target_"]
+        target, path = value.get("_target_"), value.get("path")
+        if isinstance(target, str):
+            yield target
+            if target.startswith("hydra.utils.") and isinstance(path, str):
+                yield path
         value = list(value.values())
     if isinstance(value, list | tuple):
         for each in value:
@@ -41,9 +52,11 @@ def _targets(value: Any) -> Iterator[str]:
 
 def code(modules: Iterable[str]) -> dict[str, Any]:
     """`source`, the digest of each of its files, and the versions of the packages that they import."""
-    files = source_files(modules)
+    names = list(modules)
+    files = source_files(names)
     digests = _digests(files)
-    return {"source": _joint(digests), "source_files": digests, "packages": packages(files)}
+    others = packages(files, names)
+    return {"source": _joint(digests), "source_files": digests, "packages": others}
 
 
 def source(modules: Iterable[str]) -> str:
@@ -112,11 +125,12 @@ def _names(one: Import, home: str) -> list[str]:
     return [f"{module}.{name}" for name in one.names] or [module]
 
 
-def packages(files: Mapping[str, Path]) -> dict[str, str]:
-    """The installed packages that these files import: package -> version, sorted."""
+def packages(files: Mapping[str, Path], modules: Iterable[str] = ()) -> dict[str, str]:
+    """The installed packages of these modules and imports of these files: package -> version, sorted."""
     own = {name.partition(".")[0] for name in files}
     imports = [one for file in files.values() for one in _imports(file) if not one.level]
-    others = {one.module.partition(".")[0] for one in imports} - own - sys.stdlib_module_names
+    names = [*modules, *(one.module for one in imports)]
+    others = {name.partition(".")[0] for name in names} - own - sys.stdlib_module_names
     return {name: found for name in sorted(others) if (found := _version(name))}
 
 

@@ -3,11 +3,13 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import dask
 from dask.utils import parse_bytes
-from distributed import Client, Future, KilledWorker, LocalCluster, wait
+from distributed import Client, KilledWorker, LocalCluster, wait
+from distributed import Future as Remote
 
 from microgpt.build import call
 from microgpt.console import out
@@ -30,12 +32,42 @@ SETTINGS = {
 STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 
 
-def run_all(
-    tasks: Sequence[Task], address: str | None, workers: int | None, memory_limit: str
-) -> list[int | None]:
-    """The exit code of each task; None for those that an interrupt ended or kept from beginning."""
+class OwnCluster:
+    """Workers on this machine, which come up beside what there is to do before they are needed."""
+
+    def __init__(self, workers: int | None, memory_limit: str) -> None:
+        dask.config.set(SETTINGS)
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        thread = ThreadPoolExecutor(1)
+        self._started: Future[LocalCluster] = thread.submit(
+            LocalCluster,
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=memory_limit,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            preload=[perform.__module__],
+        )
+        thread.shutdown(wait=False)
+
+    @property
+    def cluster(self) -> LocalCluster:
+        """Dask's own object, once it is up."""
+        return self._started.result()
+
+    def close(self) -> None:
+        """End the workers, if they came up."""
+        if self._started.exception() is None:
+            self.cluster.close()
+
+
+def run_all(tasks: Sequence[Task], where: str | OwnCluster) -> list[int | None]:
+    """The exit code of each task; None for those that an interrupt ended or kept from beginning.
+
+    where  workers of our own, which are ended, or the address of a cluster. Raises ConfigError
+    """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set(SETTINGS), connected(address, workers, memory_limit) as client:
+    with dask.config.set(SETTINGS), connected(where) as client:
         signals: list[int] = []
         with interruptible(signals):
             futures = [
@@ -67,51 +99,46 @@ def check(workers: int | None, memory_limit: str) -> None:
 
 
 @contextmanager
-def connected(address: str | None, workers: int | None, memory_limit: str) -> Iterator[Client]:
-    """A client of the cluster at `address`, or of one for the time of the block. Raises ConfigError."""
-    if address is not None:
-        try:
-            client = Client(address, timeout=CONNECT)
-        except (OSError, ValueError, TypeError) as error:
-            problem = f"no Dask scheduler answers there ({error})"
-            raise ConfigError(f"hydra.launcher.address={address}: {problem}") from error
-        with client:
+def connected(where: str | OwnCluster) -> Iterator[Client]:
+    """A client for the time of the block. Raises ConfigError."""
+    if isinstance(where, OwnCluster):
+        with where.cluster as cluster, Client(cluster) as client:
             yield client
         return
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=memory_limit,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            preload=[perform.__module__],
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    try:
+        client = Client(where, timeout=CONNECT)
+    except (OSError, ValueError, TypeError) as error:
+        problem = f"no Dask scheduler answers there ({error})"
+        raise ConfigError(f"hydra.launcher.address={where}: {problem}") from error
+    with client:
         yield client
 
 
 def follow(
-    client: Client, tasks: Sequence[Task], futures: Sequence[Future], signals: list[int]
+    client: Client, tasks: Sequence[Task], futures: Sequence[Remote], signals: list[int]
 ) -> list[int | None]:
-    """Wait for all tasks; an interrupt ends those under way, and the others do not begin."""
+    """Wait for all tasks; an interrupt ends those under way, and the others do not begin.
+
+    What the cluster keeps of a task is let go as soon as it is over.
+    """
     codes: dict[int, int | None] = {}
+    left = dict(enumerate(futures))
     told = False
-    while len(codes) < len(tasks):
+    while left:
         time.sleep(POLL)
         if signals:
             if not told:
                 out.print(STOPPING)
                 told = True
             client.run(stop, tasks[0].launch)  # again and again: a worker may have come in late
-        for i, future in enumerate(futures):
-            if i not in codes and future.done():
-                codes[i] = code_of(tasks[i], future)
+        for i in [i for i, future in left.items() if future.done()]:
+            future = left.pop(i)
+            codes[i] = code_of(tasks[i], future)
+            future.release()
     return [codes[i] for i in range(len(tasks))]
 
 
-def code_of(task: Task, future: Future) -> int | None:
+def code_of(task: Task, future: Remote) -> int | None:
     """The exit code of a task that is over; one whose processes died is recorded as failed."""
     error = future.exception()
     if error is None:

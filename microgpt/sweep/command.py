@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
+from microgpt.build import plain
 from microgpt.run.record import Busy
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
+from microgpt.sweep.job import Assignment
 from microgpt.sweep.plan import Job, jobs_of
 from microgpt.syntax import key_and_value
 from microgpt.terminal import ConfigError
@@ -28,10 +29,10 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     grid = grid_of(rows)
     constant = [word for word in rows[0] if key_and_value(word)[0] not in grid]
     compose = Composer(loader, sweeper.config)
-    jobs = jobs_of(rows, grid, compose)
     config = plain(compose(constant))
     if config["resume"] is not None:
         raise ConfigError(f"resume={config['resume']}: goes on with one run, without -m")
+    jobs = jobs_of(rows, grid, compose)
     outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
     facts = {
         "experiment": config["experiment"],
@@ -43,27 +44,46 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
         "config": config,
     }
 
+    launcher = sweeper.launcher
+    is_ours = hasattr(launcher, "assign")
+
     def launch(sweep_id: str, todo: Sequence[Job]) -> bool:
-        shared = [*constant, f"sweep={quoted(sweep_id)}", f"hydra.sweep.dir={quoted(outputs)}"]
-        shared += [f"paths.outputs={quoted(outputs)}"]  # a worker may be at home elsewhere
+        known = {"sweep": sweep_id, "paths.outputs": outputs}  # a worker may be at home elsewhere
         if (uri := os.environ.get("MLFLOW_TRACKING_URI")) and not config["tracking"].get(
             "uri", uri
         ):
-            shared += [f"tracking.uri={quoted(uri)}"]
+            known["tracking.uri"] = uri
+        shared = [*constant, *(f"{key}={quoted(value)}" for key, value in known.items())]
+        shared += [f"hydra.sweep.dir={quoted(outputs)}"]
         rows = [
             [*shared, *job.overrides, f"hydra.sweep.subdir={quoted(f'runs/{job.run}')}"]
             for job in todo
         ]
+        if is_ours:
+            launcher.assign(
+                [Assignment(sweep_id, job.facts, _given(job.config, known)) for job in todo]
+            )
         try:
-            done = sweeper.launcher.launch(rows, initial_job_idx=0) if rows else []
+            done = launcher.launch(rows, initial_job_idx=0) if rows else []
         except KeyboardInterrupt:
             return False
         return all(job.return_value is not None for job in done)
 
     try:
-        return conduct(facts, jobs, config["skip"], launch)
+        return conduct(facts, jobs, config["skip"], getattr(launcher, "prepare", None), launch)
     except Busy as error:
         raise ConfigError(f"this sweep is under way: {error}") from error
+    finally:
+        if is_ours:
+            launcher.release()
+
+
+def _given(config: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """A configuration with other values for keys of it; what it shares with others is left alone."""
+    for key, value in values.items():
+        group, _, name = key.rpartition(".")
+        config = config | ({group: {**config[group], name: value}} if group else {name: value})
+    return config
 
 
 def zipped(value: Any) -> list[list[str]]:
@@ -83,9 +103,3 @@ def arms_of(value: Any) -> list[Mapping[str, Any]]:
 
 def is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A configuration as plain values, also where one is still to be given."""
-    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    return dict(values)

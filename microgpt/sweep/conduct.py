@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from microgpt.build import part
+from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
 from microgpt.sweep.job import membership
@@ -21,11 +22,18 @@ PATIENCE = 20.0  # seconds that the beginning, and the end, wait for what the st
 Launch = Callable[[str, Sequence[Job]], bool]
 
 
-def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: Launch) -> int:
+def conduct(
+    facts: Mapping[str, Any],
+    jobs: Sequence[Job],
+    skip: bool,
+    prepare: Callable[[], None] | None,
+    launch: Launch,
+) -> int:
     """Bring all jobs of a sweep to an end; returns an exit code. Raises Busy and ConfigError.
 
-    facts   what else is known of the sweep: the `config` that it starts from, its `name`, ...
-    launch  trains jobs of a sweep, and returns whether nobody interrupted it
+    facts    what else is known of the sweep: the `config` that it starts from, its `name`, ...
+    prepare  begins what takes seconds before jobs can be trained, while the store is asked
+    launch   trains jobs of a sweep, and returns whether nobody interrupted it
     """
     config = facts["config"]
     outputs = Path(config["paths"]["outputs"])
@@ -38,8 +46,10 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
         sweep, jobs = anew(sweep, jobs)
     tracking = part(config, "tracking")  # first: what it refuses leaves no folder behind
     with sweep.locked():
-        begin(sweep, **identity, **facts, jobs=[asdict(job) for job in jobs])
+        begin(sweep, **identity, **facts, jobs=[job.facts for job in jobs])
         tracking.start(sweep, outputs)
+        if prepare and not all(is_finished(sweep.run(job)) for job in sweep.jobs):
+            prepare()
         stored = tracking.stored(PATIENCE)
         watch = Watch(sweep, {run for run in stored if stored[run] == STATUS[FINISHED]})
         join(sweep, watch.skipped)
@@ -55,6 +65,7 @@ def conduct(facts: Mapping[str, Any], jobs: Sequence[Job], skip: bool, launch: L
         failed = watch.unfinished()
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
+        tracking.settle()
         look = tracking.look() or look
         catch_up(sweep, tracking)
         problem = tracking.finish()
@@ -78,12 +89,18 @@ def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job
     return SweepFolder(sweep.path.with_name(name)), own
 
 
+def is_finished(run: RunFolder) -> bool:
+    """Whether a run is there and finished."""
+    return run.exists and run.status == FINISHED
+
+
 def join(sweep: SweepFolder, skipped: set[str]) -> None:
     """Runs that are finished here, perhaps for another sweep, belong to this one too."""
-    for run in map(sweep.run, sweep.jobs):
+    for job in sweep.jobs:
+        run = sweep.run(job)
         if run.path.name in skipped and run.exists and sweep.path.name not in run.info["sweeps"]:
             with run.locked(PATIENCE):
-                run.update(**membership(sweep, run))
+                run.update(**membership(sweep.path.name, job, run))
 
 
 def catch_up(sweep: SweepFolder, tracking: Any) -> None:

@@ -3,48 +3,76 @@
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from microgpt.build import Parts, build, part, resolve
+from microgpt.build import Parts, built, part, resolve
 from microgpt.core.trainer import Trainer
 from microgpt.one_run import TRACEBACK, described, train_recorded
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import signature
 from microgpt.run.record import FAILED, FINISHED
-from microgpt.run.sweep import SweepFolder, sweep_folder
+from microgpt.run.sweep import sweep_folder
 from microgpt.signals import interruptible
 from microgpt.terminal import OK, RUN_FAILED, WRONG_INPUT, ConfigError
 from microgpt.train import code_of, create, restart
 
 FOREVER = float("inf")
+DATA_KEPT = 4  # of the jobs before, in this process
 under_way: list[Trainer] = []  # in this process
+documents: dict[str, list[str]] = {}  # by their digest, those used last at the end
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that is to be known of a job to do it, as plain values."""
+
+    sweep: str  # id of the sweep
+    facts: Mapping[str, Any]  # what the sweep's folder keeps of the job
+    config: dict[str, Any]  # resolved
+
+    @property
+    def outputs(self) -> Path:
+        """Where the run's folder lies."""
+        return Path(self.config["paths"]["outputs"]).absolute()
+
+    @property
+    def run(self) -> RunFolder:
+        """The run's folder."""
+        return RunFolder(self.outputs / "runs" / self.facts["run"])
 
 
 def work(cfg: DictConfig, folder: Path) -> int | None:
-    """Do the job whose run belongs into `folder`; returns an exit code, None if it was interrupted.
+    """Do the job whose run belongs into `folder`, as a launcher of Hydra's asks for it."""
+    config = resolve(cfg)
+    sweep = sweep_folder(Path(config["paths"]["outputs"]), config["sweep"])
+    return do(Assignment(config["sweep"], sweep.job(folder.name), config))
+
+
+def do(job: Assignment) -> int | None:
+    """Do a job; returns an exit code, None if it was interrupted.
 
     Another process that is at the same job is waited for: then there is nothing left to do.
     """
-    run = RunFolder(folder)
-    sweep = sweep_folder(Path(cfg.paths.outputs), cfg.sweep)
+    run = job.run
     with run.locked(FOREVER):
         if run.exists:
-            run.update(**membership(sweep, run))
+            run.update(**membership(job.sweep, job.facts, run))
         if run.exists and run.info["status"] == FINISHED:
             return OK
-        config, begun = resolve(cfg), time.time()
+        begun = time.time()
         try:
-            return _train(build(cfg), run, sweep)
+            return _train(job, run)
         except ConfigError as error:
-            record_failure(run, sweep, config, str(error))
+            record_failure(job, str(error))
             return WRONG_INPUT
         except Exception as error:
             if not run.exists or run.ended < begun:  # it failed before its first step
                 run.write(TRACEBACK, traceback.format_exc())
-                record_failure(run, sweep, config, described(error))
+                record_failure(job, described(error))
             return RUN_FAILED
 
 
@@ -54,13 +82,14 @@ def interrupt() -> None:
         trainer.interrupt()
 
 
-def _train(parts: Parts, run: RunFolder, sweep: SweepFolder) -> int | None:
+def _train(job: Assignment, run: RunFolder) -> int | None:
+    parts = _built(job)
     tracking = part(parts.config, "tracking")
-    check_code(parts, sweep.job(run.path.name))
+    check_code(parts, job.facts)
     if run.exists and "n_params" in run.info:
         restart(run, parts)
     else:
-        create(run, parts, **membership(sweep, run))
+        create(run, parts, **membership(job.sweep, job.facts, run))
     caught: list[int] = []
     under_way.append(parts.trainer)
     try:
@@ -73,6 +102,15 @@ def _train(parts: Parts, run: RunFolder, sweep: SweepFolder) -> int | None:
     return {FAILED: RUN_FAILED, FINISHED: OK}.get(run.info["status"])
 
 
+def _built(job: Assignment) -> Parts:
+    """The parts of a job, whose documents are read only if no job before had the same."""
+    parts = built(job.config, documents.pop(job.facts["data"], None))
+    documents[parts.data["digest"]] = parts.documents
+    while len(documents) > DATA_KEPT:
+        del documents[next(iter(documents))]
+    return parts
+
+
 def check_code(parts: Parts, job: Mapping[str, Any]) -> None:
     """Refuse a process that would do another job: it has loaded code that was edited since."""
     arithmetic = parts.trainer.engine.arithmetic
@@ -82,26 +120,25 @@ def check_code(parts: Parts, job: Mapping[str, Any]) -> None:
         raise ConfigError(f"{' and '.join(other)}: not the sweep's; restart this worker")
 
 
-def membership(sweep: SweepFolder, run: RunFolder) -> dict[str, Any]:
+def membership(sweep: str, job: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
     """What a run knows of the sweeps that it belongs to; the first one named it."""
-    job = sweep.job(run.path.name)
     before = run.info if run.exists else {}
     tags = {tag: str(value) for tag, value in job["tags"].items()}
     return {
         "name": before.get("name", job["name"]),
         "swept": tags | before.get("swept", {}),
-        "sweeps": before.get("sweeps", {}) | {sweep.path.name: job["arm"]},
+        "sweeps": before.get("sweeps", {}) | {sweep: job["arm"]},
     }
 
 
-def record_failure(run: RunFolder, sweep: SweepFolder, config: dict[str, Any], reason: str) -> None:
+def record_failure(job: Assignment, reason: str) -> None:
     """A run that could not begin, or whose process died: failed, with the reason."""
+    run, config = job.run, job.config
     if not run.exists:
-        job = sweep.job(run.path.name)
-        facts = {key: job[key] for key in ("signature", "source")}
+        facts = {key: job.facts[key] for key in ("signature", "source")}
         facts |= {"begun": time.time(), "git": {}, "fingerprint": {}, "data": {}}
         facts |= {"num_steps": config["trainer"]["num_steps"], "failed_at": 0}
-        run.create(config, [], "", **facts, **membership(sweep, run))
+        run.create(config, [], "", **facts, **membership(job.sweep, job.facts, run))
     rows = run.metrics()
     failed_at = int(rows[-1]["step"]) if rows else 0
     run.update(status=FAILED, reason=reason, failed_at=failed_at, ended=time.time())

@@ -1,10 +1,10 @@
 """A sweep before it begins: its jobs, who they are, and what there is to do."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from microgpt.build import call, part, resolve
+from microgpt.build import call, part
 from microgpt.core.data import digest
 from microgpt.run.identity import signature
 from microgpt.run.sweep import key
@@ -27,7 +27,14 @@ class Job:
     seed: int
     signature: str
     source: str
+    data: str  # digest of its documents
     run: str  # name of the run's folder
+    config: dict[str, Any] = field(repr=False)  # resolved, shared in part with other jobs
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a sweep's folder keeps of it: the run's own has the configuration."""
+        return {each.name: getattr(self, each.name) for each in fields(self)[:-1]}
 
 
 def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Composer) -> list[Job]:
@@ -37,22 +44,23 @@ def jobs_of(rows: Sequence[Sequence[str]], grid: Mapping[str, Any], compose: Com
     names, values = short_names(list(grid)), {key: short_values(grid[key]) for key in grid}
     jobs: dict[str, Job] = {}
     for row in rows:
-        config = resolve(compose(row))
+        config = compose.plain(row)
         data = str({**config["data"], "val_fraction": None, "split_seed": None})
         if data not in digests:
             digests[data] = _digest(config)
         if (engine := str(config["engine"])) not in arithmetics:
             arithmetics[engine] = _arithmetic(config)
         asked = signature(config, digests[data], arithmetics[engine])
-        job = _job(row, config, asked, names, values)
+        job = _job(row, config, asked, digests[data], names, values)
         jobs.setdefault(job.run, job)
     return list(jobs.values())
 
 
 def _job(
     row: Sequence[str],
-    config: Mapping[str, Any],
+    config: dict[str, Any],
     asked: str,
+    data: str,
     names: Mapping[str, str],
     values: Mapping[str, Mapping[str, str]],
 ) -> Job:
@@ -70,7 +78,9 @@ def _job(
         seed=config["seed"],
         signature=asked,
         source=code,
+        data=data,
         run=key(asked, code),
+        config=config,
     )
 
 

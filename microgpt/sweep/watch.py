@@ -50,8 +50,10 @@ class Watch:
     def look(self) -> list[str]:
         """Look again at the jobs that are not over; returns those that have come to an end."""
         ended = []
+        place = self.sweep.path.parent.parent / "runs"
+        there = set(os.listdir(place)) if place.is_dir() else set()  # of thousands, most may wait
         for name, last in self.now.items():
-            if last.status in (SKIPPED, FINISHED):
+            if last.status in (SKIPPED, FINISHED) or name not in there:
                 continue
             now = standing(self._runs[name])
             if now == self.before[name]:

@@ -1,7 +1,8 @@
 """The process beside this one that sends to stores, as this one sees it.
 
 MLflow takes seconds to import, and a process that holds its objects trains some 7 % slower. In a process
-of its own it costs the steps hardly anything where a core is free. `sending` is what runs there.
+of its own it costs the steps hardly anything where a core is free. `sending` is what runs there. The
+workers of a sweep share that of the launcher where they can reach it.
 """
 
 import os
@@ -10,11 +11,17 @@ from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
 from multiprocessing import Pipe
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from shutil import rmtree
 from subprocess import DEVNULL, Popen
+from tempfile import mkdtemp
 from threading import Lock, Thread
 from typing import Any, ClassVar, Literal, TypeAlias
 
-Question: TypeAlias = Literal["add", "statuses", "home", "flush"]  # a method of `sending.Service`
+Question: TypeAlias = Literal[
+    "add", "statuses", "home", "left", "flush"
+]  # a method of `sending.Service`
 
 
 class Trouble(RuntimeError):
@@ -26,25 +33,47 @@ class SendingProcess:
 
     _beside: ClassVar["SendingProcess | None"] = None
     _one: ClassVar[Lock] = Lock()
+    _offered: ClassVar[str | None] = None
 
-    def __init__(self) -> None:
+    def __init__(self, offered: str | None = None) -> None:
         self._answers: dict[int, Future[Any]] = {}
         self._numbers = count()
         self._writing = Lock()
         self._end = ""  # how it ended
+        self._child: Popen[bytes] | None = None
+        self.place = ""  # where other processes may reach it
         try:
-            self._connection, theirs = Pipe()
-            with theirs:
-                self._child = self._start(theirs.fileno())
+            self._connection = self._joined(offered) or self._own()
             Thread(target=self._listen, name="listening", daemon=True).start()
         except (OSError, RuntimeError) as error:  # too many files, processes or threads
             self._end = f"could not be started: {error}"
+
+    def _joined(self, place: str | None) -> "Connection[Any, Any] | None":
+        """A connection to the process that sends for another one, None where it cannot be reached."""
+        if place is None:
+            return None
+        try:
+            connection: Connection[Any, Any] = Client(place, "AF_UNIX")
+        except OSError:  # on another machine, or no more
+            return None
+        self.place = place
+        return connection
+
+    def _own(self) -> "Connection[Any, Any]":
+        """A connection to a process that is started for us."""
+        self.place = str(
+            Path(mkdtemp(prefix="microgpt-"), "sending")
+        )  # nobody else may look into it
+        ours, theirs = Pipe()
+        with theirs:
+            self._child = self._start(theirs.fileno())
+        return ours
 
     def _start(self, connection: int) -> "Popen[bytes]":
         # -P, and our own path: modules of the folder that the command was given in are not meant.
         path = os.pathsep.join(os.path.abspath(place) for place in sys.path if place)
         return Popen(
-            [sys.executable, "-P", "-m", "microgpt.tracking.sending", str(connection)],
+            [sys.executable, "-P", "-m", "microgpt.tracking.sending", str(connection), self.place],
             env=os.environ | {"PYTHONPATH": path},
             pass_fds=[connection],
             stdin=DEVNULL,
@@ -56,15 +85,25 @@ class SendingProcess:
     @property
     def ended(self) -> bool:
         """Whether it is no more."""
-        return bool(self._end) or self._child.poll() is not None
+        return bool(self._end) or (self._child is not None and self._child.poll() is not None)
 
     @classmethod
     def beside(cls) -> "SendingProcess":
         """The one that sends for this process, started if need be."""
         with cls._one:
             if cls._beside is None or cls._beside.ended:
-                cls._beside = cls()
+                cls._beside = cls(cls._offered)
             return cls._beside
+
+    @classmethod
+    def offer(cls, place: str | None) -> None:
+        """Where a process is that may send for this one, too."""
+        cls._offered = place
+
+    @classmethod
+    def address(cls) -> str | None:
+        """What to offer to other processes: where the one is that sends for this one, if there is any."""
+        return cls._beside.place if cls._beside and not cls._beside.ended else None
 
     @classmethod
     def flush(cls, patience: float) -> None:
@@ -95,7 +134,10 @@ class SendingProcess:
                     answer.set_exception(Trouble(problem))
                 else:
                     answer.set_result(said)
-        code = self._child.wait()
+        code = 0
+        if self._child:
+            code = self._child.wait()
+            rmtree(Path(self.place).parent, ignore_errors=True)  # it may have been killed
         self._end = f"was killed (signal {-code})" if code < 0 else f"ended (exit code {code})"
         self._give_up()
 

@@ -9,18 +9,18 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from getpass import getuser
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microgpt.run.folder import OUTCOME, RunFolder
 from microgpt.run.identity import choices
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Record
-from microgpt.run.sweep import sweep_folder
+from microgpt.run.sweep import SweepFolder, sweep_folder
+from microgpt.tracking.artifacts import Parents, send_files
 from microgpt.tracking.store import cut, one_sends
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Metric, Param, Run
 
 STATUS = {
     RUNNING: "RUNNING",
@@ -29,7 +29,7 @@ STATUS = {
     STOPPED: "KILLED",  # on purpose
     KILLED: "FAILED",
 }
-BATCH = 1000  # metrics a call: the store's limit
+BATCH = 1000  # metrics and params a call: the store's limit
 PARAMS = 100  # params or tags a call, likewise
 
 
@@ -61,10 +61,18 @@ def run_of(
 class Projection:
     """One run folder in one store. A status that is final is sent last: it says that all is there."""
 
-    def __init__(self, client: "MlflowClient", folder: RunFolder, experiment: str) -> None:
+    def __init__(
+        self,
+        client: "MlflowClient",
+        folder: RunFolder,
+        experiment: str,
+        parents: Parents | None = None,
+    ) -> None:
         self.client, self.folder = client, folder
+        self._parents = parents or Parents()
         info = folder.info
         self._begun = float(info["begun"])
+        self._is_new = False  # whether the store has nothing but what the run is made with
         self._run = run_of(
             client,
             folder,
@@ -78,6 +86,7 @@ class Projection:
         self.complete = False  # whether the store has all, and the run is over
         self._read = 0  # bytes of the metrics
         self._sent: int | None = None  # the last step that the store has
+        self._params: list[Param] = []  # to be sent with the first metrics
 
     def update(self) -> None:
         """Send what the store has not; once the run is over, its files and its status too."""
@@ -92,47 +101,50 @@ class Projection:
         self._send_metrics()
         if over:
             self._send_tags(status)
-            self._send_files()
+            parents = self._parents
+            send_files(self.client, self.folder, self._run, parents, is_new=self._is_new)
             self.client.set_terminated(self.run_id, *final)
             self._final, self.complete = final, True
 
     def _first_tags(self, info: Mapping[str, Any], experiment: str) -> dict[str, str]:
-        """What a run is made with: the commit, and the run of the sweep that it belongs to."""
-        tags = {}
+        """What a run is made with, beside its tags: the commit, and the run of its sweep."""
+        self._is_new = True
+        tags = tags_of(info, self.folder.status)
         if "commit" in info["git"]:
             tags["mlflow.source.git.commit"] = info["git"]["commit"]
         for sweep in list(info.get("sweeps", {}))[:1]:
             folder = sweep_folder(self.folder.path.parent.parent, sweep)
             if folder.exists:
-                with one_sends(folder):  # to this store, not another
-                    parent = sweep_run(self.client, folder, experiment)
-                tags["mlflow.parentRunId"] = str(parent.info.run_id)
+                tags["mlflow.parentRunId"] = self._parent(folder, experiment)
         return tags
+
+    def _parent(self, sweep: SweepFolder, experiment: str) -> str:
+        """The id of a sweep's run."""
+        if sweep.path not in self._parents.runs:
+            with one_sends(sweep):  # to this store, not another
+                run = sweep_run(self.client, sweep, experiment)
+            self._parents.runs[sweep.path] = str(run.info.run_id)
+        return self._parents.runs[sweep.path]
 
     def _has_tags(self, status: str) -> bool:
         return tags_of(self.folder.info, status).items() <= self._run.data.tags.items()
 
     def _prepare(self, status: str) -> None:
         """What is known of a run from the beginning; and a resumed run is under way again."""
+        from mlflow.entities import Param
+
         if status == RUNNING and self._run.info.status != STATUS[RUNNING]:
             self.client.update_run(self.run_id, STATUS[RUNNING])
-        self._send_params()
         self._send_dataset()
         self._send_tags(status)
-        self._sent = self._last_step()
+        self._params = [Param(*pair) for pair in params_of(self.folder.config).items()]
+        self._sent = 0 if self._is_new else self._last_step()
 
     def _last_step(self) -> int:
         """The last step that the store has: it would keep a second value beside the first."""
         names = self._run.data.metrics
         histories = [self.client.get_metric_history(self.run_id, name) for name in names]
         return max([int(metric.step) for history in histories for metric in history], default=0)
-
-    def _send_params(self) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(key, value) for key, value in params_of(self.folder.config).items()]
-        for i in range(0, len(params), PARAMS):
-            self.client.log_batch(self.run_id, params=params[i : i + PARAMS])
 
     def _send_dataset(self) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -159,16 +171,21 @@ class Projection:
         for key in there.keys() & set(OUTCOME) - tags.keys():
             self.client.delete_tag(self.run_id, key)  # it was true before the run was resumed
             del there[key]
-        self.client.log_batch(self.run_id, tags=[RunTag(key, tags[key]) for key in tags])
+        new = [RunTag(key, tags[key]) for key in tags if there.get(key) != tags[key]]
+        if new:
+            self.client.log_batch(self.run_id, tags=new)
         there.update(tags)
 
     def _send_metrics(self) -> None:
         """In whole rows: the last step that the store has is there with all its figures."""
+        while len(self._params) > PARAMS:
+            self.client.log_batch(self.run_id, params=self._params[:PARAMS])
+            del self._params[:PARAMS]
         batch: list[Metric] = []
         read = self._read
         for row, end in self.folder.metrics_from(read):
             metrics = self._metrics(row)
-            if len(batch) + len(metrics) > BATCH:
+            if len(self._params) + len(batch) + len(metrics) > BATCH:
                 self._send_batch(batch, read)
                 batch = []
             batch += metrics
@@ -176,9 +193,9 @@ class Projection:
         self._send_batch(batch, read)
 
     def _send_batch(self, batch: "list[Metric]", read: int) -> None:
-        if batch:
-            self.client.log_batch(self.run_id, metrics=batch)
-        self._read = read
+        if batch or self._params:
+            self.client.log_batch(self.run_id, metrics=batch, params=self._params)
+        self._read, self._params = read, []
 
     def _metrics(self, row: Mapping[str, float]) -> "list[Metric]":
         """A row for the store, where it has not got it; the time is the same whenever it is sent.
@@ -193,17 +210,6 @@ class Projection:
         time = round((self._begun + row.get("cost/seconds", 0.0)) * 1000)
         pairs = [(key, value) for key, value in row.items() if key != "step"]
         return [Metric(key, value, time, step) for key, value in pairs if math.isfinite(value)]
-
-    def _send_files(self) -> None:
-        """All files of the folder, but for the checkpoints that are there."""
-        there = {
-            f.path: f.file_size for f in self.client.list_artifacts(self.run_id, "checkpoints")
-        }
-        for file in self.folder.files():
-            name = file.relative_to(self.folder.path)
-            if there.get(name.as_posix()) != file.stat().st_size:
-                parent = None if name.parent == Path() else name.parent.as_posix()
-                self.client.log_artifact(self.run_id, str(file), parent)
 
 
 def params_of(config: Mapping[str, Any]) -> dict[str, str]:

@@ -1,25 +1,28 @@
-"""The process that sends what folders get to stores, beside the one that works.
+"""The process that sends what folders get to stores, beside those that work.
 
-`python -m microgpt.tracking.sending FD` is started by `process`, which asks through the socket FD. It
-lives as long as the other does, and then until what there was to send is sent, or half a minute more: so
-the store learns of a run that was killed.
+`python -m microgpt.tracking.sending FD PLACE` is started by `process`, which asks through the socket FD;
+other processes ask through one at PLACE. It lives as long as any of them does, and then until what there
+was to send is sent, or half a minute more: so the store learns of a run that was killed.
 """
 
+import gc
 import os
+import shutil
 import signal
 import sys
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Listener
 from pathlib import Path
+from threading import Condition, Lock, Thread
 from threading import Event as Flag
-from threading import Lock, Thread
 from time import monotonic, sleep
 from typing import Any
 
+from microgpt.run.folder import RunFolder
 from microgpt.run.record import RUNNING
 from microgpt.run.sweep import SweepFolder
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.store import one_sends, told
+from microgpt.tracking.store import imported, one_sends, told
 from microgpt.tracking.sweep import SweepProjection
 from microgpt.tracking.sync import Folder, Store
 
@@ -33,6 +36,7 @@ class Sending:
 
     def __init__(self, store: Store, folder: Folder, experiment: str) -> None:
         self.store, self.folder, self.experiment = store, folder, experiment
+        self._added = monotonic()
         self.projection: Projection | SweepProjection | None = None
         self.problem: str | None = None
         self.met = Flag()  # the store has the folder's run, or has failed to
@@ -44,8 +48,9 @@ class Sending:
         """Send what there is."""
         last, over = self.last.is_set(), False
         try:
-            with one_sends(self.folder):
-                over = not self._is_ours() or self._send()
+            if not self._is_early():
+                with one_sends(self.folder):
+                    over = not self._is_ours() or self._send()
             self.problem = None
         except Exception as error:  # whatever a store may raise: the work goes on
             self.problem = told(self.store.uri, error)
@@ -54,6 +59,11 @@ class Sending:
         self.met.set()
         if over or (last and self.problem):
             self.over.set()  # when all else is set: others wait for it
+
+    def _is_early(self) -> bool:
+        """Whether a run has just begun: one that is soon over is sent in a few calls, not in many."""
+        new = self.projection is None and isinstance(self.folder, RunFolder)
+        return new and monotonic() < self._added + PAUSE and self.folder.status == RUNNING
 
     def _is_ours(self) -> bool:
         """Whether nobody goes on with what we have ended."""
@@ -77,6 +87,7 @@ class Sender:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._woken = Flag()
+        self._lasting = False  # whether what MLflow has imported is known to stay
         self._lock = Lock()
         self._sendings: list[Sending] = []
 
@@ -103,6 +114,10 @@ class Sender:
             self._woken.clear()
             for sending in self.under_way:
                 sending.go_on()
+            if not self._lasting:
+                gc.collect()
+                gc.freeze()  # the collector would look through MLflow's objects again and again
+                self._lasting = True
             with self._lock:
                 self._sendings = [each for each in self._sendings if not each.over.is_set()]
                 if not self._sendings:
@@ -111,11 +126,15 @@ class Sender:
 
 
 class Service:
-    """What the other process may ask for. A sweep is known by its folder."""
+    """What another process may ask for. A sweep is known by its folder.
 
-    def __init__(self) -> None:
-        self._senders: dict[str, Sender] = {}
+    Who sends to a store, `senders`, may be shared between services; what is sent for one is its own.
+    """
+
+    def __init__(self, senders: dict[str, Sender] | None = None) -> None:
+        self._senders: dict[str, Sender] = {} if senders is None else senders
         self._sweeps: dict[Path, Sending] = {}
+        self._own: list[Sending] = []
 
     def add(self, uri: str, outputs: Path, experiment: str, folder: Folder) -> None:
         """Send what `folder` has, and gets."""
@@ -123,6 +142,7 @@ class Service:
         sending = Sending(sender.store, folder, experiment)
         if isinstance(folder, SweepFolder):
             self._sweeps[folder.path] = sending
+        self._own = [*self._under_way(), sending]
         sender.add(sending)
 
     def statuses(self, sweep: Path) -> dict[str, str]:
@@ -139,30 +159,43 @@ class Service:
 
     def flush(self, uri: str | None = None) -> str | None:
         """Send all that goes to a store, or to any, a last time. Returns what went wrong, if it did."""
-        senders = [self._senders[uri]] if uri else list(self._senders.values())
-        sendings = [each for sender in senders for each in sender.under_way]
+        sendings = [each for each in self._under_way() if uri in (None, each.store.uri)]
         for sending in sendings:
             sending.last.set()
-        for sender in senders:
-            sender.wake()
+        self._wake()
         for sending in sendings:
             sending.over.wait()
         return next((each.problem for each in sendings if each.problem), None)
 
-    def end(self) -> None:
-        """The other process is no more: send what is left, of folders that nobody goes on with."""
+    def left(self) -> int:
+        """How many folders are on their way."""
+        return len(self._under_way())
+
+    def end(self, heir: "Service | None" = None) -> None:
+        """The other process is no more: send what is left, of folders that nobody goes on with.
+
+        The process of the `heir` may wait for it, too.
+        """
         sleep(LETTING_GO)
         deadline = monotonic() + LAST
-        left = [each for sender in self._senders.values() for each in sender.under_way]
+        left = self._under_way()
         for sending in left:
             sending.ended.set()
-        for sender in self._senders.values():
-            sender.wake()
+        if heir:
+            heir._own = [*heir._under_way(), *left]
+        self._wake()
         for sending in left:
             sending.over.wait(max(0.0, deadline - monotonic()))
 
+    def _under_way(self) -> list[Sending]:
+        return [each for each in self._own if not each.over.is_set()]
 
-def serve(connection: Connection, service: Service) -> None:
+    def _wake(self) -> None:
+        for sender in list(self._senders.values()):
+            sender.wake()
+
+
+def serve(connection: "Connection[Any, Any]", service: Service) -> None:
     """Answer what is asked, until nobody is there to ask."""
     one = Lock()
 
@@ -188,17 +221,58 @@ def serve(connection: Connection, service: Service) -> None:
             Thread(target=answer, args=asked, daemon=True).start()
 
 
+class Guests:
+    """Other processes than the first, each served in a thread of its own."""
+
+    def __init__(self, place: str, senders: dict[str, Sender], first: Service) -> None:
+        self._place, self._senders, self._first = place, senders, first
+        self._here = 0
+        self._changed = Condition()
+        with suppress(OSError):  # no place for a socket: nobody will come
+            Thread(target=self._receive, args=[Listener(place, "AF_UNIX")], daemon=True).start()
+
+    def _receive(self, listener: Listener) -> None:
+        while True:
+            with suppress(OSError, EOFError):  # it has gone already
+                connection = listener.accept()
+                self._count(1)
+                Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection: "Connection[Any, Any]") -> None:
+        service = Service(self._senders)
+        try:
+            serve(connection, service)
+            service.end(self._first)
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._here += change
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until all have gone; then nobody comes any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._here)
+        shutil.rmtree(Path(self._place).parent, ignore_errors=True)
+
+
 def main() -> None:
-    """Serve the process that started this one."""
+    """Serve the process that started this one, and its guests."""
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
     ):  # who stops all processes of a job means the other
         signal.signal(number, signal.SIG_IGN)
-    service = Service()
+    Thread(target=imported, daemon=True).start()  # while the work begins
+    senders: dict[str, Sender] = {}
+    service = Service(senders)
+    guests = Guests(sys.argv[2], senders, service)
     try:
         serve(Connection(int(sys.argv[1])), service)
         service.end()
+        guests.wait()
     except BaseException:
         os._exit(1)
     os._exit(0)  # Python would take seconds to put MLflow away

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
 from microgpt.run.record import Record
@@ -52,17 +52,23 @@ def check_uri(uri: str | None) -> str | None:
 
 def open_store(uri: str, outputs: Path) -> "MlflowClient":
     """A client of the store, which is set up first where it is new."""
+    mlflow = imported()
+    with _alone(uri, outputs):
+        _set_up(uri)
+        client: MlflowClient = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)  # now it has been opened
+    return client
+
+
+def imported() -> Any:
+    """MLflow, with our settings: late, since it takes longer than a small run."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    import mlflow  # late: it takes longer than a small run's first hundred steps
+    import mlflow
 
     for noisy in ("alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    with _alone(uri, outputs):
-        _set_up(uri)
-        client = mlflow.MlflowClient(uri)
-        client.search_experiments(max_results=1)  # now it has been opened
-    return client
+    return mlflow
 
 
 def _set_up(uri: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from microgpt.run.folder import RunFolder
 from microgpt.run.sweep import SweepFolder
+from microgpt.tracking.artifacts import Parents
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.store import (
     StoreError,
@@ -31,6 +32,7 @@ class Store:
         self.uri, self.outputs = uri, outputs
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
+        self._parents = Parents()
 
     def project(self, folder: Folder, experiment: str) -> Projection | SweepProjection:
         """The folder's run in the store, which is made if need be."""
@@ -39,8 +41,10 @@ class Store:
         if experiment not in self._experiments:
             found = experiment_id(self._client, experiment, self.uri, self.outputs)
             self._experiments[experiment] = found
-        kind = SweepProjection if isinstance(folder, SweepFolder) else Projection
-        return kind(self._client, folder, self._experiments[experiment])  # type: ignore[arg-type]
+        home = self._experiments[experiment]
+        if isinstance(folder, SweepFolder):
+            return SweepProjection(self._client, folder, home)
+        return Projection(self._client, folder, home, self._parents)
 
 
 def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ from microgpt.tracking.sync import Folder
 from microgpt.tracking.view import sweep_shown
 
 AT_ONCE = 5.0  # seconds for what the process that sends knows itself
+FEW = 3  # folders: their sending is not worth waiting for
 
 
 class MLflow:
@@ -28,6 +29,10 @@ class MLflow:
         check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
         self.uri, self.experiment = uri, experiment
 
+    def prepare(self) -> None:
+        """Let what takes seconds begin, while the work is prepared."""
+        SendingProcess.beside()
+
     def start(self, folder: Folder, outputs: Path) -> None:
         """Begin to send what `folder` gets."""
         self._folder, self._outputs = folder.path, outputs.absolute()
@@ -41,35 +46,54 @@ class MLflow:
 
     def stored(self, patience: float) -> dict[str, str]:
         """The status of each run of a sweep, as far as the store tells it within so many seconds."""
-        found: dict[str, str] | None = self._answer("statuses", patience)
+        found: dict[str, str] | None = self._answer("statuses", patience, (self._folder,))
         return found or {}
 
     def look(self) -> str | None:
         """What shows the sweep: the address on a server, or the command that starts one."""
-        experiment: str | None = self._answer("home", AT_ONCE)
+        experiment: str | None = self._answer("home", AT_ONCE, (self._folder,))
         if experiment is None:
             return None
         return sweep_shown(self._store, self._outputs, experiment, self._folder.name)
 
     def finish(self) -> str | None:
-        """Send the rest. Returns what went wrong, if anything did."""
-        try:
-            problem: str | None = self._process.ask("flush", self._store).result(self.PATIENCE)
-        except TimeoutError:
-            return f"{self._store}: no end within {self.PATIENCE:g} s"
-        except Trouble as error:
-            return f"{self._store}: {error}"
-        return problem
+        """Send the rest. Returns what went wrong, if anything did.
 
-    def _answer(self, question: Question, patience: float) -> Any:
+        A store that takes one run after the other is waited for, be they as many as they may.
+        """
+        answer, left = self._process.ask("flush", self._store), self._left()
+        while True:
+            try:
+                problem: str | None = answer.result(self.PATIENCE)
+                return problem
+            except TimeoutError:
+                before, left = left, self._left()
+                if left >= before:
+                    return f"{self._store}: no end within {self.PATIENCE:g} s"
+            except Trouble as error:
+                return f"{self._store}: {error}"
+
+    def settle(self) -> None:
+        """Send what is known already, if that is much."""
+        if self._left() > FEW:
+            self.finish()
+
+    def _left(self) -> int:
+        """How many folders are on their way to a store."""
+        return self._answer("left", AT_ONCE, ()) or 0
+
+    def _answer(self, question: Question, patience: float, words: tuple[Any, ...]) -> Any:
         try:
-            return self._process.ask(question, self._folder).result(patience)
+            return self._process.ask(question, *words).result(patience)
         except (TimeoutError, Trouble):  # then nothing is known
             return None
 
 
 class NoTracking:
     """The folder is all there is."""
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
 
     def start(self, folder: Folder, outputs: Path) -> None:
         """Nothing to begin."""
@@ -85,6 +109,9 @@ class NoTracking:
         """Nowhere."""
         return None
 
-    def finish(self) -> str | None:
+    def settle(self) -> None:
         """Nothing to send."""
+
+    def finish(self) -> str | None:
+        """Nor to wait for."""
         return None

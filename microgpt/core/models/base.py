@@ -9,7 +9,10 @@ from microgpt.core.streams.base import Streams
 
 
 class Model(Protocol):
-    """Computes logits from tokens. It holds no weights: they are passed to every call, by name."""
+    """Computes logits from tokens. It holds no weights: they are passed to every call, by name.
+
+    A call does the same operations for every batch of one shape: an engine may replay them.
+    """
 
     dims: Dims
     init: Init

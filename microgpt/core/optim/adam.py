@@ -17,6 +17,7 @@ class Adam(Optimizer):
     """
 
     slots = ("m", "v")
+    elementwise = True
 
     def __init__(self, *, lr: float, beta1: float, beta2: float, eps: float) -> None:
         super().__init__(lr=lr)

@@ -20,7 +20,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    elementwise = True
+    elementwise = False
 
     def __init__(self, *, lr: float) -> None:
         self.lr = positive("lr", lr)
@@ -78,12 +78,11 @@ class Optimizer:
             g, slots = gradients[part.name], dict(part.slots)
             g = g if scale == 1 else scale * g
             p = part.update(ops, ops.detached(part.weight), g, slots, lr * part.lr_scale)
-            for (
-                slot,
-                matrix,
-            ) in part.slots.items():  # before the weight: a slot may hold the weight's old values
-                ops.assign(matrix, slots[slot])
-            ops.assign(part.weight, p)
+            p = _apart(p, None, part.slots)
+            new = {slot: _apart(slots[slot], x, part.slots) for slot, x in part.slots.items()}
+            for slot, matrix in part.slots.items():
+                ops.assign(matrix, new[slot])
+            ops.assign(part.weight, p)  # the last, since a slot may keep its numbers
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
         """Returns the new values of the weight p with gradient g; replaces the matrices in `slots`."""
@@ -103,3 +102,8 @@ class _Part(NamedTuple):
 def _own(state: Mapping[str, Weights], name: str) -> Slots:
     """The slots of one weight."""
     return {slot: matrices[name] for slot, matrices in state.items() if name in matrices}
+
+
+def _apart(x: Matrix, own: Matrix | None, slots: Slots) -> Matrix:
+    """The numbers of x, in a matrix of their own where x is a slot other than `own`: it is given others."""
+    return x * 1 if x is not own and any(x is old for old in slots.values()) else x

@@ -12,6 +12,7 @@ class Lion(Optimizer):
     """
 
     slots = ("m",)
+    elementwise = True
 
     def __init__(self, *, lr: float, beta1: float, beta2: float, weight_decay: float) -> None:
         super().__init__(lr=lr)

@@ -9,6 +9,7 @@ class SGD(Optimizer):
     """m = momentum * m + g;  p -= lr * m (Polyak 1964; as in PyTorch, without dampening)."""
 
     slots = ("m",)
+    elementwise = True
 
     def __init__(self, *, lr: float, momentum: float) -> None:
         super().__init__(lr=lr)

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from microgpt.sweep.cluster import OwnCluster
+    from microgpt.sweep.job import Assignment
 
 
 class DaskLauncher(Launcher):
@@ -17,6 +20,8 @@ class DaskLauncher(Launcher):
 
     def __init__(self, address: str | None, workers: int | None, memory_limit: str) -> None:
         self.address, self.workers, self.memory_limit = address, workers, memory_limit
+        self.assignments: Sequence[Assignment] = ()
+        self.cluster: OwnCluster | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -25,8 +30,28 @@ class DaskLauncher(Launcher):
         from microgpt.sweep.cluster import check  # late: Dask takes its time
 
         check(self.workers, self.memory_limit)
-        self.hydra_context, self.config = hydra_context, config
-        self.task_function = task_function
+        self.config = config
+        callbacks = hydra_context.callbacks
+        self.callbacks = callbacks if callbacks.callbacks else None
+
+    def assign(self, assignments: Sequence["Assignment"]) -> None:
+        """The jobs of the next `launch`: the sweeper has composed them, and no worker needs to again."""
+        self.assignments = assignments
+
+    def prepare(self) -> None:
+        """Let the workers of our own come up, while the sweeper is busy with other things."""
+        if self.address is None:
+            self.cluster = self._begun()
+
+    def _begun(self) -> "OwnCluster":
+        from microgpt.sweep.cluster import OwnCluster
+
+        return OwnCluster(self.workers, self.memory_limit)
+
+    def release(self) -> None:
+        """End workers that nobody needs any more."""
+        if self.cluster:
+            self.cluster.close()
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -34,16 +59,16 @@ class DaskLauncher(Launcher):
         """Train; the return value of a job is its exit code, None if it was interrupted."""
         from microgpt.sweep.cluster import run_all
         from microgpt.sweep.worker import Task
+        from microgpt.tracking import SendingProcess
 
-        state: Any = Singleton.get_state()
-        shared = self.hydra_context, self.config, self.task_function, state
-        launch = uuid4().hex
+        environment = dict(self.config.hydra.job.env_set)
+        shared = uuid4().hex, os.getcwd(), environment, SendingProcess.address(), self.callbacks
         tasks = [
-            Task(*shared, list(words), number, launch, os.getcwd())
-            for number, words in enumerate(job_overrides, initial_job_idx)
+            Task(job, number, *shared)
+            for number, job in enumerate(self.assignments, initial_job_idx)
         ]
-        codes = run_all(tasks, self.address, self.workers, self.memory_limit)
+        codes = run_all(tasks, self.address or self.cluster or self._begun())
         return [
-            JobReturn(overrides=task.words, status=JobStatus.COMPLETED, _return_value=code)
-            for task, code in zip(tasks, codes)
+            JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=code)
+            for words, code in zip(job_overrides, codes, strict=True)
         ]
