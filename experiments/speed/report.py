@@ -93,6 +93,7 @@ RATIOS = [  # slower over quicker, at n_embd, batch: what it should be, and at b
         for size in ((16, 1), (16, 32), (64, 1), (64, 32), (128, 32))
     ),
     ("native", "C floor", (16, 1), "at most 2.0", "1.1"),
+    ("native", "C floor fast-math", (16, 1), "", ""),
     ("scalar", "vector", (16, 1), "at least 18", "30"),
     ("original", "vector", (16, 1), "at least 32", "50"),
     ("torch float32", "numpy float64", (16, 1), "at least 3", "4"),
@@ -111,7 +112,8 @@ of the turns behind them. Documents are the default names; at block 64 three to 
 `native` replays a shape of batch that it knows, as it does in training; `native recorded` knows none.
 `C floor` is [floor.c](floor.c): the same step fused by hand in C for one size, compiled with `-O3
 -march=native`, by which a product and a sum may become one rounding; beside it the same with `-ffast-math`.
-Its losses are compared with the vector engine's before it is timed. What was tried: [NOTES.md](NOTES.md).
+Without it a square root may set `errno`, so that Adam is computed number by number. The program's losses
+are compared with the vector engine's before it is timed. What was tried: [NOTES.md](NOTES.md).
 
 """
 PYTHONS = """

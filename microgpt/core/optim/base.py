@@ -79,9 +79,10 @@ class Optimizer:
             g = g if scale == 1 else scale * g
             p = part.update(ops, ops.detached(part.weight), g, slots, lr * part.lr_scale)
             p = _apart(p, None, part.slots)
-            new = {slot: _apart(slots[slot], x, part.slots) for slot, x in part.slots.items()}
-            for slot, matrix in part.slots.items():
-                ops.assign(matrix, new[slot])
+            if slots != part.slots:  # else they were changed in place
+                new = {slot: _apart(slots[slot], x, part.slots) for slot, x in part.slots.items()}
+                for slot, matrix in part.slots.items():
+                    ops.assign(matrix, new[slot])
             ops.assign(part.weight, p)  # the last, since a slot may keep its numbers
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
@@ -106,4 +107,4 @@ def _own(state: Mapping[str, Weights], name: str) -> Slots:
 
 def _apart(x: Matrix, own: Matrix | None, slots: Slots) -> Matrix:
     """The numbers of x, in a matrix of their own where x is a slot other than `own`: it is given others."""
-    return x * 1 if x is not own and any(x is old for old in slots.values()) else x
+    return x * 1 if x is not own and x in slots.values() else x
