@@ -26,6 +26,24 @@ def test_an_engine_without_a_primitive_is_none() -> None:
 
 
 @engines
+def test_operators_are_those_of_the_engine_that_made_the_matrix(
+    factory: Callable[[], Engine],
+) -> None:
+    """Of a class derived from an engine too, for what went in and for what was computed."""
+    ops = factory()
+    plain = type(ops)
+    ops.__class__ = type("Other", (plain,), {"mul": lambda self, a, b: plain.mul(self, a, 7)})
+    w = ops.parameter([[1.0]])
+    weights, zeros = {"w": w}, ops.zeros_like({"w": w})
+    ops.backward(w + 1)
+    made = (w, ops.constant([[1.0]]), ops.detached(w), ops.gradients(weights)["w"], zeros["w"] + 1)
+    for x in (*made, ops.relu(w), ops.exp(w * 0) / ops.exp(w * 0), ops.transpose(w)):
+        assert ops.values(x * 2) == [[7.0]]
+        assert ops.values(-x) == [[7.0]]
+    assert factory().values(factory().constant([[1.0]]) * 2) == [[2.0]]
+
+
+@engines
 def test_numbers_go_in_and_come_out(factory: Callable[[], Engine]) -> None:
     ops, rows = factory(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     for weights in (
