@@ -19,8 +19,16 @@ from microgpt.core.engine.base import (
     Spans,
     check_bias,
     check_columns,
+    check_count,
+    check_ids,
+    check_loss,
+    check_matrix,
+    check_numbers,
     check_operand,
+    check_range,
     check_rows,
+    check_same,
+    check_widths,
 )
 from microgpt.vector import kernels as of
 
@@ -85,9 +93,11 @@ class VectorEngine(Engine):
     arithmetic = "exact"
 
     def parameter(self, rows: Rows) -> Matrix:
+        check_matrix(rows)
         return Node(self, [list(row) for row in rows], leaf=True)
 
     def constant(self, rows: Rows) -> Matrix:
+        check_matrix(rows)
         return Node(self, [list(row) for row in rows])
 
     def detached(self, x: Matrix) -> Matrix:
@@ -100,6 +110,7 @@ class VectorEngine(Engine):
         return len(x.rows), len(x.rows[0])
 
     def backward(self, loss: Matrix) -> None:
+        check_loss(self.shape(loss), loss.traced)
         loss.grad, pending = [[1.0]], {loss.number: loss}
         while pending:  # the youngest first: all that was computed from it is done
             node = pending.pop(max(pending))
@@ -119,6 +130,7 @@ class VectorEngine(Engine):
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
+        check_same(self.shape(target), self.shape(source))
         same = target.rows is source.rows  # else rows of its own, since `adam` changes them
         target.renew(source.rows if same else [list(row) for row in source.rows])
 
@@ -128,11 +140,14 @@ class VectorEngine(Engine):
     def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
         for name, x in matrices.items():
             numbers, n = flat[name], len(x.rows[0])
+            check_numbers(self.shape(x), len(numbers))
             x.renew([numbers[i : i + n] for i in range(0, len(numbers), n)])
 
     # Rows and columns
 
     def gather(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+        check_ids(ids, len(x.rows))
+
         def back(grad: Rows) -> Iterable[Rows]:
             out = [[0.0] * len(x.rows[0])] * len(x.rows)
             for i, g in zip(ids, grad):
@@ -142,6 +157,8 @@ class VectorEngine(Engine):
         return Node(self, [x.rows[i] for i in ids], (x,), back)
 
     def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
+        check_widths(self.shape(x) for x in xs)
+
         def back(grad: Rows) -> Iterable[Rows]:
             rest = iter(grad)
             return [[next(rest) for _ in x.rows] for x in xs]
@@ -149,6 +166,7 @@ class VectorEngine(Engine):
         return Node(self, [row for x in xs for row in x.rows], xs, back)
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
+        check_range(self.shape(x), start, stop)
         return self.transpose(self.gather(self.transpose(x), range(start, stop)))
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
@@ -159,6 +177,8 @@ class VectorEngine(Engine):
         return Node(self, x.columns(), (x,), lambda grad: (of.transposed(grad),))
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+        check_count(self.shape(x), ids)
+        check_ids(ids, len(x.rows[0]))
         zeros = [0.0] * len(x.rows[0])
 
         def back(grad: Rows) -> Iterable[Rows]:
@@ -276,6 +296,8 @@ class VectorEngine(Engine):
         return Node(self, out, (x,), back)
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
+        check_count(self.shape(logits), targets)
+        check_ids(targets, len(logits.rows[0]))
         probs = [of.softmax(row) for row in logits.rows]
 
         def back(grad: Rows) -> Iterable[Rows]:  # g (probs - 1 at the target)
