@@ -198,11 +198,12 @@ def pow(base: float, exponent: float) -> float:
     """base**exponent; for a whole or half exponent by products and a square root, else by exp and log.
 
     2.5 ulp for the former up to 3, 1 + 2 |exponent ln base| ulp for the latter. 0 to a negative power
-    is infinite, a negative base to a fractional power not a number.
+    is infinite, of the sign of that 0 where the power is odd; a negative base to a fractional power not a number.
     """
     if exponent < 0:
         below = pow(base, -exponent)
-        return 1 / below if below else math.inf
+        odd = exponent % 2 == 1
+        return 1 / below if below else math.copysign(math.inf, base if odd else 1)
     if 2 * exponent % 1:
         return exp(exponent * log(base))
     root = 1.0

@@ -157,7 +157,8 @@ class Engine(ABC):
         """Entry ids[t] of row t: `[T][n] -> [T][1]`."""
 
     # Primitives: arithmetic. `b` may be a float, `[T][n]`, `[T][1]` or `[1][n]`.
-    # Not a number stays so through all of them; x / 0 is infinite or not a number.
+    # Not a number stays so through all of them, but for its power of 0, which is 1; x / 0 is infinite
+    # or not a number.
 
     @abstractmethod
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:

@@ -261,12 +261,13 @@ class ScalarEngine(Engine):
 
 
 def _power(x: Any, power: float) -> Any:
-    """x**power; no complex number where x is negative, no exception where it is 0."""
+    """x**power; no complex number where x is negative, no exception where the power is infinite."""
     if isinstance(x, Value):
         return x**power
-    if x == 0 and power < 0:
-        return math.copysign(math.inf, x) if power % 2 == 1 else math.inf
-    return math.nan if power % 1 and x < 0 else x**power
+    try:
+        return math.nan if power % 1 and x < 0 else x**power
+    except (ZeroDivisionError, OverflowError):
+        return math.copysign(math.inf, x if power % 2 == 1 else 1)
 
 
 def _of(function: Callable[[Value], Value], x: Any) -> Any:
