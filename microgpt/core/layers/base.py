@@ -65,7 +65,11 @@ Caches: TypeAlias = Sequence[Cache | None] | None  # one for each layer, or none
 
 
 class Layer:
-    """A part of the model."""
+    """A part of the model. It computes from its arguments alone.
+
+    What it does must not depend on how often it was called, on a counter or on chance: an engine may
+    run its code once and repeat the operations that it asked for, with other tokens.
+    """
 
     def shapes(self, dims: Dims) -> Shapes:
         """The weights that it owns, in the order of the state dict."""
