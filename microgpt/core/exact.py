@@ -198,7 +198,8 @@ def pow(base: float, exponent: float) -> float:
     """base**exponent; for a whole or half exponent by products and a square root, else by exp and log.
 
     2.5 ulp for the former up to 3, 1 + 2 |exponent ln base| ulp for the latter. 0 to a negative power
-    is infinite, of the sign of that 0 where the power is odd; a negative base to a fractional power not a number.
+    is infinite, with the sign of that 0 if the power is odd. A negative base to a fractional power is
+    not a number.
     """
     if exponent < 0:
         below = pow(base, -exponent)
