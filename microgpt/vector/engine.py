@@ -130,9 +130,11 @@ class VectorEngine(Engine):
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        check_same(self.shape(target), self.shape(source))
-        same = target.rows is source.rows  # else rows of its own, since `adam` changes them
-        target.renew(source.rows if same else [list(row) for row in source.rows])
+        rows = source.rows
+        if target.rows is not rows:  # rows of its own, since `adam` changes them
+            check_same(self.shape(target), self.shape(source))
+            rows = [list(row) for row in rows]
+        target.renew(rows)
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
         return {name: list(chain.from_iterable(x.rows)) for name, x in matrices.items()}
