@@ -129,9 +129,11 @@ class VectorEngine(Engine):
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        check_same(self.shape(target), self.shape(source))
-        same = target.rows is source.rows  # else copy, since `adam` modifies rows in place
-        target.renew(source.rows if same else [list(row) for row in source.rows])
+        rows = source.rows
+        if target.rows is not rows:  # copy, since `adam` modifies rows in place
+            check_same(self.shape(target), self.shape(source))
+            rows = [list(row) for row in rows]
+        target.renew(rows)
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
         return {name: list(chain.from_iterable(x.rows)) for name, x in matrices.items()}
