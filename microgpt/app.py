@@ -76,7 +76,7 @@ def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
     if args.resolve and not (args.cfg or args.help):
         parser.error("--resolve: needs --cfg or --help")
     if args.experimental_rerun is not None:
-        parser.error("--experimental-rerun: is not supported; resume=RUN goes on with a run")
+        parser.error("--experimental-rerun: is not supported; use resume=RUN")
     if args.config_dir is not None and not Path(args.config_dir).is_dir():
         parser.error(f"--config-dir {args.config_dir}: no such folder")
     return parser, args

@@ -85,7 +85,7 @@ def built(config: dict[str, Any], documents: Sequence[str] | None = None) -> Par
     """
     seed = call("", integer, "seed", config["seed"], 0)
     source: Source = part(config, "data")
-    known = call("data", source.documents) if documents is None else list(documents)
+    known = documents_of(config, source) if documents is None else list(documents)
     objects = {
         "streams": part(config, "streams", seed=seed),
         **{name: part(config, name) for name in ("engine", "loss", "optimizer", "schedule")},
@@ -103,6 +103,15 @@ def built(config: dict[str, Any], documents: Sequence[str] | None = None) -> Par
         **numbers,
     )
     return Parts(config, known, data_facts(source, known, trainer), trainer)
+
+
+def documents_of(config: Mapping[str, Any], source: Source) -> list[str]:
+    """The documents of the source that `data` describes. Raises ConfigError."""
+    found: Any = call("data", source.documents)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        target = shown(config["data"]["_target_"])
+        raise ConfigError(f"data._target_={target}: documents() must return a list of str")
+    return found
 
 
 def part(config: Mapping[str, Any], key: str, **extra: Any) -> Any:

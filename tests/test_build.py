@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from microgpt.app import config_path
-from microgpt.build import part, resolve
+from microgpt.build import built, part, resolve
 from microgpt.core.layers.norm.rmsnorm import RMSNorm
 from microgpt.terminal import ConfigError
 
@@ -19,6 +19,7 @@ from microgpt.core.layers.activation.relu import ReLU
 from microgpt.core.layers.base import Norm
 from microgpt.core.layers.norm.rmsnorm import RMSNorm
 from microgpt.core.models.gpt import GPT
+from microgpt.core.source import Source
 
 
 class Half:
@@ -75,6 +76,15 @@ def make_any(**settings):
 
 def activation(*, eps):
     return ReLU()
+
+
+class Documents(Source):
+    def __init__(self, *, found):
+        super().__init__(val_fraction=0.1, test_fraction=0.0, split="hash", split_seed=0)
+        self.found = found
+
+    def documents(self):
+        return self.found
 
 
 preset = partial(RMSNorm, eps=1e-5)
@@ -143,6 +153,16 @@ def test_an_invalid_part_is_one_line(
     with pytest.raises(ConfigError, match=line) as refused:
         norm_of(config, target, **values)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("found", [[1, 2], "ada", ["ada", 1], None])
+def test_documents_are_a_list_of_texts(found: object, config: dict[str, Any]) -> None:
+    config["data"] = {"_target_": "mine_of_build.Documents", "found": ["ada", "bob"]}
+    assert built(config).documents == ["ada", "bob"]
+    config["data"]["found"] = found
+    line = r"^data\._target_='?mine_of_build\.Documents'?: documents\(\) must return a list of str$"
+    with pytest.raises(ConfigError, match=line):
+        built(config)
 
 
 def test_a_group_is_what_a_run_asks_for(config: dict[str, Any]) -> None:

@@ -77,6 +77,8 @@ def test_no_held_out_documents_and_none_to_train_on() -> None:
     assert by_hash(NAMES, 0) == (NAMES, [], [])
     with pytest.raises(BadValue, match=r"data.val_fraction=0.9999"):
         trainer_of(VectorEngine(), documents=["a"], val_fraction=0.9999)
+    with pytest.raises(BadValue, match=r"data.test_fraction=0.9999: it leaves no document"):
+        trainer_of(VectorEngine(), documents=["a"], val_fraction=0, test_fraction=0.9999)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,24 @@ def test_an_engine_without_a_primitive_is_none() -> None:
 
 
 @engines
+def test_operators_are_those_of_the_engine_that_made_the_matrix(
+    factory: Callable[[], Engine],
+) -> None:
+    """Of a class derived from an engine too, for what went in and for what was computed."""
+    ops = factory()
+    plain = type(ops)
+    ops.__class__ = type("Other", (plain,), {"mul": lambda self, a, b: plain.mul(self, a, 7)})
+    w = ops.parameter([[1.0]])
+    weights, zeros = {"w": w}, ops.zeros_like({"w": w})
+    ops.backward(w + 1)
+    made = (w, ops.constant([[1.0]]), ops.detached(w), ops.gradients(weights)["w"], zeros["w"] + 1)
+    for x in (*made, ops.relu(w), ops.exp(w * 0) / ops.exp(w * 0), ops.transpose(w)):
+        assert ops.values(x * 2) == [[7.0]]
+        assert ops.values(-x) == [[7.0]]
+    assert factory().values(factory().constant([[1.0]]) * 2) == [[2.0]]
+
+
+@engines
 def test_numbers_go_in_and_come_out(factory: Callable[[], Engine]) -> None:
     ops, rows = factory(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     for weights in (
@@ -174,6 +192,7 @@ def test_backward_passes_add_up(factory: Callable[[], Engine]) -> None:
 
 # Shapes that do not fit
 
+TWO = [[1.0, 2.0], [3.0, 4.0]]
 MISFITS: dict[str, Callable[[Engine], Any]] = {
     **{
         f"{name} {shape}": lambda ops, name=name, b=b: getattr(ops, name)(
@@ -204,13 +223,70 @@ MISFITS: dict[str, Callable[[Engine], Any]] = {
     "concat_columns": lambda ops: ops.concat_columns(
         [ops.constant([[1.0]]), ops.constant([[1.0], [2.0]])]
     ),
+    "concat_rows": lambda ops: ops.concat_rows([ops.constant(TWO), ops.constant([[1.0]])]),
+    **{
+        f"columns {start}..{stop}": lambda ops, start=start, stop=stop: ops.columns(
+            ops.constant(TWO), start, stop
+        )
+        for start, stop in ((1, 5), (-1, 1), (1, 1), (2, 1))
+    },
+    **{
+        f"{make} {name}": lambda ops, make=make, rows=rows: getattr(ops, make)(rows)
+        for make in ("constant", "parameter")
+        for name, rows in {
+            "ragged": [[1.0, 2.0], [3.0]],
+            "ragged, with the right number": [[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]],
+            "without rows": [],
+            "without columns": [[]],
+        }.items()
+    },
+    "parameters, ragged": lambda ops: ops.parameters({"a": [[1.0]], "b": [[1.0, 2.0], [3.0]]}),
+    **{
+        f"assign {name} to a {kind}": lambda ops, kind=kind, rows=rows: ops.assign(
+            getattr(ops, kind)(TWO), ops.constant(rows)
+        )
+        for kind in ("parameter", "constant")
+        for name, rows in {
+            "one row": [[1.0, 2.0]],
+            "a column": [[1.0], [2.0]],
+            "a number": [[1.0]],
+            "another shape": [[1.0, 2.0, 3.0, 4.0]],
+            "more rows": [[1.0, 2.0]] * 3,
+        }.items()
+    },
+    **{
+        f"load {n} numbers into a {kind}": lambda ops, kind=kind, n=n: ops.load(
+            {"x": getattr(ops, kind)(TWO)}, {"x": [1.0] * n}
+        )
+        for kind in ("parameter", "constant")
+        for n in (0, 1, 2, 3, 5, 8)
+    },
+    **{
+        f"{name} of {ids}": lambda ops, name=name, ids=ids: ops.values(
+            getattr(ops, name)(ops.constant(TWO), ids)
+        )
+        for name in ("gather", "pick", "cross_entropy")
+        for ids in ([-1, 0], [0, 2])
+    },
+    **{
+        f"{name} of {ids}": lambda ops, name=name, ids=ids: ops.values(
+            getattr(ops, name)(ops.constant(TWO), ids)
+        )
+        for name in ("pick", "cross_entropy")
+        for ids in ([0], [0, 1, 0])
+    },
+    "backward of a constant": lambda ops: ops.backward(ops.constant([[1.0]])),
+    "backward of what is detached": lambda ops: ops.backward(
+        ops.detached(ops.parameter([[1.0]])) * 2
+    ),
+    "backward of a row": lambda ops: ops.backward(ops.parameter(TWO)),
 }
 
 
 @engines
 @pytest.mark.parametrize("name", MISFITS)
 def test_what_does_not_fit_is_refused(factory: Callable[[], Engine], name: str) -> None:
-    with pytest.raises(ValueError, match=r"\[|dimension|shape|aligned"):
+    with pytest.raises(ValueError, match=r"\[|out of range|aligned"):
         MISFITS[name](factory())
 
 

@@ -99,6 +99,21 @@ EDGES: list[tuple[str, Callable[[Engine, Matrix], Matrix], float, float]] = [
     ("root of 0", lambda ops, x: ops.pow(x, 0.5), 0.0, 0.0),
     ("0 of nan", lambda ops, x: x * 0, NAN, NAN),
     ("log of 0", lambda ops, x: ops.log(x), 0.0, -INF),
+    ("pow 0 of nan", lambda ops, x: ops.pow(x, 0), NAN, 1.0),
+    *(
+        (f"pow {power} of {x}", lambda ops, x, power=power: ops.pow(x, power), x, expected)
+        for x, power, expected in (
+            (-0.0, -1, -INF),
+            (-0.0, -3.0, -INF),
+            (-1e-200, -3.0, -INF),
+            (-0.0, -2, INF),
+            (-0.0, -0.5, INF),
+            (-0.0, -1.5, INF),
+            (-0.0, -0.3, INF),
+            (0.0, -3.0, INF),
+            (1e-200, -3.0, INF),
+        )
+    ),
     ("log of -1", lambda ops, x: ops.log(x), -1.0, NAN),
     ("log of inf", lambda ops, x: ops.log(x), INF, INF),
     ("exp of -inf", lambda ops, x: ops.exp(x), -INF, 0.0),

@@ -151,7 +151,7 @@ def test_numbers_are_those_at_the_time_of_the_operation() -> None:
         assert found == [[[3.0]], [[7.0]], [[11.0]]]
 
 
-def test_an_id_that_is_none_is_an_index_error_and_no_more() -> None:
+def test_an_id_that_is_none_is_an_error_and_no_more() -> None:
     ops = NativeEngine()
     x = ops.constant([[1.0, 2.0]])
     for run in (
@@ -160,7 +160,7 @@ def test_an_id_that_is_none_is_an_index_error_and_no_more() -> None:
         lambda: ops.pick(x, [2]),
         lambda: ops.cross_entropy(x, [2]),
     ):
-        with pytest.raises(IndexError):
+        with pytest.raises(ValueError, match="out of range"):
             ops.values(run())
         assert ops.values(x + x) == [[2.0, 4.0]]
 
@@ -185,7 +185,7 @@ def test_what_would_read_beyond_a_matrix_is_refused() -> None:
         lambda: ops.constant([[1.0, 2.0], [3.0]]),
         lambda: ops.adam(x, row, x, x, beta1=0.9, beta2=0.9, rate=1.0, eps=1e-8),
     ):
-        with pytest.raises((ValueError, IndexError)):
+        with pytest.raises(ValueError, match=r"\[|spans"):
             run()
 
 

@@ -2,10 +2,12 @@
 
 import math
 import os
+import platform
 import shutil
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,22 @@ file.parent.mkdir(parents=True)
 file.write_bytes(b"no library")
 {REPORT}"""
     assert run(program, tmp_path) == ("NativeEngine", "")
+
+
+def test_what_is_old_is_removed_when_a_library_is_written(tmp_path: Path) -> None:
+    folder = tmp_path / "microgpt/native"
+    folder.mkdir(parents=True, mode=0o700)
+    days = {"old.so": 31, "old.checked": 31, "new.so": 29, "killed.tmp": 2, "running.tmp": 0.1}
+    for name, age in (days | {"no file of ours": 99}).items():
+        (folder / name).touch()
+        os.utime(folder / name, (then := time.time() - age * 86400, then))
+    run(REPORT, tmp_path)
+    left = {file.name for file in folder.iterdir()}
+    assert len(left) == 5  # a library and its note too
+    assert {"new.so", "running.tmp", "no file of ours"} < left
+    os.utime(folder / "new.so", (0, 0))
+    run(REPORT, tmp_path)
+    assert {file.name for file in folder.iterdir()} == left
 
 
 # Where there is none
@@ -254,16 +272,33 @@ def test_a_changed_addition_is_noticed_when_it_is_loaded(tmp_path: Path, change:
     assert err.startswith("microgpt: the compiled library has other bits than engine=vector: using")
 
 
+FLUSHES = """
+__attribute__((constructor)) static void flush(void) {
+    __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040);
+}
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="another processor's instructions")
+def test_a_library_that_rounds_small_numbers_to_0_is_refused(tmp_path: Path, expected: str) -> None:
+    """It does so to the whole process, which is as before when another engine takes its place."""
+    for name in HEADERS + SOURCES:
+        shutil.copy(HERE / name, tmp_path)
+    with (tmp_path / "tape.c").open("a") as file:
+        file.write(FLUSHES)
+    check = "\nimport sys\nassert sys.float_info.min / 2 > 0"
+    out, err = run(OTHER_SOURCES.format(folder=str(tmp_path)) + HASH + check, tmp_path)
+    assert out == f"VectorEngine {expected}"
+    assert "makes the processor round subnormal numbers to 0; see CC: using engine=vector" in err
+    assert "\n" not in err
+
+
 def test_fast_math_is_noticed_when_it_is_loaded(tmp_path: Path) -> None:
     """By its bits, or by what it does to the numbers of the whole process."""
     program = OTHER_FLAGS.format(flags=("-O3", "-march=native", "-ffast-math")) + REPORT
-    process = begin(program, tmp_path)
-    out, err = process.communicate()
-    if process.returncode:
-        assert "makes the processor round subnormal numbers to 0" in err
-    else:
-        assert out.startswith("VectorEngine")
-        assert "has other bits" in err
+    out, err = run(program, tmp_path)
+    assert out.startswith("VectorEngine")
+    assert "has other bits" in err or "makes the processor round subnormal numbers to 0" in err
 
 
 @pytest.mark.slow

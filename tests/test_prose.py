@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.run.prose import read
+from microgpt.run.prose import read, read_c
 
 PACKAGE = Path(__file__).parent.parent / "microgpt"
 
@@ -37,7 +37,6 @@ SAME = {
     "a docstring in pieces": ('"a" """b\n"""\nx = 1\n', "x = 1\n"),
     "of an attribute": ('class A:\n    x = 1\n    """One."""\n', "class A:\n    x = 1\n"),
     "outside ASCII": ('def f():\n    "Größe"; x = "é"  # ü\n', 'def f():\n    "ß"; x = "é"\n'),
-    "the version": ('"""A."""\n__version__ = "0.1"\n', '__version__ = "2"\n'),
     "CRLF": ('x = 1  # one\r\ny = """a\r\nb"""\r\n', 'x = 1\ny = """a\nb"""\n'),
     "a byte order mark": ("\ufeffx = 1\n", "x = 1\n"),
     "form feeds": ("x = 1\n\f\ny = 2\n", "x = 1\ny = 2\n"),
@@ -63,6 +62,7 @@ DIFFERENT = {
     "the end of a statement": ("x = 1 \\\n\n-2\n", "x = 1 \\\n-2\n"),
     "a string that is used": ('f("a")\n', 'f("b")\n'),
     "an f-string alone": ('f"{a()}"\n', 'f"{b()}"\n'),
+    "a version": ('__version__ = "1"\n', '__version__ = "2"\n'),
     "a version in a function": (
         'def f():\n    __version__ = "1"\n',
         'def f():\n    __version__ = "2"\n',
@@ -93,6 +93,49 @@ def test_code_from_312_on(name: str) -> None:
     """Earlier it does not parse, and so counts as it is."""
     one, other = ON_312[name]
     assert text(one) != text(other)
+
+
+def test_a_version_of_ours_is_prose() -> None:
+    one, other, computed = (
+        read(f'"""A."""\n__version__ = {value}\n'.encode(), versioned=True).text
+        for value in ('"0.1"', '"2"', "f(1)")
+    )
+    assert one == other != computed
+
+
+C_SAME = {
+    "comments": ("int x; /* one */\n// two\nint y;  // three\n", "int x;\nint y;\n"),
+    "lines of a comment": ('/* one\n * "two"\n */\nint x;\n\n\nint y;\n', "int x;\nint y;\n"),
+    "between tokens": ("int/* one */x;\n", "int x;\n"),
+    "a comment that goes on": ("int x; // one \\\ntwo\nint y;\n", "int x;\nint y;\n"),
+    "a quote in a comment": ("// don't\nint x; // it's\n", "int x;\n"),
+    "after a quote": (
+        "char c = '\"'; // one\nchar d = '\"';\n",
+        "char c = '\"';\nchar d = '\"';\n",
+    ),
+    "CRLF": ("int x; /* one\r\n*/\r\nint y;\r\n", "int x;\nint y;\n"),
+}
+C_DIFFERENT = {
+    "an operator": ("x = a + b;\n", "x = a - b;\n"),
+    "a division": ("x = a / *b;\n", "x = a / b;\n"),
+    "in a string": ('s = "/* a */";\n', 's = "/* b */";\n'),
+    "slashes in a string": ('s = "a // b";\n', 's = "a // c";\n'),
+    "behind a quote in a string": ('s = "\\"// a";\n', 's = "\\"// b";\n'),
+    "in characters": ("c = '//';\n", "c = '/*';\n"),
+    "the end of a macro": ("#define A 1 \\\n\n-2\n", "#define A 1 \\\n-2\n"),
+}
+
+
+@pytest.mark.parametrize("name", C_SAME)
+def test_prose_in_c(name: str) -> None:
+    one, other = (read_c(text.encode()) for text in C_SAME[name])
+    assert one == other
+
+
+@pytest.mark.parametrize("name", C_DIFFERENT)
+def test_code_in_c(name: str) -> None:
+    one, other = (read_c(text.encode()) for text in C_DIFFERENT[name])
+    assert one != other
 
 
 def test_an_encoding_is_heeded() -> None:

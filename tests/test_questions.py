@@ -99,11 +99,27 @@ def test_where_a_class_of_ours_has_a_default_it_is_the_neutral_value(experiment:
 
 
 def test_engines_with_the_same_bits_ask_the_same() -> None:
-    one = with_key("engine", {"_target_": "a.A"})
-    other = with_key("engine", {"_target_": "b.B", "threads": 2})
+    one = with_key("engine", {"_target_": "microgpt.vector.VectorEngine"})
+    other = with_key("engine", {"_target_": "microgpt.native.NativeEngine", "threads": 2})
     assert question(one, "exact") == question(other, "exact")
     assert question(one, "exact")["engine"] == "exact"
     assert sign(one) == sign(other) != signature(one, "d", "libm")
+
+
+def test_an_engine_of_the_users_counts_as_a_class_too() -> None:
+    """It may inherit the arithmetic of ours, and compute something else."""
+    ours, mine, yours, slower = (
+        with_key("engine", engine)
+        for engine in (
+            {"_target_": "microgpt.vector.VectorEngine"},
+            {"_target_": "mine.Half"},
+            {"_target_": "yours.Half"},
+            {"_target_": "yours.Half", "share": 2},
+        )
+    )
+    assert len({sign(config) for config in (BASE, ours, mine, yours, slower)}) == 4
+    assert sign(ours) == sign(BASE)
+    assert sign(mine) != signature(mine, "d", "libm")
 
 
 def test_a_source_of_ours_counts_by_its_documents_and_one_of_the_users_as_a_class() -> None:
@@ -118,6 +134,9 @@ def test_a_source_of_ours_counts_by_its_documents_and_one_of_the_users_as_a_clas
 
 def test_whole_numbers_are_spelled_in_one_way() -> None:
     assert sign({"a": 1}) == sign({"a": 1.0})
+    ours, theirs = (with_key("model._target_", f"{name}.Model") for name in ("microgpt", "mine"))
+    assert sign(with_key("model.x", 1, ours)) == sign(with_key("model.x", 1.0, ours))
+    assert sign(with_key("model.x", 1, theirs)) != sign(with_key("model.x", 1.0, theirs))
 
 
 VALUES: list[Any] = [

@@ -31,7 +31,11 @@ FILES = {
     "tools/more.py": "a = 1\n",
     "yours/something.py": "b = 1\n",
     "single.py": "from mine.act import R as S\n",
-    "site-packages/theirs/__init__.py": "import tools.more\n",
+    "site-packages/theirs/__init__.py": "import tools.more\nfrom .model import Net\n"
+    "from . import Net\nfrom .... import Net\n",
+    "site-packages/theirs/model.py": "from microgpt.core.models.gpt import GPT\n"
+    "import theirs.more\nimport numpy\nclass Net(GPT): ...\n",
+    "site-packages/theirs/more.py": "c = 1\n",
     "native/__init__.py": "",
     "native/engine.py": "",
     "native/engine.c": "int x;\n",
@@ -101,13 +105,37 @@ def test_a_file_that_cannot_be_parsed_counts_as_it_is(folder: Path) -> None:
 
 
 def test_installed_packages_are_left_out_and_their_versions_kept(folder: Path) -> None:
-    assert source_files(["theirs", "numpy.linalg", "os.path", "math", "json"]) == {}
+    (folder / "tools/more.py").write_text("import theirs.model\nfrom numpy.linalg import norm\n")
+    assert theirs(["tools.more", "os.path", "math", "json"]) == {"tools", "tools.more"}
     assert set(code(["mine.act"])["packages"]) == {"numpy"}
+
+
+@pytest.mark.parametrize("target", ["theirs.model.Net", "theirs.Net", "theirs.Net.made"])
+def test_an_installed_class_that_is_named_reaches_what_it_imports_of_ours(
+    folder: Path, target: str
+) -> None:
+    names = modules({"model": {"_target_": target}})
+    assert {"theirs.model", "microgpt.core.models.gpt"} <= set(source_files(names))
+    assert theirs(names) <= {"theirs", "theirs.model"}
+    assert "numpy" in code(names)["packages"]
+    before = source(names)
+    with (folder / "site-packages/theirs/model.py").open("a") as file:
+        file.write("edited = 1\n")
+    assert source(names) != before
+
+
+def test_the_version_of_an_installed_class_is_kept() -> None:
+    found = code(modules({"engine": {"_target_": "numpy.linalg.norm"}}))
+    assert "numpy" in found["packages"]
+    assert "numpy.linalg" in found["source_files"]
+    assert "numpy" not in found["source_files"]
 
 
 def test_c_files_of_a_package_count(folder: Path) -> None:
     assert theirs(["native.engine"]) == {"native", "native.engine", "native/engine.c"}
     before = source(["native.engine"])
+    (folder / "native/engine.c").write_text("/* prose */\n\nint x; // more\n")
+    assert source(["native.engine"]) == before
     (folder / "native/engine.c").write_text("int y;\n")
     assert source(["native.engine"]) != before
 
@@ -195,6 +223,22 @@ def edit(file: Path, pattern: str, instead: str) -> None:
     after = re.sub(pattern, instead, before, count=1, flags=re.M)
     assert after != before
     file.write_text(after, encoding="utf-8")
+
+
+def test_an_edit_to_the_c_of_ours(copy: Path) -> None:
+    before = source_by(copy, "microgpt.native")
+    edit(copy / "native/tape.c", r"\A", "/* More words. */\n\n")
+    edit(copy / "native/tape.h", r"\Z", "// More words.\n")
+    assert source_by(copy, "microgpt.native") == before
+    edit(copy / "native/tape.c", r" \+ ", " - ")
+    assert source_by(copy, "microgpt.native") != before
+
+
+def test_a_version_of_the_users_counts(folder: Path) -> None:
+    before = source(["mine"])
+    with (folder / "mine/__init__.py").open("a") as file:
+        file.write("__version__ = '2'\n")
+    assert source(["mine"]) != before
 
 
 RUN = ("microgpt.core.trainer", "microgpt.core.optim.adam")

@@ -127,7 +127,7 @@ def test_a_figure_changed_in_the_database(
     assert "diverged at step 7 in train/loss, by 1 ulp\n" in said
     told = f"metrics.jsonl {right!r}; the store's metrics {wrong!r}; trained again {right!r}"
     assert told in said
-    assert "source, packages and Python are those of the record" in said
+    assert "source, packages and Python are unchanged" in said
 
 
 def test_a_last_figure_changed_in_both_tables(

@@ -184,7 +184,7 @@ def test_a_figure_of_a_run_changed_and_the_digest_with_it(
         "parameters_sha256": "diverged in the parameters\n",
     }
     assert told[key] in ended.out
-    assert "source, packages and Python are those of the record" in ended.out
+    assert "source, packages and Python are unchanged" in ended.out
 
 
 def test_a_configuration_changed(folder: Path, verify: Callable[..., Ended]) -> None:

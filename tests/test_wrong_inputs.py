@@ -49,6 +49,10 @@ TRAIN: list[tuple[str, list[str]]] = [
     # values
     ("model.n_head=3", ["model.n_head=3", "divide", "n_embd=4"]),
     ("model.block_size=0", ["model.block_size=0", ">= 1"]),
+    ("model.block_size=100000000000000", ["model.block_size=", "10,000,000 parameters"]),
+    ("model.n_layer=100000000000000", ["model.n_layer=", "10,000,000 parameters"]),
+    ("model.n_embd=100000000000000", ["model='GPT'", "10,000,000 parameters", "mlp_fc1"]),
+    ("model.mlp.expansion=10000000", ["model='GPT'", "10,000,000 parameters", "mlp_fc1"]),
     ("model.n_layer=-1", ["model.n_layer=-1", ">= 0"]),
     ("model.n_layer=abc", ["model.n_layer='abc'", "integer"]),
     ("model.n_embd=4.5", ["model.n_embd=4.5", "integer"]),
@@ -219,7 +223,7 @@ def test_commands_that_cannot_be(
 @pytest.mark.parametrize(
     ("name", "value", "parts"),
     [
-        ("MICROGPT_OUTPUTS", "empty.txt", ["empty.txt", "no folder"]),
+        ("MICROGPT_OUTPUTS", "empty.txt", ["empty.txt", "is not a folder"]),
         ("MLFLOW_TRACKING_URI", "nonsense", ["tracking.uri='nonsense'", "sqlite"]),
     ],
 )

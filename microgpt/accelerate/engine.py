@@ -21,7 +21,23 @@ from microgpt.accelerate.arrays import (
 from microgpt.accelerate.node import Array, Node, Weight, backward, node
 from microgpt.accelerate.pack import Pack, WeightPack, buffer_of, packed, parts
 from microgpt.core.check import choice
-from microgpt.core.engine.base import Bias, Engine, Rows, Spans, check_bias, check_operand
+from microgpt.core.engine.base import (
+    Bias,
+    Engine,
+    Rows,
+    Spans,
+    check_bias,
+    check_count,
+    check_ids,
+    check_loss,
+    check_matrix,
+    check_numbers,
+    check_operand,
+    check_range,
+    check_rows,
+    check_same,
+    check_widths,
+)
 
 Matrix: TypeAlias = Any  # a Node; the type checker knows it as a base.Matrix
 Weights: TypeAlias = Mapping[str, Matrix]
@@ -56,7 +72,7 @@ class NumpyEngine(Engine):
         return self.parameters({"": rows})[""]
 
     def parameters(self, rows: Mapping[str, Rows]) -> dict[str, Matrix]:
-        shapes = [(len(numbers), len(numbers[0])) for numbers in rows.values()]
+        shapes = [check_matrix(numbers) for numbers in rows.values()]
         buffer = buffer_of(list(rows.values()), self.dtype)
         grads = np.zeros_like(buffer)
         pairs = zip(parts(buffer, shapes), parts(grads, shapes))
@@ -65,7 +81,6 @@ class NumpyEngine(Engine):
         return WeightPack(weights, Node(self, buffer.reshape(1, -1)), gradients)
 
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
-        """See `Engine.gradients`; the next backward pass overwrites the returned matrices."""
         for w in weights.values():
             if not w.touched:
                 w.kept.fill(0)
@@ -83,6 +98,7 @@ class NumpyEngine(Engine):
         return {"": matrices.row} if isinstance(matrices, Pack) else matrices
 
     def constant(self, rows: Rows) -> Matrix:
+        check_matrix(rows)
         return Node(self, np.array(rows, self.dtype))
 
     def detached(self, x: Matrix) -> Matrix:
@@ -95,10 +111,12 @@ class NumpyEngine(Engine):
         return cast(tuple[int, int], x.data.shape)
 
     def backward(self, loss: Matrix) -> None:
+        check_loss(loss.data.shape, loss.needs)
         backward(loss, full(1, 1, 1, self.dtype))
 
     def assign(self, target: Matrix, source: Matrix) -> None:
         if target.data is not source.data:
+            check_same(target.data.shape, source.data.shape)
             target.data[:] = source.data
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
@@ -106,6 +124,7 @@ class NumpyEngine(Engine):
 
     def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
         for name, x in matrices.items():
+            check_numbers(x.data.shape, len(flat[name]))
             x.data[:] = np.array(flat[name]).reshape(x.data.shape)
 
     def global_norm(self, matrices: Weights) -> float:
@@ -116,6 +135,15 @@ class NumpyEngine(Engine):
 
     def gather(self, x: Matrix, ids: Sequence[int]) -> Matrix:
         places = indices(ids)
+        try:
+            if (
+                min(ids) < 0
+            ):  # NumPy notices those that are too large: half the price of `check_ids`
+                raise IndexError
+            rows = x.data.take(places, 0)
+        except IndexError:
+            check_ids(ids, x.data.shape[0])
+            raise
 
         def back(grad: Array) -> None:
             n = x.data.shape[0]
@@ -126,9 +154,11 @@ class NumpyEngine(Engine):
                 np.add.at(total, places, grad)
                 x.give(total)
 
-        return node(self, x.data.take(places, 0), (x,), back)
+        return node(self, rows, (x,), back)
 
     def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
+        check_widths(x.data.shape for x in xs)
+
         def back(grad: Array) -> None:
             for x, part in zip(xs, np.split(grad, np.cumsum([len(x.data) for x in xs])[:-1])):
                 x.give(part)
@@ -136,6 +166,8 @@ class NumpyEngine(Engine):
         return node(self, np.concatenate([x.data for x in xs]), tuple(xs), back)
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
+        check_range(x.data.shape, start, stop)
+
         def back(grad: Array) -> None:
             whole = np.zeros_like(x.data)
             whole[:, start:stop] = grad
@@ -144,6 +176,8 @@ class NumpyEngine(Engine):
         return node(self, x.data[:, start:stop], (x,), back)
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
+        check_rows(x.data.shape for x in xs)
+
         def back(grad: Array) -> None:
             edges = np.cumsum([x.data.shape[1] for x in xs])[:-1]
             for x, part in zip(xs, np.split(grad, edges, axis=1)):
@@ -155,6 +189,8 @@ class NumpyEngine(Engine):
         return node(self, x.data.T, (x,), lambda grad: x.give(grad.T))
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+        check_count(x.data.shape, ids)
+        check_ids(ids, x.data.shape[1])
         place = (np.arange(len(ids)), indices(ids))
 
         def back(grad: Array) -> None:
@@ -279,11 +315,18 @@ class NumpyEngine(Engine):
         return node(self, probs, (x,), back)
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
+        check_count(logits.data.shape, targets)
+        n = logits.data.shape[1]
+        try:
+            if min(targets) < 0:  # as in `gather`
+                raise IndexError
+            hot = one_hot(indices(targets), n, self.dtype)
+        except IndexError:
+            check_ids(targets, n)
+            raise
         probs = logits.data.copy()
         exp_rows(probs)
-        n = probs.shape[1]
         probs /= probs.dot(full(n, width(probs), 1, self.dtype))
-        hot = one_hot(indices(targets), n, self.dtype)
         loss = np.log((probs * hot).dot(full(n, 1, 1, self.dtype)))
 
         def back(grad: Array) -> None:

@@ -200,11 +200,13 @@ def pow(base: float, exponent: float) -> float:
     """base**exponent: by products and a square root if 2 * exponent is an integer, else by exp and log.
 
     2.5 ulp for the former up to exponent 3, 1 + 2 |exponent ln base| ulp for the latter. 0 to a
-    negative power is inf, a negative base to a fractional power nan.
+    negative power is inf, with the sign of that 0 if the power is odd; a negative base to a
+    fractional power is nan.
     """
     if exponent < 0:
         below = pow(base, -exponent)
-        return 1 / below if below else math.inf
+        odd = exponent % 2 == 1
+        return 1 / below if below else math.copysign(math.inf, base if odd else 1)
     if 2 * exponent % 1:
         return exp(exponent * log(base))
     root = 1.0

@@ -174,7 +174,8 @@ static double whole_power(double base, double exponent) {
 double exact_pow(double x, double power) {
     if (power < 0.0) {
         double below = exact_pow(x, -power);
-        return below != 0.0 ? 1.0 / below : INFINITY;
+        int odd = fmod(power, 2.0) == -1.0;
+        return below != 0.0 ? 1.0 / below : copysign(INFINITY, odd ? x : 1.0);
     }
     if (fmod(2.0 * power, 1.0) != 0.0) return exact_exp(power * exact_log(x));
     double whole = floor(power), root = 1.0;

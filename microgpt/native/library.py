@@ -3,10 +3,12 @@
 The file's name is a digest of the sources, the flags, the compiler and the processor. It is written
 under another name and renamed, so that several processes may compile at once. If the cache is not
 writable, is writable by others, or its files cannot be executed, a temporary folder replaces it. If
-compilation fails, the library that a wheel may contain is used.
+compilation fails, the library that a wheel may contain is used. Writing a library removes old files
+from the cache.
 """
 
 import ctypes
+import math
 import os
 import platform
 import shlex
@@ -14,6 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from ctypes import c_double, c_int, c_int64, c_void_p
 from errno import EACCES
 from functools import cache
@@ -33,6 +37,7 @@ SHARED = ("-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden")
 SYMBOLIC = ("-Wl,-Bsymbolic",) if sys.platform.startswith("linux") else ()
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120
+DAYS = {".so": 30, ".checked": 30, ".tmp": 1}  # until a file of the cache is removed as old
 CARRIED = HERE / "carried.so"  # in wheels that were built with a compiler
 
 Signatures = dict[str, tuple[object, tuple[object, ...]]]
@@ -168,9 +173,18 @@ def load(file: Path) -> ctypes.PyDLL:
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
-    if sys.float_info.min / 2 == 0.0:  # -ffast-math of some compilers flushes subnormals
-        raise RuntimeError(f"{file} makes the processor round subnormal numbers to 0; see CC")
+    if _rounds_to_0():  # some compilers let a library do that by -ffast-math
+        why = f"{file} makes the processor round subnormal numbers to 0; see CC"
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).fesetenv(c_void_p(-1))  # FE_DFL_ENV: as when the process began
+        if _rounds_to_0():  # every engine would have other bits
+            raise FloatingPointError(why)
+        raise Unavailable(why)
     return loaded
+
+
+def _rounds_to_0() -> bool:
+    return sys.float_info.min / 2 == 0.0
 
 
 def _cached(command: list[str]) -> ctypes.PyDLL | None:
@@ -181,9 +195,18 @@ def _cached(command: list[str]) -> ctypes.PyDLL | None:
             return load(file)
         except (OSError, AttributeError):  # not there, or damaged
             compile_to(file, command)
+            _remove_old(file.parent)
             return load(file)
     except (OSError, AttributeError, RuntimeError):  # RuntimeError: no home folder
         return None
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what no process is likely to need again; one that does compiles it anew."""
+    for file in folder.iterdir():
+        with suppress(OSError):  # another process removed it
+            if time.time() - file.stat().st_mtime > 86400 * DAYS.get(file.suffix, math.inf):
+                file.unlink()
 
 
 def _carried() -> ctypes.PyDLL:

@@ -12,7 +12,11 @@ from microgpt.core.engine.base import (
     Updates,
     check_bias,
     check_columns,
+    check_count,
+    check_range,
     check_rows,
+    check_same,
+    check_widths,
     shares,
 )
 from microgpt.native import tape as op
@@ -20,7 +24,7 @@ from microgpt.native.library import facts
 from microgpt.native.matrix import Stored
 from microgpt.native.recorder import Matrix, Weights
 from microgpt.native.replay import Replays
-from microgpt.native.storage import Storage, same_shape
+from microgpt.native.storage import Storage
 from microgpt.native.tape import bits
 
 
@@ -47,12 +51,11 @@ class NativeEngine(Storage):
         return self._new(op.GATHER, len(ids), x.n, x, ints=ids)
 
     def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
-        _same("columns", {x.n for x in xs})
+        check_widths((x.rows, x.n) for x in xs)
         return self._joining(op.CONCAT_ROWS, sum(x.rows for x in xs), xs[0].n, xs)
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
-        if not 0 <= start < stop <= x.n:
-            raise IndexError(f"columns {start} to {stop} of {x.n}")
+        check_range((x.rows, x.n), start, stop)
         return self._new(op.COLUMNS, x.rows, stop - start, x, ints=(start,))
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
@@ -63,7 +66,7 @@ class NativeEngine(Storage):
         return self._new(op.TRANSPOSE, x.n, x.rows, x)
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
-        _same("rows", {x.rows, len(ids)})
+        check_count((x.rows, x.n), ids)
         return self._new(op.PICK, x.rows, 1, x, ints=ids)
 
     # Arithmetic
@@ -115,7 +118,7 @@ class NativeEngine(Storage):
         return self._new(op.RMSNORM, x.rows, x.n, x, ints=(bits(eps),))
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
-        _same("rows", {logits.rows, len(targets)})
+        check_count((logits.rows, logits.n), targets)
         return self._new(op.CROSS_ENTROPY, logits.rows, 1, logits, ints=targets)
 
     def attention(
@@ -154,7 +157,8 @@ class NativeEngine(Storage):
         rate: float,
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
-        same_shape(p, g, m, v)
+        for x in (g, m, v):
+            check_same((p.rows, p.n), (x.rows, x.n))
         recording = self._recording
         if recording.code:
             self._flush(recording)
@@ -193,14 +197,10 @@ class NativeEngine(Storage):
         return loss, norm
 
 
-def _same(what: str, sizes: set[int]) -> None:
-    if len(sizes) != 1:
-        raise ValueError(f"the {what} differ: {', '.join(map(str, sorted(sizes)))}")
-
-
 def _check_attention(q: Matrix, k: Matrix, v: Matrix, n_head: int, spans: Spans) -> None:
     """Raises ValueError for shapes that do not fit; the C code does not check them."""
-    _same("shapes of keys and values", {k.rows * k.n, v.rows * v.n})
+    if k.rows != v.rows:
+        raise ValueError(f"[{k.rows}] keys with [{v.rows}] values")
     head_dim = q.n // n_head
     if q.n % n_head or k.n % head_dim or q.n % k.n or k.n != v.n:
         raise ValueError(f"{n_head} heads of queries [{q.n}] cannot read keys [{k.n}]")

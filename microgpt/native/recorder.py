@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
-from microgpt.core.engine.base import Engine, check_operand
+from microgpt.core.engine.base import Engine, check_loss, check_operand
 from microgpt.native.matrix import Bridge, Recorded, Recording, Stored, leaf
 from microgpt.native.replay import Ids, Watch
 from microgpt.native.tape import Memory, Tape, bits, integers
@@ -38,8 +38,7 @@ class Recorder(Engine):
         return x.rows, x.n
 
     def backward(self, loss: Matrix) -> None:
-        if not loss.traced:
-            raise ValueError("the loss does not depend on a weight")
+        check_loss((loss.rows, loss.n), loss.traced)
         self._touch()
         if isinstance(loss, Stored):
             self._bind(loss)
@@ -182,7 +181,7 @@ class Recorder(Engine):
         recording.program, recording.code = integers(recording.code), []
         try:
             in_use = recording.tape.run(recording.program)
-        except (IndexError, MemoryError):
+        except (ValueError, MemoryError):
             recording.spent, self._number = True, ASK
             raise
         if in_use > self._limit and recording is self._recording:

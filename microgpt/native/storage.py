@@ -3,11 +3,11 @@
 import ctypes
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Rows
+from microgpt.core.engine.base import Rows, check_matrix, check_numbers, check_same
 from microgpt.native import tape as op
 from microgpt.native.matrix import Gradient, Stored
 from microgpt.native.recorder import Matrix, Recorder, Weights
@@ -26,19 +26,19 @@ class Storage(Recorder):
         return self.parameters({"": rows})[""]
 
     def parameters(self, rows: Mapping[str, Rows]) -> dict[str, base.Matrix]:
-        shapes = {name: _shape(numbers) for name, numbers in rows.items()}
+        shapes = {name: check_matrix(numbers) for name, numbers in rows.items()}
         memory, gradients = (Memory(sum(m * n for m, n in shapes.values())) for _ in range(2))
         given, at, weights = array("q", bytes(8 * len(rows))), 0, {}
         for which, (name, (m, n)) in enumerate(shapes.items()):
-            memory.write(at, _flat(rows[name], n))
+            memory.write(at, _flat(rows[name]))
             gradient = Gradient(gradients, at, given, which)
             weights[name] = Stored(self, memory, at, m, n, gradient)
             at += m * n
         return dict(weights)
 
     def constant(self, rows: Rows) -> Matrix:
-        x = self._stored({"": _shape(rows)})[""]
-        x.memory.write(0, _flat(rows, x.n))
+        x = self._stored({"": check_matrix(rows)})[""]
+        x.memory.write(0, _flat(rows))
         return x
 
     def zeros_like(self, matrices: Weights) -> dict[str, base.Matrix]:
@@ -71,7 +71,7 @@ class Storage(Recorder):
             return  # it was changed in place
         if isinstance(source, Stored) and source.memory is target.memory and source.at == target.at:
             return
-        same_shape(target, source)
+        check_same((target.rows, target.n), (source.rows, source.n))
         self._touch()
         self._flush(self._recording)
         ctypes.memmove(target.address, self._address(source), 8 * target.size)
@@ -84,7 +84,8 @@ class Storage(Recorder):
         self._touch()
         self._flush(self._recording)
         for name, x in matrices.items():
-            x.memory.write(x.at, _flat([flat[name]], x.size))
+            check_numbers((x.rows, x.n), len(flat[name]))
+            x.memory.write(x.at, array("d", flat[name]))
             self._changed(x.memory)
 
     def joined(self, matrices: Weights) -> Weights:
@@ -172,22 +173,9 @@ class _Gradients:
             given[which] = 0
 
 
-def _shape(rows: Rows) -> tuple[int, int]:
-    return len(rows), len(rows[0])
-
-
-def _flat(rows: Sequence[Sequence[float]], n: int) -> "array[float]":
-    """Rows of n numbers, concatenated."""
-    numbers = array("d", chain.from_iterable(rows))
-    if len(numbers) != len(rows) * n:
-        raise ValueError(f"every row must have {n} numbers")
-    return numbers
-
-
-def same_shape(a: Matrix, *others: Matrix) -> None:
-    for x in others:
-        if x.rows != a.rows or x.n != a.n:
-            raise ValueError(f"[{x.rows}][{x.n}] where [{a.rows}][{a.n}] must be")
+def _flat(rows: Rows) -> "array[float]":
+    """The numbers of rows, concatenated."""
+    return array("d", chain.from_iterable(rows))
 
 
 def _adjacent(matrices: Weights) -> bool:

@@ -1,6 +1,6 @@
 /* A program is a row of instructions {operation, needs, rows, columns, a, b, n, n integers}. Each makes one
  * node, the result of its operation, `rows` x `columns`, from nodes a and b before it; `needs` says whether
- * a gradient is to come back to it. microgpt/native/engine.py writes programs and checks their shapes. */
+ * a gradient is to come back to it. microgpt/native/operations.py writes programs and checks their shapes. */
 #include "tape.h"
 
 #include <math.h>

@@ -43,7 +43,7 @@ _pack_double, _unpack_integer = Struct("d").pack, Struct("q").unpack
 
 PROBLEMS: dict[int, Exception] = {
     -1: MemoryError("the tape has no room left"),
-    -2: IndexError("no such row or column: an id is out of range"),
+    -2: ValueError("an id is out of range: there is no such row or column"),
 }
 
 

@@ -56,9 +56,13 @@ def _is_name(key: object) -> bool:
 
 
 def choices(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves that a run's figures may depend on, sorted; 1.0 is replaced by 1."""
+    """The leaves that a run's figures may depend on, sorted.
+
+    In classes of this package 1.0 is replaced by 1; others may tell them apart.
+    """
+    targets = _targets(config)
     return {
-        key: _number(value)
+        key: _number(value) if _is_ours(key, targets) else value
         for key, value in sorted(leaves(config).items())
         if not _is_excluded(key, value) and key.partition(".")[0] not in EXCLUDED
     }
@@ -78,25 +82,40 @@ def _number(value: Any) -> Any:
 def question(config: Mapping[str, Any], arithmetic: str) -> dict[str, Any]:
     """The question of a run, sorted: its choices without the neutral ones.
 
-    The engine's arithmetic replaces the keys of `engine`, so that engines with the same bits have
-    the same question.
+    The arithmetic of an engine of this package replaces the keys of `engine`, so that engines with
+    the same bits have the same question. For another engine the keys are kept beside it: the class
+    may inherit the arithmetic and compute something else.
     """
-    targets = {key: value for key, value in leaves(config).items() if key.endswith("._target_")}
+    targets = _targets(config)
     asked = {
         key: value
         for key, value in choices(config).items()
-        if key.partition(".")[0] != "engine" and not _is_neutral(key, value, targets)
+        if not _is_neutral(key, value, targets) and not _is_engine_of_ours(key, targets)
     }
     return dict(sorted({**asked, "engine": arithmetic}.items()))
 
 
+def _targets(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in leaves(config).items() if key.endswith("._target_")}
+
+
+def _is_engine_of_ours(key: str, targets: Mapping[str, Any]) -> bool:
+    group = key.partition(".")[0]
+    return group == "engine" and _is_ours("engine._target_", targets)
+
+
 def _is_neutral(key: str, value: Any, targets: Mapping[str, Any]) -> bool:
     """Whether a choice is neutral. Only in classes of this package: others may have other defaults."""
+    same = key in NEUTRAL and type(value) is type(NEUTRAL[key]) and value == NEUTRAL[key]
+    return same and _is_ours(key, targets)
+
+
+def _is_ours(key: str, targets: Mapping[str, Any]) -> bool:
+    """Whether all classes that the key is an argument of are of this package."""
     parts = key.split(".")
     groups = [".".join(parts[:count]) for count in range(1, len(parts))]
     owners = [str(targets.get(f"{group}._target_", OURS)) for group in groups]
-    same = key in NEUTRAL and type(value) is type(NEUTRAL[key]) and value == NEUTRAL[key]
-    return same and all(owner.startswith(OURS) for owner in owners)
+    return all(owner.startswith(OURS) for owner in owners)
 
 
 def signature(

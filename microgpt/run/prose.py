@@ -1,4 +1,4 @@
-"""Strips comments, docstrings and blank lines from Python source, since they change no figures."""
+"""Strips comments, docstrings and blank lines from Python and C, since they change no figures."""
 
 import ast
 import re
@@ -16,6 +16,10 @@ LEXEME = re.compile(r"""#[^\n]*|(\'\'\'|\"\"\"|'|")(?:\\.|(?!\1).)*\1""", re.DOT
 OPENING = {kind for kind, name in tok_name.items() if name.endswith("STRING_START")}  # f-strings
 CLOSING = {kind for kind, name in tok_name.items() if name.endswith("STRING_END")}
 KINDS = {COMMENT, STRING, *OPENING, *CLOSING}
+# A comment, with the blanks around it, or a string or character.
+C_LEXEME = re.compile(
+    r"""[ \t]*/\*.*?\*/[ \t]*|//[^\n]*|"(?:\\.|[^"\n\\])*"|'(?:\\.|[^'\n\\])*'""", re.DOTALL
+)
 # The end of a line and the blank lines after it. A blank line after a backslash ends the statement.
 ENDS = re.compile(r"(\\\n)?[ \t\f]*\n(?:[ \t\f]*\n)*")
 
@@ -38,17 +42,27 @@ class Code:
 
 
 @lru_cache(maxsize=1024)  # by content, since consecutive runs mostly have the same files
-def read(content: bytes) -> Code:
-    """The code of a Python file. A file that cannot be parsed is kept as it is, without imports."""
+def read(content: bytes, *, versioned: bool = False) -> Code:
+    """The code of a Python file. A file that cannot be parsed is kept as it is, without imports.
+
+    In a `versioned` file a constant `__version__` counts as prose.
+    """
     try:
         text = decode_source(content)
         tree = _parsed(text)
         nodes = list(ast.walk(tree))
         strings = [node for node in nodes if isinstance(node, ast.Expr) and _is_string(node)]
-        unread = [*strings, *filter(_is_version, tree.body)]
+        unread = [*strings, *filter(_is_version, tree.body if versioned else [])]
         return Code(_without_prose(text, unread), tuple(_imports(nodes)))
     except (SyntaxError, ValueError, TokenError):
         return Code(content.decode("latin-1"), ())
+
+
+def read_c(content: bytes) -> str:
+    """The code of a C file: continued lines are joined, and a comment is a space, as in C itself."""
+    text = content.decode("latin-1").replace("\r\n", "\n").replace("\\\n", "")
+    code = C_LEXEME.sub(lambda found: found[0] if found[0][0] in "\"'" else " ", text)
+    return "\n".join(filter(None, (line.strip() for line in code.split("\n"))))
 
 
 def _parsed(text: str) -> ast.Module:

@@ -30,12 +30,6 @@ class Record:
         self._file = self.path / self.FILE
         self._lock_path = self.path / ".lock"
         self._mlflow_path = self.path / ".mlflow_run_id"
-        self._read: tuple[int, ...] = ()  # the state of the file when it was read last
-        self._known: dict[str, Any] = {}  # what it said: that of a large sweep has a megabyte
-
-    def __reduce__(self) -> tuple[type, tuple[Path]]:
-        """To another process goes the path."""
-        return type(self), (self.path,)
 
     @property
     def exists(self) -> bool:
@@ -45,12 +39,8 @@ class Record:
     @property
     def info(self) -> dict[str, Any]:
         """The facts in the JSON file."""
-        found = os.stat(self._file)
-        state = found.st_ino, found.st_size, found.st_mtime_ns  # each update makes another file
-        if state != self._read:
-            self._known = json.loads(self._file.read_text(encoding="utf-8"))
-            self._read = state
-        return dict(self._known)
+        info: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
+        return info
 
     def update(self, **facts: Any) -> None:
         """Changes or adds facts."""

@@ -12,7 +12,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from microgpt.run.prose import Import, read
+from microgpt.run.prose import Import, read, read_c
 
 OURS = __name__.partition(".")[0]  # included even if installed
 WIRING = f"{OURS}.core.assemble"  # assembles every run, but is named in no configuration
@@ -32,8 +32,30 @@ def targets(config: Mapping[str, Any]) -> frozenset[str]:
 
 def modules_of(targets: Iterable[str]) -> list[str]:
     """The modules of these classes and factories, and WIRING."""
-    finder = Finder()
-    return sorted({WIRING, *filter(None, map(finder.module, targets))})
+    finder, waiting, seen = Finder(), list(targets), set[str]()
+    found = {WIRING}
+    while waiting:
+        target = waiting.pop()
+        name = finder.module(target)
+        if target not in seen and name is not None:
+            found.add(name)
+            waiting += _handed_on(finder, name, target)
+        seen.add(target)
+    return sorted(found)
+
+
+def _handed_on(finder: "Finder", name: str, target: str) -> list[str]:
+    """The names by which an installed module imports this target of it.
+
+    What a module of ours or the user's imports is included anyway.
+    """
+    place = finder.place(name)
+    if place is None or place.file is None or _is_own(name, place.file):
+        return []
+    home = name.rpartition(".")[0] if place.folders is None else name
+    last = target.removeprefix(f"{name}.").partition(".")[0]
+    names = [each for one in _imports(place.file) for each in _names(one, home)]
+    return [each for each in names if each.endswith(f".{last}")]
 
 
 def _targets(value: Any) -> Iterator[str]:
@@ -65,13 +87,15 @@ def source(modules: Iterable[str]) -> str:
 
 
 def _digests(files: Mapping[str, Path]) -> dict[str, str]:
-    return {name: _digest(files[name]) for name in sorted(files)}
+    return {name: sha256(_code(name, files[name])).hexdigest() for name in sorted(files)}
 
 
-def _digest(file: Path) -> str:
-    """sha256 of a file: of a Python file's code without prose, else of all bytes."""
+def _code(name: str, file: Path) -> bytes:
+    """A file's code without prose; all bytes of a file that is neither Python nor C."""
     content = file.read_bytes()
-    return sha256(read(content).text.encode() if file.suffix == ".py" else content).hexdigest()
+    if file.suffix == ".py":
+        return read(content, versioned=name == OURS).text.encode()
+    return read_c(content).encode() if file.suffix in {".c", ".h"} else content
 
 
 def _joint(digests: Mapping[str, str]) -> str:
@@ -81,10 +105,12 @@ def _joint(digests: Mapping[str, str]) -> str:
 def source_files(modules: Iterable[str]) -> dict[str, Path]:
     """Name -> file of these modules and everything they import, including the __init__ of packages.
 
-    Excludes the standard library and installed packages other than this one. Includes the C files in a
-    package's folder, as `package/file.c`.
+    Excludes the standard library and installed packages other than this one. Of installed packages
+    only `modules` themselves are included, with what they import of this package. Includes the C files
+    in a package's folder, as `package/file.c`.
     """
     finder, waiting = Finder(), list(modules)
+    named = set(waiting)
     files: dict[str, Path] = {}
     seen: set[str | None] = {None}
     while waiting:
@@ -95,13 +121,17 @@ def source_files(modules: Iterable[str]) -> dict[str, Path]:
         parent = name.rpartition(".")[0]
         waiting += [parent] * bool(parent)
         place = finder.place(name)
-        if place is None or place.file is None or not _is_own(name, place.file):
+        if place is None or place.file is None:
+            continue
+        own = _is_own(name, place.file)
+        if not own and not (name in named and _is_installed_python(place.file)):
             continue
         files[name] = place.file
         if place.folders is not None:
             files |= {f"{name}/{file.name}": file for file in place.file.parent.glob("*.[ch]")}
         home = parent if place.folders is None else name
-        waiting += [each for one in _imports(place.file) for each in _names(one, home)]
+        imported = [each for one in _imports(place.file) for each in _names(one, home)]
+        waiting += [each for each in imported if own or _is_ours(each)]
     return files
 
 
@@ -109,7 +139,16 @@ def _is_own(name: str, file: Path) -> bool:
     """Whether a module belongs to this package or to the user, not to an installed package."""
     parents = file.parents
     installed = not STANDARD.isdisjoint(parents) or not INSTALLED.isdisjoint(file.parts)
-    return name.partition(".")[0] == OURS or not installed
+    return _is_ours(name) or not installed
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == OURS
+
+
+def _is_installed_python(file: Path) -> bool:
+    """Whether a file is Python of an installed package, not of the standard library."""
+    return file.suffix == ".py" and not INSTALLED.isdisjoint(file.parts)
 
 
 def _imports(file: Path) -> Iterable[Import]:
@@ -127,7 +166,7 @@ def _names(one: Import, home: str) -> list[str]:
 
 def packages(files: Mapping[str, Path], modules: Iterable[str] = ()) -> dict[str, str]:
     """The installed packages of these modules and imports of these files: package -> version, sorted."""
-    own = {name.partition(".")[0] for name in files}
+    own = {name.partition(".")[0] for name, file in files.items() if _is_own(name, file)}
     imports = [one for file in files.values() for one in _imports(file) if not one.level]
     names = [*modules, *(one.module for one in imports)]
     others = {name.partition(".")[0] for name in names} - own - sys.stdlib_module_names

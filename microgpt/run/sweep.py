@@ -3,6 +3,7 @@
 sweep.json    the swept keys, the base configuration, the jobs, the status
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,25 @@ class SweepFolder(Record):
     """Reads and writes the record of a sweep."""
 
     FILE = "sweep.json"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._read: tuple[int, ...] = ()  # the state of the file when it was read last
+        self._known: dict[str, Any] = {}  # what it said: of a thousand jobs, half a megabyte
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """To another process goes the path."""
+        return type(self), (self.path,)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The facts."""
+        found = os.stat(self._file)
+        state = found.st_ino, found.st_size, found.st_mtime_ns  # each update makes another file
+        if state != self._read:
+            self._known = super().info
+            self._read = state
+        return dict(self._known)
 
     @property
     def jobs(self) -> list[dict[str, Any]]:

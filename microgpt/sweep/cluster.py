@@ -24,6 +24,7 @@ PATIENCE = 30.0  # seconds that the end waits for what the workers still send to
 CONNECT = 10.0  # seconds for the scheduler to answer
 SETTINGS = {
     "logging": {"distributed": "critical"},  # of the workers
+    "distributed.worker.profile.enabled": False,  # it would keep what it sees, 0.3 MB a second
     "distributed.scheduler.allowed-failures": 1_000_000,  # `perform` counts
     # A worker that died is started again; on a busy machine that takes longer than the usual 15 s, after
     # which nobody would start one any more, and the sweep would wait for ever.

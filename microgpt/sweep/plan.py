@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from microgpt.build import call, part
+from microgpt.build import documents_of, part
 from microgpt.core.data import digest
 from microgpt.run.identity import signature
 from microgpt.run.sweep import key
@@ -88,7 +88,7 @@ def _digest(config: Mapping[str, Any]) -> str:
     """The digest of a job's data; empty if it cannot be read, which the job itself will tell."""
     try:
         source = part(config, "data")
-        return digest(call("data", source.documents), source.corpus.batching)
+        return digest(documents_of(config, source), source.corpus.batching)
     except ConfigError:
         return ""
 

@@ -58,6 +58,8 @@ class Sending:
                 self.projection = None  # it may be of a file that was rewound
         self.met.set()
         if over or (last and self.problem):
+            if isinstance(self.projection, Projection):
+                self.projection = None  # it holds all that the store said of the run
             self.over.set()  # when all else is set: others wait for it
 
     def _is_early(self) -> bool:

@@ -19,8 +19,16 @@ from microgpt.core.engine.base import (
     Spans,
     check_bias,
     check_columns,
+    check_count,
+    check_ids,
+    check_loss,
+    check_matrix,
+    check_numbers,
     check_operand,
+    check_range,
     check_rows,
+    check_same,
+    check_widths,
 )
 from microgpt.vector import kernels as of
 
@@ -39,16 +47,19 @@ class Node(base.Matrix):
     a reference cycle. A node is `gated` if its zeros pass no gradient. Constants keep no inputs.
     """
 
-    __slots__ = ("back", "finite", "gated", "grad", "inputs", "number", "rows", "traced", "turned")
+    __slots__ = (
+        *("back", "finite", "gated", "grad", "inputs", "number", "ops", "rows", "traced", "turned"),
+    )
 
     def __init__(
         self,
+        ops: Engine,
         rows: Rows,
         inputs: Sequence["Node"] = (),
         back: Back | None = None,
         leaf: bool = False,
     ) -> None:
-        self.rows, self.gated = rows, False
+        self.ops, self.rows, self.gated = ops, rows, False
         self.grad: Rows | None = None
         self.turned: Rows | None = None  # the transpose, computed on demand
         self.finite: bool | None = None  # whether all numbers are finite, computed on demand
@@ -81,13 +92,15 @@ class VectorEngine(Engine):
     arithmetic = "exact"
 
     def parameter(self, rows: Rows) -> Matrix:
-        return Node([list(row) for row in rows], leaf=True)
+        check_matrix(rows)
+        return Node(self, [list(row) for row in rows], leaf=True)
 
     def constant(self, rows: Rows) -> Matrix:
-        return Node([list(row) for row in rows])
+        check_matrix(rows)
+        return Node(self, [list(row) for row in rows])
 
     def detached(self, x: Matrix) -> Matrix:
-        return Node(x.rows)
+        return Node(self, x.rows)
 
     def values(self, x: Matrix) -> Rows:
         return [list(row) for row in x.rows]
@@ -96,6 +109,7 @@ class VectorEngine(Engine):
         return len(x.rows), len(x.rows[0])
 
     def backward(self, loss: Matrix) -> None:
+        check_loss(self.shape(loss), loss.traced)
         loss.grad, pending = [[1.0]], {loss.number: loss}
         while pending:  # in reverse order of creation, so that a node's gradient is complete
             node = pending.pop(max(pending))
@@ -107,14 +121,19 @@ class VectorEngine(Engine):
                 node.grad = None
 
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
-        grads = {n: Node(w.grad or [[0.0] * len(r) for r in w.rows]) for n, w in weights.items()}
+        grads = {
+            n: Node(self, w.grad or [[0.0] * len(r) for r in w.rows]) for n, w in weights.items()
+        }
         for w in weights.values():
             w.grad = None
         return grads
 
     def assign(self, target: Matrix, source: Matrix) -> None:
-        same = target.rows is source.rows  # else copy, since `adam` modifies rows in place
-        target.renew(source.rows if same else [list(row) for row in source.rows])
+        rows = source.rows
+        if target.rows is not rows:  # copy, since `adam` modifies rows in place
+            check_same(self.shape(target), self.shape(source))
+            rows = [list(row) for row in rows]
+        target.renew(rows)
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
         return {name: list(chain.from_iterable(x.rows)) for name, x in matrices.items()}
@@ -122,27 +141,33 @@ class VectorEngine(Engine):
     def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
         for name, x in matrices.items():
             numbers, n = flat[name], len(x.rows[0])
+            check_numbers(self.shape(x), len(numbers))
             x.renew([numbers[i : i + n] for i in range(0, len(numbers), n)])
 
     # Rows and columns
 
     def gather(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+        check_ids(ids, len(x.rows))
+
         def back(grad: Rows) -> Iterable[Rows]:
             out = [[0.0] * len(x.rows[0])] * len(x.rows)
             for i, g in zip(ids, grad):
                 out[i] = [p + q for p, q in zip(out[i], g)]
             return (out,)
 
-        return Node([x.rows[i] for i in ids], (x,), back)
+        return Node(self, [x.rows[i] for i in ids], (x,), back)
 
     def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
+        check_widths(self.shape(x) for x in xs)
+
         def back(grad: Rows) -> Iterable[Rows]:
             rest = iter(grad)
             return [[next(rest) for _ in x.rows] for x in xs]
 
-        return Node([row for x in xs for row in x.rows], xs, back)
+        return Node(self, [row for x in xs for row in x.rows], xs, back)
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
+        check_range(self.shape(x), start, stop)
         return self.transpose(self.gather(self.transpose(x), range(start, stop)))
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
@@ -150,34 +175,38 @@ class VectorEngine(Engine):
         return self.transpose(self.concat_rows([self.transpose(x) for x in xs]))
 
     def transpose(self, x: Matrix) -> Matrix:
-        return Node(x.columns(), (x,), lambda grad: (of.transposed(grad),))
+        return Node(self, x.columns(), (x,), lambda grad: (of.transposed(grad),))
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+        check_count(self.shape(x), ids)
+        check_ids(ids, len(x.rows[0]))
         zeros = [0.0] * len(x.rows[0])
 
         def back(grad: Rows) -> Iterable[Rows]:
             return ([zeros[:i] + g + zeros[i + 1 :] for i, g in zip(ids, grad)],)
 
-        return Node([[row[i]] for row, i in zip(x.rows, ids)], (x,), back)
+        return Node(self, [[row[i]] for row, i in zip(x.rows, ids)], (x,), back)
 
     # Arithmetic
 
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
-            return Node([[x + b for x in row] for row in a.rows], (a,), lambda grad: (grad,))
+            return Node(self, [[x + b for x in row] for row in a.rows], (a,), lambda grad: (grad,))
         rows = of.plus(a.rows, _like(a, b))
-        return Node(rows, (a, b), lambda grad: (grad, _folded(grad, b)))
+        return Node(self, rows, (a, b), lambda grad: (grad, _folded(grad, b)))
 
     def mul(self, a: Matrix, b: Matrix | float) -> Matrix:
         if not isinstance(b, Node):
             factor = repeat(b)
-            return Node(of.scaled(a.rows, factor), (a,), lambda grad: (of.scaled(grad, factor),))
+            return Node(
+                self, of.scaled(a.rows, factor), (a,), lambda grad: (of.scaled(grad, factor),)
+            )
         rows, others = a.rows, _like(a, b)
 
         def back(grad: Rows) -> Iterable[Rows]:
             return of.times(grad, others), _folded(of.times(grad, rows), b)
 
-        return Node(of.times(rows, others), (a, b), back)
+        return Node(self, of.times(rows, others), (a, b), back)
 
     def div(self, a: Matrix, b: Matrix | float) -> Matrix:
         others = _like(a, b) if isinstance(b, Node) else [[b] * len(row) for row in a.rows]
@@ -189,7 +218,7 @@ class VectorEngine(Engine):
                 return (over,)
             return over, _folded(of.scaled(of.times(over, out), repeat(-1.0)), b)
 
-        return Node(out, (a, b) if isinstance(b, Node) else (a,), back)
+        return Node(self, out, (a, b) if isinstance(b, Node) else (a,), back)
 
     def linear(self, x: Matrix, w: Matrix) -> Matrix:
         # After a ReLU nine in ten numbers are 0, in x and in the gradient of the ReLU's input.
@@ -199,7 +228,7 @@ class VectorEngine(Engine):
         few = of.is_thin(x.rows) and w.is_finite()
         rows = of.thin(x.rows, w.columns()) if few else of.nt(x.rows, w.rows)
         if not (x.traced or w.traced):
-            return Node(rows)
+            return Node(self, rows)
 
         def back(grad: Rows) -> Iterable[Rows]:
             if of.is_thin(grad):
@@ -210,17 +239,19 @@ class VectorEngine(Engine):
                 return dx, of.transposed(of.thin(x.columns(), grad))
             return dx, of.nt(of.transposed(grad), x.columns())
 
-        return Node(rows, (x, w), back)
+        return Node(self, rows, (x, w), back)
 
     def row_sum(self, x: Matrix) -> Matrix:
         n = len(x.rows[0])
-        return Node([[of.total(r)] for r in x.rows], (x,), lambda grad: ([g * n for g in grad],))
+        return Node(
+            self, [[of.total(r)] for r in x.rows], (x,), lambda grad: ([g * n for g in grad],)
+        )
 
     def row_max(self, x: Matrix) -> Matrix:
-        return Node([[nan if any(map(isnan, row)) else max(row)] for row in x.rows])
+        return Node(self, [[nan if any(map(isnan, row)) else max(row)] for row in x.rows])
 
     def sign(self, x: Matrix) -> Matrix:
-        return Node([[of.sign(a) for a in row] for row in x.rows])
+        return Node(self, [[of.sign(a) for a in row] for row in x.rows])
 
     def relu(self, x: Matrix) -> Matrix:
         out = [[0.0 if a <= 0 else a for a in row] for row in x.rows]  # nan stays nan
@@ -228,44 +259,46 @@ class VectorEngine(Engine):
         def back(grad: Rows) -> Iterable[Rows]:
             return ([[g if a else 0.0 for g, a in zip(p, q)] for p, q in zip(grad, out)],)
 
-        node = Node(out, (x,), back)
+        node = Node(self, out, (x,), back)
         node.gated = True
         return node
 
     def exp(self, x: Matrix) -> Matrix:
-        return _each(x, exact.exp, lambda a, out: out)
+        return _each(self, x, exact.exp, lambda a, out: out)
 
     def log(self, x: Matrix) -> Matrix:
-        return _each(x, exact.log, lambda a, out: of.quotient(1.0, a))
+        return _each(self, x, exact.log, lambda a, out: of.quotient(1.0, a))
 
     def tanh(self, x: Matrix) -> Matrix:
-        return _each(x, exact.tanh, lambda a, out: 1 - out * out)
+        return _each(self, x, exact.tanh, lambda a, out: 1 - out * out)
 
     def pow(self, x: Matrix, power: float) -> Matrix:
         slope = lambda a, out: power * exact.pow(a, power - 1)  # noqa: E731
-        return _each(x, lambda a: exact.pow(a, power), slope)
+        return _each(self, x, lambda a: exact.pow(a, power), slope)
 
     # Fused
 
     def softmax(self, x: Matrix) -> Matrix:
         out = [of.softmax(row) for row in x.rows]
-        return Node(out, (x,), lambda grad: (list(map(of.softmax_back, out, grad)),))
+        return Node(self, out, (x,), lambda grad: (list(map(of.softmax_back, out, grad)),))
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
         n = len(x.rows[0])
         scales = [1 / sqrt(square / n + eps) for square in of.dots(x.rows, x.rows)]
         out = of.scaled(x.rows, scales)
         if not x.traced:
-            return Node(out)
+            return Node(self, out)
 
         def back(grad: Rows) -> Iterable[Rows]:  # (g - y mean(g y)) / sqrt(mean(x^2) + eps)
             means = [dot / n for dot in of.dots(grad, out)]
             parts = zip(grad, out, means, scales)
             return ([[s * (g - y * m) for g, y in zip(p, q)] for p, q, m, s in parts],)
 
-        return Node(out, (x,), back)
+        return Node(self, out, (x,), back)
 
     def cross_entropy(self, logits: Matrix, targets: Sequence[int]) -> Matrix:
+        check_count(self.shape(logits), targets)
+        check_ids(targets, len(logits.rows[0]))
         probs = [of.softmax(row) for row in logits.rows]
 
         def back(grad: Rows) -> Iterable[Rows]:  # g (probs - 1 at the target)
@@ -275,7 +308,7 @@ class VectorEngine(Engine):
             return (of.scaled(out, (g for (g,) in grad)),)
 
         losses = [[-exact.log(row[target])] for row, target in zip(probs, targets)]
-        return Node(losses, (logits,), back)
+        return Node(self, losses, (logits,), back)
 
     def attention(
         self,
@@ -296,7 +329,7 @@ class VectorEngine(Engine):
         if len(q.rows) == 1 and not (q.traced or k.traced or v.traced):  # sampling: no graph
             seen = slice(spans[-1][0], None)
             (scores,) = products(zip(of.scaled(q.rows, factor), [k.rows[seen]]))
-            return Node(sums([zip(zip(*_probs(scores, bias)), v.rows[seen])]))
+            return Node(self, sums([zip(zip(*_probs(scores, bias)), v.rows[seen])]))
         out: Rows = []
         kept = []
         for start, stop in spans:
@@ -320,7 +353,7 @@ class VectorEngine(Engine):
                 dv[seen] = sums_back(_by_query(_by_key(probs), grad[own]))
             return dq, dk, dv
 
-        return Node(out, (q, k, v), back)
+        return Node(self, out, (q, k, v), back)
 
     def adam(
         self,
@@ -336,9 +369,6 @@ class VectorEngine(Engine):
     ) -> tuple[Matrix, Matrix, Matrix]:
         of.adam(p.rows, g.rows, m.rows, v.rows, beta1, beta2, rate, eps)
         return p, m, v
-
-
-Node.ops = VectorEngine()  # shared by all nodes, since it has no state
 
 
 def _causal(queries: Rows, keys: Rows) -> Iterable[tuple[list[float], Rows]]:
@@ -370,7 +400,10 @@ def _by_query(weights: list[list[tuple[float, ...]]], rows: Rows) -> Iterable[It
 
 
 def _each(
-    x: Node, function: Callable[[float], float], slope: Callable[[float, float], float]
+    ops: Engine,
+    x: Node,
+    function: Callable[[float], float],
+    slope: Callable[[float, float], float],
 ) -> Node:
     """Applies a function elementwise; `slope` is its derivative, given argument and result."""
     out = [[function(a) for a in row] for row in x.rows]
@@ -379,7 +412,7 @@ def _each(
         slopes = [[slope(a, b) for a, b in zip(p, q)] for p, q in zip(x.rows, out)]
         return (of.times(grad, slopes),)
 
-    return Node(out, (x,), back)
+    return Node(ops, out, (x,), back)
 
 
 def _like(a: Node, b: Node) -> Rows:

@@ -83,7 +83,7 @@ class Engine(ABC):
 
     @abstractmethod
     def parameter(self, rows: Rows) -> Matrix:
-        """A weight with these values."""
+        """A weight with these values, in rows of one length."""
 
     @abstractmethod
     def constant(self, rows: Rows) -> Matrix:
@@ -91,7 +91,10 @@ class Engine(ABC):
 
     @abstractmethod
     def detached(self, x: Matrix) -> Matrix:
-        """The same values as a constant: operations on it are not recorded for `backward`."""
+        """The same values as a constant: operations on it are not recorded for `backward`.
+
+        It may share memory with x: do not use it after `assign` or `load` to x.
+        """
 
     @abstractmethod
     def values(self, x: Matrix) -> Rows:
@@ -107,11 +110,17 @@ class Engine(ABC):
 
     @abstractmethod
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
-        """Returns each weight's gradient as a constant, 0 if there is none, and resets the gradients."""
+        """Returns each weight's gradient as a constant, 0 if there is none, and resets the gradients.
+
+        The returned matrices are valid until the next `backward` or `gradients`.
+        """
 
     @abstractmethod
     def assign(self, target: Matrix, source: Matrix) -> None:
-        """Copies the values of `source` into `target`, a weight or a constant of the same shape."""
+        """Copies the values of `source` into `target`, a weight or a constant of the same shape.
+
+        Do not use afterwards what was detached or computed from `target` before.
+        """
 
     @abstractmethod
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
@@ -119,7 +128,7 @@ class Engine(ABC):
 
     @abstractmethod
     def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
-        """Sets the values of each matrix to what `flat` returned."""
+        """Sets the values of each matrix to what `flat` returned; see `assign`."""
 
     # Primitives: rows and columns
 
@@ -148,7 +157,7 @@ class Engine(ABC):
         """Entry ids[t] of row t: `[T][n] -> [T][1]`."""
 
     # Primitives: arithmetic. `b` may be a float, `[T][n]`, `[T][1]` or `[1][n]`, and is broadcast.
-    # All of them propagate nan; x / 0 is inf or nan.
+    # All of them propagate nan, except that nan**0 is 1; x / 0 is inf or nan.
 
     @abstractmethod
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
@@ -370,6 +379,63 @@ def check_operand(a: Shape, b: Shape) -> None:
     """b can be broadcast to a: it is `[T][n]`, `[T][1]`, `[1][n]` or `[1][1]` if a is `[T][n]`."""
     if b[0] not in (1, a[0]) or b[1] not in (1, a[1]):
         raise ValueError(f"{_shown(b)} cannot be repeated to the shape {_shown(a)}")
+
+
+def check_matrix(rows: Rows) -> Shape:
+    """Rows of one length, of one number at least. Returns the shape."""
+    n = len(rows[0]) if rows else 0
+    if not n:
+        raise ValueError(f"a matrix {_shown((len(rows), n))}: it needs a row and a column")
+    for row in rows:
+        if len(row) != n:
+            raise ValueError(f"a matrix [{len(rows)}] with rows of {n} and of {len(row)} numbers")
+    return len(rows), n
+
+
+def check_same(target: Shape, source: Shape) -> None:
+    """What is assigned has the shape of what it is assigned to."""
+    if target != source:
+        raise ValueError(f"{_shown(source)} cannot be assigned to {_shown(target)}")
+
+
+def check_numbers(x: Shape, count: int) -> None:
+    """So many numbers make up the matrix."""
+    if count != x[0] * x[1]:
+        raise ValueError(f"{count} numbers cannot be loaded into {_shown(x)}")
+
+
+def check_loss(x: Shape, traced: bool) -> None:
+    """A loss is one number that depends on a weight."""
+    if x != (1, 1):
+        raise ValueError(f"a loss is [1][1], not {_shown(x)}")
+    if not traced:
+        raise ValueError("the loss [1][1] does not depend on a weight")
+
+
+def check_ids(ids: Sequence[int], below: int) -> None:
+    """Each id is that of one of so many rows or columns; a negative one does not count from the end."""
+    if ids and (min(ids) < 0 or max(ids) >= below):
+        wrong = next(i for i in ids if not 0 <= i < below)
+        raise ValueError(f"the id {wrong} is out of range: there are [{below}]")
+
+
+def check_count(x: Shape, ids: Sequence[int]) -> None:
+    """There is an id for each row."""
+    if len(ids) != x[0]:
+        raise ValueError(f"{len(ids)} ids for the rows of {_shown(x)}")
+
+
+def check_range(x: Shape, start: int, stop: int) -> None:
+    """Columns start..stop-1 are there, and one at least."""
+    if not 0 <= start < stop <= x[1]:
+        raise ValueError(f"columns {start}..{stop} of {_shown(x)}")
+
+
+def check_widths(shapes: Iterable[Shape]) -> None:
+    """All have rows of one length."""
+    shapes = list(shapes)
+    if any(shape[1] != shapes[0][1] for shape in shapes):
+        raise ValueError(f"below each other: {', '.join(map(_shown, shapes))}")
 
 
 def check_columns(x: Shape, w: Shape) -> None:

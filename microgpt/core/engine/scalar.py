@@ -14,7 +14,21 @@ from operator import add, mul
 from typing import Any, TypeAlias
 
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Engine, Rows, check_columns, check_operand, check_rows
+from microgpt.core.engine.base import (
+    Engine,
+    Rows,
+    check_columns,
+    check_count,
+    check_ids,
+    check_loss,
+    check_matrix,
+    check_numbers,
+    check_operand,
+    check_range,
+    check_rows,
+    check_same,
+    check_widths,
+)
 
 Matrix: TypeAlias = Any  # a ScalarMatrix; the type checker knows it as a base.Matrix
 Weights: TypeAlias = Mapping[str, Matrix]
@@ -99,9 +113,11 @@ class ScalarEngine(Engine):
     arithmetic = "libm"
 
     def parameter(self, rows: Rows) -> Matrix:
+        check_matrix(rows)
         return ScalarMatrix(self, [[Value(number) for number in row] for row in rows])
 
     def constant(self, rows: Rows) -> Matrix:
+        check_matrix(rows)
         return ScalarMatrix(self, [list(row) for row in rows])
 
     def detached(self, x: Matrix) -> Matrix:
@@ -114,6 +130,7 @@ class ScalarEngine(Engine):
         return len(x.rows), len(x.rows[0])
 
     def backward(self, loss: Matrix) -> None:
+        check_loss(self.shape(loss), isinstance(loss.rows[0][0], Value))
         loss.rows[0][0].backward()
 
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
@@ -123,6 +140,7 @@ class ScalarEngine(Engine):
         return {name: ScalarMatrix(self, rows) for name, rows in grads.items()}
 
     def assign(self, target: Matrix, source: Matrix) -> None:
+        check_same(self.shape(target), self.shape(source))
         self.load({"": target}, self.flat({"": source}))
 
     def flat(self, matrices: Weights) -> dict[str, list[float]]:
@@ -130,6 +148,7 @@ class ScalarEngine(Engine):
 
     def load(self, matrices: Weights, flat: Mapping[str, list[float]]) -> None:
         for name, matrix in matrices.items():
+            check_numbers(self.shape(matrix), len(flat[name]))
             numbers = iter(flat[name])
             for row in matrix.rows:
                 for i, x in enumerate(row):
@@ -139,12 +158,15 @@ class ScalarEngine(Engine):
                         row[i] = next(numbers)
 
     def gather(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+        check_ids(ids, len(x.rows))
         return ScalarMatrix(self, [x.rows[i] for i in ids])
 
     def concat_rows(self, xs: Sequence[Matrix]) -> Matrix:
+        check_widths(self.shape(x) for x in xs)
         return ScalarMatrix(self, [row for x in xs for row in x.rows])
 
     def columns(self, x: Matrix, start: int, stop: int) -> Matrix:
+        check_range(self.shape(x), start, stop)
         return ScalarMatrix(self, [row[start:stop] for row in x.rows])
 
     def concat_columns(self, xs: Sequence[Matrix]) -> Matrix:
@@ -155,6 +177,8 @@ class ScalarEngine(Engine):
         return ScalarMatrix(self, [list(column) for column in zip(*x.rows)])
 
     def pick(self, x: Matrix, ids: Sequence[int]) -> Matrix:
+        check_count(self.shape(x), ids)
+        check_ids(ids, len(x.rows[0]))
         return ScalarMatrix(self, [[row[i]] for row, i in zip(x.rows, ids)])
 
     def add(self, a: Matrix, b: Matrix | float) -> Matrix:
@@ -240,9 +264,10 @@ def _power(x: Any, power: float) -> Any:
     """x**power, but nan instead of a complex number and inf instead of ZeroDivisionError."""
     if isinstance(x, Value):
         return x**power
-    if x == 0 and power < 0:
-        return math.copysign(math.inf, x) if power % 2 == 1 else math.inf
-    return math.nan if power % 1 and x < 0 else x**power
+    try:
+        return math.nan if power % 1 and x < 0 else x**power
+    except (ZeroDivisionError, OverflowError):
+        return math.copysign(math.inf, x if power % 2 == 1 else 1)
 
 
 def _of(function: Callable[[Value], Value], x: Any) -> Any:

@@ -65,7 +65,11 @@ Caches: TypeAlias = Sequence[Cache | None] | None  # one per layer
 
 
 class Layer:
-    """A part of the model that may have weights."""
+    """A part of the model that may have weights. It computes from its arguments alone.
+
+    Its operations must not depend on counters or chance: an engine may run its code once and replay
+    the operations with other tokens.
+    """
 
     def shapes(self, dims: Dims) -> Shapes:
         """Its weights by name, in the order of the state dict."""

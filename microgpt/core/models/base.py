@@ -7,6 +7,8 @@ from microgpt.core.engine.base import Engine, Matrix, Spans, Weights
 from microgpt.core.layers.base import Caches, Dims, Init, Shapes
 from microgpt.core.streams.base import Streams
 
+MAX_PARAMETERS = 10_000_000  # of a model; each is a Python number when it is drawn
+
 
 class Model(Protocol):
     """Computes logits from tokens. It holds no weights: they are passed to every call, by name.

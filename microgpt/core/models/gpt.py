@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from microgpt.core.check import flag
+from microgpt.core.check import BadValue, flag
 from microgpt.core.engine.base import Engine, Matrix, Spans, Weights
 from microgpt.core.layers import base
 from microgpt.core.layers.base import Cache, Caches, Context, Dims, Shapes
+from microgpt.core.models.base import MAX_PARAMETERS
 from microgpt.core.weight import Weight
 
 
@@ -44,6 +45,7 @@ class GPT:
         self.attention, self.mlp, self.block, self.head = attention, mlp, block, head
         self.init = init
         own = self._layer_shapes()
+        _check_layers(n_layer, sum(weight.size for weight in own.values()))
         self._names = [{name: f"layer{i}.{name}" for name in own} for i in range(n_layer)]
 
     def shapes(self) -> Shapes:
@@ -91,3 +93,12 @@ class GPT:
             attention=lambda x: self.attention(ops, w, x, context, self.position, cache),
             mlp=lambda x: self.mlp(ops, w, x, self.activation),
         )
+
+
+def _check_layers(n_layer: int, size: int) -> None:
+    """Raises BadValue if there are too many layers of this size, before any is named."""
+    if n_layer > MAX_PARAMETERS or size <= MAX_PARAMETERS < n_layer * size:
+        allowed = (
+            f"a model must have at most {MAX_PARAMETERS:,} parameters, and a layer has {size:,}"
+        )
+        raise BadValue("n_layer", n_layer, allowed)
