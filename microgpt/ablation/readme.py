@@ -69,7 +69,9 @@ def setting(lock: Mapping[str, Any]) -> str:
     config, data = lock["config"], lock["data"]
     trainer = config["trainer"]
     seeds = sorted({run["seed"] for run in lock["runs"]})
-    kinds = [config[key]["_target_"].rpartition(".")[2] for key in ("engine", "optimizer")]
+    optimizer, schedule = (
+        config[key]["_target_"].rpartition(".")[2] for key in ("optimizer", "schedule")
+    )
     model = {key: config["model"][key] for key in ("n_layer", "n_head", "n_embd", "block_size")}
     varied = {key for row in lock["table"] for key in row["differs"]}
     same = [f"{key} {value}" for key, value in model.items() if f"model.{key}" not in varied]
@@ -78,9 +80,9 @@ def setting(lock: Mapping[str, Any]) -> str:
         [
             f"- data: {data['name']}, {count(data['documents'])} documents, of which "
             f"{count(data['val_documents'])} held out; digest `{data['digest'][:12]}`",
-            f"- model: {', '.join(same)}; engine {kinds[0]}",
+            f"- model: {', '.join(same)}; engine {lock['fingerprint']['engine']}",
             f"- training: {count(trainer['num_steps'])} steps of {trainer['batch_size']} documents, "
-            f"{kinds[1]}{rate}, schedule {config['schedule']['_target_'].rpartition('.')[2]}",
+            f"{optimizer}{rate}, schedule {schedule}",
             f"- held-out loss: nats per token on {count(trainer['eval_documents'])} held-out "
             f"documents after the last step; seeds {span(seeds)}",
             f"- sweep `{lock['sweep']['id']}`, baseline {lock['baseline']}",
