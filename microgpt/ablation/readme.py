@@ -80,7 +80,7 @@ def setting(lock: Mapping[str, Any]) -> str:
         [
             f"- data: {data['name']}, {count(data['documents'])} documents, of which "
             f"{count(data['val_documents'])} held out; digest `{data['digest'][:12]}`",
-            f"- model: {', '.join(same)}; engine {lock['fingerprint']['engine']}",
+            f"- model: {', '.join(same)}; engine {lock['fingerprint'].get('engine', 'unknown')}",
             f"- training: {count(trainer['num_steps'])} steps of {trainer['batch_size']} documents, "
             f"{optimizer}{rate}, schedule {schedule}",
             f"- held-out loss: nats per token on {count(trainer['eval_documents'])} held-out "
