@@ -165,7 +165,7 @@ def test_ctrl_c_ends_the_waiting(outputs: Path, mute: str) -> None:
         process.send_signal(SIGINT)
         _, complained = process.communicate(timeout=20)
     name = only_run(outputs).path.name
-    assert process.returncode == 130
+    assert process.returncode == 130, complained
     assert complained == (
         f"microgpt: not all is in MLflow yet (interrupted); later: microgpt sync {name}\n"
     )

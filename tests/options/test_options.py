@@ -23,7 +23,7 @@ SET: list[Words] = [  # values that are as good as an option
     ("optimizer=sgd", "optimizer.momentum=0.9"),
 ]
 COMBINED = list(combinations(330))
-FEW, MANY = COMBINED[:30], COMBINED[30:]
+FEW, MANY, ALL = 30, 90, len(COMBINED)
 
 checks = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 
@@ -40,7 +40,7 @@ def test_there_are_options_in_every_group() -> None:
     groups = {group for group, _ in options(CONF)}
     assert {"data", "engine", "loss", "model", "optimizer", "schedule", "streams"} <= groups
     assert len(ALONE) > 30
-    assert {word.partition("=")[0] for words in FEW for word in words} >= groups
+    assert {word.partition("=")[0] for words in COMBINED[:FEW] for word in words} >= groups
 
 
 @checks
@@ -50,15 +50,22 @@ def test_an_option_alone(check: Check, words: Words, text: Path) -> None:
 
 
 @checks
-@pytest.mark.parametrize("words", FEW, ids=range(len(FEW)))
+@pytest.mark.parametrize("words", COMBINED[:FEW], ids=range(FEW))
 def test_a_combination(check: Check, words: Words, text: Path) -> None:
     check(subject(text, words))
 
 
 @pytest.mark.slow
 @checks
-@pytest.mark.parametrize("words", MANY, ids=range(len(FEW), len(COMBINED)))
+@pytest.mark.parametrize("words", COMBINED[FEW:MANY], ids=range(FEW, MANY))
 def test_many_combinations(check: Check, words: Words, text: Path) -> None:
+    check(subject(text, words))
+
+
+@pytest.mark.soak
+@checks
+@pytest.mark.parametrize("words", COMBINED[MANY:], ids=range(MANY, ALL))
+def test_more_combinations(check: Check, words: Words, text: Path) -> None:
     check(subject(text, words))
 
 
