@@ -148,6 +148,7 @@ class Projection:
 
     def _send_dataset(self) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         data = self.folder.info["data"]
         if "digest" not in data:  # they could not be read
@@ -162,7 +163,11 @@ class Projection:
             profile=json.dumps(profile),
         )
         use = InputTag("mlflow.data.context", "training")
-        self.client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [use])])
+        given = [DatasetInput(dataset, [use])]
+        try:
+            self.client.log_inputs(self.run_id, datasets=given)
+        except MlflowException:  # another process may have inserted the same dataset meanwhile
+            self.client.log_inputs(self.run_id, datasets=given)
 
     def _send_tags(self, status: str) -> None:
         from mlflow.entities import RunTag
