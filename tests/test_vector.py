@@ -134,7 +134,7 @@ def growth(n: int) -> int:
     for k in range(-128 * 60, 1):  # exp keeps what it has once met, in a table with an end
         exact.exp(k / 128)
     tracemalloc.start()
-    steps(trainer, 64)
+    steps(trainer, 512)  # what is made once, as a table that grows in leaps, is made by then
     before, _ = tracemalloc.get_traced_memory()
     steps(trainer, n)
     return tracemalloc.get_traced_memory()[0] - before
