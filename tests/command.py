@@ -71,3 +71,18 @@ class Within:
 def files(folder: Path) -> list[str]:
     """Everything below a folder, by relative names."""
     return sorted(file.relative_to(folder).as_posix() for file in folder.glob("**/*"))
+
+
+def refused(ended: Ended, parts: list[str]) -> None:
+    """One line of complaint, which holds all the parts; nothing on standard output."""
+    assert (ended.code, ended.out) == (2, ""), ended
+    assert ended.err.count("\n") == 1, ended.err
+    assert ended.err.startswith("microgpt: "), ended.err
+    assert len(ended.err) < 400, ended.err
+    missing = [part for part in parts if part not in ended.err]
+    assert not missing, f"{missing} not in {ended.err}"
+
+
+def spelt(wrong: str) -> list[str]:
+    """The command line; the wrong words come last, where they win."""
+    return ["train", *TINY, *OFFLINE, *wrong.split()]

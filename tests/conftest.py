@@ -1,5 +1,6 @@
 """Fixtures of several test files."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -77,3 +78,22 @@ def told(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
     made = heads()
     parent = log_sweep(bench, made)
     return report(made.id, address(bench), bench, tmp_path_factory.mktemp("told")), parent, made
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with files that are not fit for training."""
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "latin.txt").write_bytes("zoë\n".encode("latin-1")[1:])
+    for group, name, text in [
+        ("model", "mine", "defaults:\n  - gpt\n  - _self_\nnorm:\n  _target_: mine.Norm\n"),
+        ("schedule", "broken", "_target_: x\n  y: [\n"),
+    ]:
+        (tmp_path / "own" / group).mkdir(parents=True)
+        (tmp_path / "own" / group / f"{name}.yaml").write_text(text)
+    (tmp_path / "own/schedule/latin.yaml").write_bytes("# zoë\n_target_: x\n".encode("latin-1"))
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("MICROGPT_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    return tmp_path

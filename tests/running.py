@@ -94,6 +94,13 @@ def wait_until(holds: Callable[[], Any]) -> None:
         time.sleep(0.03)
 
 
+def replace(file: Path, old: str, new: str) -> None:
+    """Change a text by hand."""
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
 def only_run(outputs: Path) -> RunFolder:
     """The one run that there is."""
     (run,) = all_runs(outputs)
@@ -132,6 +139,16 @@ def stored(outputs: Path, experiment: str = "microgpt") -> list[Run]:
     client = store(outputs)
     found = client.get_experiment_by_name(experiment)
     return list(client.search_runs([found.experiment_id])) if found else []
+
+
+def parents(outputs: Path) -> list[Run]:
+    """The runs of the default store that are sweeps."""
+    return [run for run in stored(outputs) if "sweep.id" in run.data.tags]
+
+
+def children(outputs: Path) -> list[Run]:
+    """The runs of the default store that are none."""
+    return [run for run in stored(outputs) if "sweep.id" not in run.data.tags]
 
 
 def history(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:

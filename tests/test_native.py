@@ -19,7 +19,7 @@ from microgpt.native.tape import functions
 from microgpt.vector.engine import VectorEngine
 from tests.engines import Draw, derived, measured
 from tests.test_engines import CASES
-from tests.test_exact import EXP, LOG, TANH
+from tests.test_exact_bits import EXP, LOG, TANH
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
 NAN, INF = math.nan, math.inf

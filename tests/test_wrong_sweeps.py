@@ -1,0 +1,72 @@
+"""Sweeps with jobs that cannot be, sweeps that are none, and faults of the program."""
+
+from pathlib import Path
+
+import pytest
+
+from microgpt.run.folder import RunFolder
+from tests.command import OFFLINE, TINY, Within, command, files, refused, spelt
+
+
+def test_a_bad_job_among_good_ones(place: Path) -> None:
+    words = ["-m", "model.n_head=1,3,2", "trainer.checkpoint_every=0"]
+    ended = command(["train", *TINY, *OFFLINE, *words], place)
+    assert ended.code == 1
+    assert ended.err == "microgpt: n_head=3 failed: model.n_head=3: must divide n_embd=4\n"
+    runs = sorted(RunFolder(file.parent).status for file in place.glob("outputs/runs/*/run.json"))
+    assert runs == ["failed", "finished", "finished"]
+
+
+def test_a_sweep_that_is_none(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Refused whole, before its first job."""
+    within = Within(monkeypatch, capfd)
+    refused(within(*spelt("-m seed=1,2 resume=there")), ["resume=there", "without -m"])
+    refused(within(*spelt("-m seed=1,2 hydra.sweeper.zip=[seed,optimizer.lr]")), ["optimizer.lr"])
+    refused(within(*spelt("-m seed=interval(1,2)")), ["seed=interval(1,2)", "range"])
+    refused(within(*spelt("-m seed=1,2 model.n_heads=2")), ["model.n_heads=2", "n_head"])
+    refused(within(*spelt("-m seed=1,2 hydra.launcher.workers=0")), ["workers=0", ">= 1"])
+    refused(within(*spelt("-m seed=1,2 hydra.launcher.memory_limit=lots")), ["lots", "2GB"])
+    refused(within(*spelt("-m seed=1,2 hydra.sweeper.zip=5")), ["hydra.sweeper.zip=5", "list"])
+    refused(within(*spelt("-m seed=1,2 hydra.sweeper.arms=[1]")), ["hydra.sweeper.arms=[1]"])
+    assert files(place / "outputs") == []
+
+
+FAULTY = """
+from microgpt.core.schedule.constant import Constant
+from microgpt.datasets.sources import Names
+
+class Late(Constant):
+    def decay(self, progress):
+        raise ValueError("a fault of the program")
+
+class Early(Constant):
+    def __init__(self, **settings):
+        raise ValueError("a fault of the program")
+
+class Wrong(Constant):
+    def __init__(self, **settings):
+        raise TypeError("a fault of the program")
+
+class Unread(Names):
+    def documents(self):
+        raise TypeError("a fault of the program")
+"""
+
+
+@pytest.mark.parametrize(
+    "target", ["schedule:Late", "schedule:Early", "schedule:Wrong", "data:Unread"]
+)
+def test_a_fault_of_the_program_says_where(
+    target: str, place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "faulty.py").write_text(FAULTY)
+    monkeypatch.syspath_prepend(place)
+    group, _, name = target.partition(":")
+    words = f"schedule=constant {group}._target_=faulty.{name}"
+    ended = Within(monkeypatch, capfd)(*spelt(words))
+    assert ended.code == 1, ended
+    assert ended.err.startswith("Traceback (most recent call last):\n")
+    assert 'faulty.py", line ' in ended.err
+    assert ended.err.endswith("Error: a fault of the program\n")
