@@ -38,6 +38,8 @@ MODEL: dict[str, Any] = {
     "n_embd": 8,
     "norm_embd": True,
     "norm_final": False,
+    "norm_qk": False,
+    "bias": False,
 }
 SAMPLING: dict[str, Any] = {"num_samples": 2, "temperature": 0.5, "top_k": 0, "top_p": 1.0}
 SOURCE: dict[str, Any] = {

@@ -73,7 +73,7 @@ def test_help_is_there_at_once(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_shown_without_a_run(tmp_path: Path) -> None:
-    ended = command(["train", "--cfg", "job", "model=gpt", "seed=7"], tmp_path)
+    ended = command(["train", "--cfg", "job", "model=microgpt", "seed=7"], tmp_path)
     shown = yaml.safe_load(ended.out)
     assert (ended.code, ended.err, shown["seed"]) == (0, "", 7)
     assert list(shown)[:3] == ["seed", "experiment", "description"]

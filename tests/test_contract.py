@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from microgpt.core.check import BadValue
 from microgpt.core.engine.base import Engine, Matrix, Rows
 from microgpt.core.layers.attention.multihead import MultiHead
 from microgpt.core.layers.base import (
     MLP,
     Activation,
+    Attention,
     Context,
     Dims,
     Head,
@@ -24,6 +26,7 @@ from microgpt.core.layers.base import (
     Shapes,
     Weights,
 )
+from microgpt.core.layers.block.pre_norm import PreNorm
 from microgpt.core.layers.init.normal import Normal
 from microgpt.core.layers.mlp.feedforward import FeedForward
 from microgpt.core.layers.norm.rmsnorm import RMSNorm
@@ -117,6 +120,28 @@ class MuP(Init):
         return 8 / weight.n_in if weight.role in ("matrix", "residual_out", "output") else 1.0
 
 
+class NoAttention(Attention):
+    """Rows that know nothing of each other."""
+
+    present = False
+
+
+class NoMLP(MLP):
+    """Attention alone."""
+
+    present = False
+
+
+class Scaled(Normal):
+    """Attention scores and logits have factors of the initialisation's."""
+
+    def attention_scale(self, dims: Dims) -> float:
+        return 1 / dims.head_dim
+
+    def output_scale(self, dims: Dims) -> float:
+        return 0.5
+
+
 class Normalised(Optimizer):
     """Uses a weight's shape, and all of its gradient at once."""
 
@@ -171,6 +196,11 @@ VARIANTS = [
     {"head": Tied()},
     {"norm": Biased(eps=1e-5)},
     {"init": MuP()},
+    {"init": Scaled(std=0.2)},
+    {"attention": NoAttention(), "norm": Biased(eps=1e-5)},
+    {"mlp": NoMLP(), "norm": Biased(eps=1e-5)},
+    {"norm_qk": True, "norm": Biased(eps=1e-5)},
+    {"bias": True},
 ]
 OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
     "Normalised": lambda: Normalised(lr=0.01),
@@ -195,7 +225,9 @@ def check(makes: Callable[[Engine], Trainer]) -> None:
                 assert found[weight] == pytest.approx(flat, rel=1e-6, abs=1e-9), (name, slot)
 
 
-@pytest.mark.parametrize("change", VARIANTS, ids=lambda c: type(next(iter(c.values()))).__name__)
+@pytest.mark.parametrize(
+    "change", VARIANTS, ids=lambda c: "-".join(f"{k}={type(v).__name__}" for k, v in c.items())
+)
 def test_a_new_part_is_one_class(change: dict[str, Any]) -> None:
     check(lambda engine: train(engine, **change))
 
@@ -239,6 +271,57 @@ def test_a_bias_that_is_shorter_than_the_document_is_refused(
 
     with pytest.raises(ValueError, match="rows of at least"):
         train(factory(), position=Short()).run()
+
+
+def test_what_is_absent_has_no_norm_and_leaves_the_residual_stream_as_it_is() -> None:
+    parts = {"attention": NoAttention(), "mlp": NoMLP(), "norm": Biased(eps=1e-5)}
+    for residual in (0.0, 1.0):
+        nothing = train(ENGINES["scalar"](), block=PreNorm(residual=residual), **parts)
+        assert [name for name in nothing.weights if name.startswith("layer")] == []
+        without = train(ENGINES["scalar"](), n_layer=0, norm=Biased(eps=1e-5))
+        assert losses_of(nothing) == losses_of(without)
+    alone = train(ENGINES["scalar"](), attention=NoAttention(), norm=Biased(eps=1e-5))
+    assert {name for name in alone.weights if name.startswith("layer0.norm")} == {
+        "layer0.norm_mlp.gain",
+        "layer0.norm_mlp.bias",
+    }
+
+
+def test_scales_of_an_initialisation_are_those_of_scores_and_logits() -> None:
+    """Equal to weights that are multiplied by them."""
+    found = train(ENGINES["scalar"](), init=Scaled(std=0.2))
+    plain = train(ENGINES["scalar"](), init=Normal(std=0.2))
+    flat = found.engine.flat(found.weights)
+    share = (1 / found.model.dims.head_dim) * found.model.dims.head_dim**0.5
+    flat["lm_head"] = [0.5 * x for x in flat["lm_head"]]
+    flat["layer0.attn_wq"] = [share * x for x in flat["layer0.attn_wq"]]
+    plain.engine.load(plain.weights, flat)
+    logits = [
+        t.engine.values(t.model(t.engine, t.weights, [1, 2, 3, 1], [(0, 4)]))
+        for t in (found, plain)
+    ]
+    for ours, theirs in zip(*logits):
+        assert ours == pytest.approx(theirs, rel=1e-12)
+
+
+def test_queries_and_keys_are_normalised_by_head() -> None:
+    """A query that is multiplied by a number attends to the same."""
+    run = train(ENGINES["scalar"](), norm_qk=True, norm=RMSNorm(eps=1e-12), init=Normal(std=1.0))
+    logits = []
+    for factor in (1, 5):
+        flat = run.engine.flat(run.weights)
+        for name in ("layer0.attn_wq", "layer0.attn_wk"):
+            half = len(flat[name]) // 2  # of two heads
+            flat[name] = [factor * x for x in flat[name][:half]] + flat[name][half:]
+        run.engine.load(run.weights, flat)
+        rows = run.engine.values(run.model(run.engine, run.weights, [1, 2, 3, 1], [(0, 4)]))
+        logits.append(rows[-1])
+    assert logits[0] == pytest.approx(logits[1], rel=1e-6)
+
+
+def test_there_is_nothing_to_normalise_without_queries_and_keys() -> None:
+    with pytest.raises(BadValue, match="norm_qk=True"):
+        train(ENGINES["scalar"](), norm_qk=True, attention=NoAttention())
 
 
 def test_a_norm_is_told_its_site() -> None:

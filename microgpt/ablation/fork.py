@@ -167,6 +167,10 @@ def check_fit(parts: Parts, before: Parts, step: int) -> None:
         raise ConfigError(
             f"optimizer: keeps {slots[0]} for each weight, but the state has {slots[1]}"
         )
+    if trainer.averaged and not old.averaged:
+        raise ConfigError(
+            f"trainer.average={trainer.average}: the state has no average to go on with"
+        )
     if missing := sorted(trainer.streams.state().keys() - old.streams.state().keys()):
         raise ConfigError(f"streams: the state has no generator for {', '.join(missing)}")
     if step > trainer.last_step:

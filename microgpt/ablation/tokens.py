@@ -16,11 +16,12 @@ def tokens_trained(config: Mapping[str, Any], documents: Sequence[str] | None) -
     """
     if documents is None:
         return None
-    trainer, block_size = config["trainer"], int(config["model"]["block_size"])
+    trainer = config["trainer"]
+    length = int(trainer.get("train_length") or config["model"]["block_size"])
     batch_size = trainer["batch_size"] * trainer.get("accumulate", 1)
     try:
         streams = part(config, "streams", seed=config["seed"])
         corpus = make_corpus(part(config, "data"), documents, streams)
     except (ConfigError, BadValue):
         return None
-    return corpus.tokens(trainer["num_steps"], batch_size, block_size)
+    return corpus.tokens(trainer["num_steps"], batch_size, length)

@@ -31,6 +31,7 @@ def assemble(
         corpus = make_corpus(source, documents, streams)
     built = model(corpus.tokenizer.vocab_size)
     check_size(built)
+    parts["optimizer"].check(built)
     with under("trainer"):
         return Trainer(model=built, corpus=corpus, streams=streams, **parts)
 
@@ -41,6 +42,7 @@ def make_corpus(source: Source, documents: Sequence[str], streams: Streams) -> C
     if not split.train:
         raise _leaves_nothing(source, "it leaves no document to train on")
     corpus = source.corpus(split, CharTokenizer("".join(documents)), streams("data"))
+    corpus.nats = source.nats
     if not corpus.tokens(1, 1, 1):
         raise _leaves_nothing(source, "it leaves no two characters to train on")
     return corpus

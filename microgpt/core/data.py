@@ -1,6 +1,6 @@
 """Documents as tokens: splits, corpora and batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from random import Random
@@ -112,6 +112,7 @@ class Corpus:
 
     def __init__(self, split: Split, tokenizer: CharTokenizer, rng: Random) -> None:
         self.split, self.tokenizer = split, tokenizer
+        self.nats: Callable[[str], float | None] = lambda document: None  # the source's
 
     def batch(self, number: int, batch_size: int, block_size: int) -> Batch:
         """Training batch `number`, counted from 0, of `batch_size` sequences."""
@@ -122,6 +123,13 @@ class Corpus:
     ) -> Iterator[Batch]:
         """The first `count` sequences of a held-out part, in batches."""
         raise NotImplementedError
+
+    def optimum(self, part: Sequence[str], count: int, block_size: int) -> float | None:
+        """Nats of the first `count` sequences under the process that made the documents.
+
+        None if it is not known, or if a sequence is not a whole document.
+        """
+        return None
 
     @property
     def begin(self) -> int:
@@ -160,6 +168,15 @@ class Documents(Corpus):
         documents = part[:count]
         for i in range(0, len(documents), batch_size):
             yield self._rows(documents[i : i + batch_size], block_size)
+
+    def optimum(self, part: Sequence[str], count: int, block_size: int) -> float | None:
+        total = 0.0
+        for document in part[:count]:
+            nats = self.nats(document)
+            if nats is None or len(document) + 1 > block_size:
+                return None
+            total += nats
+        return total
 
     def tokens(self, num_batches: int, batch_size: int, block_size: int) -> int:
         lengths = [min(len(document) + 1, block_size) for document in self.split.train]

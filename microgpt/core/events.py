@@ -23,9 +23,10 @@ class Checkpointed:
     step: int
     shapes: dict[str, tuple[int, int]]
     weights: dict[str, list[float]]  # flat, in the order of the state dict
-    slots: dict[str, dict[str, list[float]]]  # optimizer state: slot -> weight name -> flat
+    slots: dict[str, dict[str, list[float]]]  # of the optimizer, and weights kept: -> name -> flat
     streams: dict[str, tuple[int, ...]]  # random generators: purpose -> state
     seconds: float  # of training so far
+    best: tuple[int, float] | None = None  # step and loss of the best evaluation, if it is kept
 
 
 @dataclass(frozen=True)

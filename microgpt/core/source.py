@@ -42,6 +42,10 @@ class Source:
         """Known properties of the generating process, such as `entropy_rate` in nats."""
         return {}
 
+    def nats(self, document: str) -> float | None:
+        """-log of the probability of a document with its end; None if its process is not known."""
+        return None
+
     def split(self, documents: Sequence[str]) -> Split:
         """The training, validation and test documents."""
         fractions = self.val_fraction, self.test_fraction

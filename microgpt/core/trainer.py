@@ -2,23 +2,22 @@
 
 import gc
 import math
-import sys
 from dataclasses import dataclass
 from time import perf_counter
 from typing import NoReturn
 
-from microgpt.core.check import integer, positive
+from microgpt.core.check import BadValue, fraction, integer, positive
 from microgpt.core.data import Batch, Corpus
 from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.evaluation import evaluate
 from microgpt.core.events import Callback, Checkpointed, Diverged, Event, Metrics, Sampled, Stepped
+from microgpt.core.keeping import Average, Best
 from microgpt.core.loss.base import Loss
 from microgpt.core.models.base import Model, initial_weights, lr_scales
 from microgpt.core.optim.base import Optimizer
 from microgpt.core.sampling import Sampler
 from microgpt.core.schedule.base import Schedule
 from microgpt.core.streams.base import Streams
-
-LN2 = 0.6931471805599453
 
 
 @dataclass(kw_only=True)
@@ -33,6 +32,9 @@ class Trainer:
     checkpoint_every  steps between checkpoints; another is kept when the run ends
     stop_after        end the run after this many steps, with the schedule unchanged
     clip_norm         largest global norm of the gradient; None does not clip
+    train_length      training sequences are cut to this many predicted tokens; None for block_size
+    patience          end after this many steps without a lower validation loss, with the best weights
+    average           decay of a moving average of the weights, evaluated beside them; None for none
 
     An `_every` of 0 is off; with `checkpoint_every=0` no state is kept. The test part is evaluated
     once, after the last step. Raises BadValue.
@@ -55,6 +57,9 @@ class Trainer:
     checkpoint_every: int
     log_every: int
     clip_norm: float | None
+    train_length: int | None = None
+    patience: int | None = None
+    average: float | None = None
 
     def __post_init__(self) -> None:
         for key in ("num_steps", "batch_size", "accumulate"):
@@ -65,6 +70,8 @@ class Trainer:
             positive("clip_norm", self.clip_norm)
         stop = self.num_steps if self.stop_after is None else self.stop_after
         self.last_step = min(integer("stop_after", stop, 1), self.num_steps)
+        self.length = self._train_length()
+        self.best = self._best()
         self.callbacks: list[Callback] = []
         self.step = self.kept = 0  # steps done; the step of the last checkpoint
         self._spent = 0.0  # seconds of training in earlier processes
@@ -73,12 +80,56 @@ class Trainer:
         self.interrupted = False
         self.shapes = self.model.shapes()
         self.weights = initial_weights(self.model, self.engine, self.streams)
+        self.optimizer.measure(self._tokens_per_step)
         self.optimizer.prepare(self.engine, self.weights, self.shapes, lr_scales(self.model))
+        self.averaged = self._average()
+
+    def _train_length(self) -> int:
+        block_size = self.model.dims.block_size
+        if self.train_length is None:
+            return block_size
+        if integer("train_length", self.train_length, 1) > block_size:
+            allowed = f"must be at most block_size={block_size}"
+            raise BadValue("train_length", self.train_length, allowed)
+        return self.train_length
+
+    def _best(self) -> Best | None:
+        if self.patience is None:
+            return None
+        best = Best(integer("patience", self.patience, 1))
+        if not (self.eval_every and self.eval_documents and self.corpus.split.validation):
+            allowed = "needs eval_every, eval_documents and documents for validation"
+            raise BadValue("patience", self.patience, allowed)
+        if self.patience % self.eval_every:
+            raise BadValue(
+                "patience", self.patience, f"must divide by eval_every={self.eval_every}"
+            )
+        return best
+
+    def _average(self) -> Average | None:
+        if self.average is None:
+            return None
+        return Average(self.engine, self.weights, fraction("average", self.average))
+
+    def _tokens_per_step(self) -> float:
+        sequences = self.batch_size * self.accumulate
+        return self.corpus.tokens(self.num_steps, sequences, self.length) / self.num_steps
+
+    @property
+    def done(self) -> bool:
+        """Whether training has ended, by its length or for want of progress."""
+        return self.step >= self.num_steps or (self.best is not None and self.best.ends(self.step))
 
     def restore(self, state: Checkpointed) -> None:
         """Restores the state of an earlier run with the same configuration."""
         self.engine.load(self.weights, state.weights)
         self.optimizer.restore(self.engine, state.step, state.slots)
+        if self.averaged:
+            self.engine.load(self.averaged.weights, state.slots[Average.SLOT])
+        if self.best:
+            self.best.step = state.step  # patience begins here where nothing was kept
+            if state.best:
+                self.best.offer(*state.best, state.slots[Best.SLOT])
         self.streams.restore(state.streams)
         self.step = self.kept = state.step
         self._spent = state.seconds
@@ -90,36 +141,39 @@ class Trainer:
     def run(self) -> bool:
         """Trains; returns whether all `num_steps` are done. Raises Diverged."""
         self._begun = self._recorded = perf_counter()
-        while self.step < self.last_step and not self.interrupted:
+        while self.step < self.last_step and not self.done and not self.interrupted:
             self._tell(self.train_step())
             if _due(self.step, self.checkpoint_every):
                 self._keep()
-        if self.step == self.last_step:
+        if self.step == self.last_step or self.done:
             self._check_weights()
         if self.checkpoint_every and self.kept < self.step:
             self._keep()
         if self.interrupted:
             return False
         self._tell(Sampled(self._samples()))
-        return self.step == self.num_steps
+        return self.done
 
     def train_step(self) -> Stepped:
         """One optimizer step, with its metrics if the step is logged."""
         lr = self.schedule(self.optimizer.lr, self.step, self.num_steps)
-        size, block_size, k = self.batch_size, self.model.dims.block_size, self.accumulate
-        batches = [self.corpus.batch(self.step * k + i, size, block_size) for i in range(k)]
+        size, length, k = self.batch_size, self.length, self.accumulate
+        batches = [self.corpus.batch(self.step * k + i, size, length) for i in range(k)]
         self.step += 1
-        final = self.step == self.num_steps
-        evaluated = _due(self.step, self.eval_every) or final
+        evaluated = _due(self.step, self.eval_every) or self.step == self.num_steps
         recorded = _due(self.step, self.log_every) or evaluated
         loss, norm = self._update(batches, lr, recorded)
+        if self.averaged:
+            self.averaged.add(self.weights, self.step)
         tokens = sum([len(batch.tokens) for batch in batches])
         self._tokens += tokens
         metrics: Metrics = {}
         if recorded:
             metrics = {"train/loss": loss, "lr": lr, "grad_norm": norm}
-            metrics |= self._evaluate("val", metrics) if evaluated else {}
-            metrics |= self._evaluate("test", metrics) if final else {}
+            metrics |= self._evaluations("val", metrics) if evaluated else {}
+            if self.best and evaluated:
+                self._choose(self.best, metrics["val/loss"])
+            metrics |= self._evaluations("test", metrics) if self.done else {}
             metrics |= self._costs()
         return Stepped(self.step, loss, tokens, metrics)
 
@@ -152,35 +206,37 @@ class Trainer:
         loss = ops.mean(ops.cross_entropy(logits, batch.targets))
         return self.loss(ops, loss, logits, batch.targets), loss
 
-    def _evaluate(self, part: str, metrics: Metrics) -> Metrics:
-        """Loss in nats per predicted token, and bits per character, on the part `val` or `test`.
+    def _choose(self, best: Best, loss: float) -> None:
+        """Keeps the weights if their validation loss is the lowest; restores the best at the end."""
+        best.offer(self.step, loss, self.engine.flat(self.weights))
+        if self.done:
+            self.engine.load(self.weights, best.weights)
 
-        bits per character = total nats over ALL targets, end tokens included, / (ln 2 * characters),
-        where the characters are the targets other than the end token. `val` reads `eval_documents`
-        sequences, `test` all.
-        """
-        split, bos = self.corpus.split, self.corpus.tokenizer.bos
-        texts, count = (
-            (split.test, sys.maxsize) if part == "test" else (split.validation, self.eval_documents)
-        )
-        nats, tokens, characters = 0.0, 0, 0
-        weights = {name: self.engine.detached(w) for name, w in self.weights.items()}
-        block_size = self.model.dims.block_size
-        for batch in self.corpus.held_out(texts, count, self.batch_size, block_size):
-            try:
-                logits = self.model(self.engine, weights, batch.tokens, batch.spans)
-                losses = self.engine.values(self.engine.cross_entropy(logits, batch.targets))
-            except (OverflowError, ZeroDivisionError) as error:
-                self._diverge(f"{part}/loss", math.nan, metrics, f": {error}")
-            for (loss,) in losses:
-                nats += loss
-            tokens += len(batch.targets)
-            characters += len(batch.targets) - batch.targets.count(bos)
-        if not math.isfinite(nats):
-            self._diverge(f"{part}/loss", nats, metrics)
-        if not tokens:
-            return {}
-        return {f"{part}/loss": nats / tokens, f"{part}/bpc": nats / (LN2 * max(1, characters))}
+    def _evaluations(self, part: str, metrics: Metrics) -> Metrics:
+        """The score on the part `val` or `test`, of the averaged weights too."""
+        found = self._evaluate(f"{part}/", self.weights, metrics)
+        if self.averaged:
+            found |= self._evaluate(f"{part}/average_", self.averaged.weights, metrics)
+        return found
+
+    def _evaluate(self, name: str, weights: Weights, metrics: Metrics) -> Metrics:
+        """The metrics of these weights, under names that begin with `val/` or `test/`."""
+        count, part = self.eval_documents, name.partition("/")[0]
+        try:
+            score = evaluate(
+                self.engine,
+                self.model,
+                weights,
+                self.corpus,
+                part,
+                eval_documents=count,
+                batch_size=self.batch_size,
+            )
+        except (OverflowError, ZeroDivisionError) as error:
+            self._diverge(f"{name}loss", math.nan, metrics, f": {error}")
+        if not math.isfinite(score.nats):
+            self._diverge(f"{name}loss", score.nats, metrics)
+        return score.metrics(name)
 
     def _check_weights(self) -> None:
         """Raises Diverged if a weight is not finite: no loss follows the last update to show it."""
@@ -210,9 +266,16 @@ class Trainer:
         self.kept = self.step
         shapes = {name: (weight.n_out, weight.n_in) for name, weight in self.shapes.items()}
         weights = self.engine.flat(self.weights)
-        slots = {slot: self.engine.flat(w) for slot, w in self.optimizer.state.items()}
+        kept = self.optimizer.state | (
+            {Average.SLOT: self.averaged.weights} if self.averaged else {}
+        )
+        slots = {slot: self.engine.flat(w) for slot, w in kept.items()}
+        best = None
+        if self.best and self.best.weights:
+            slots[Best.SLOT], best = dict(self.best.weights), (self.best.step, self.best.loss)
         streams = self.streams.state()
-        self._tell(Checkpointed(self.step, shapes, weights, slots, streams, self._seconds()))
+        seconds = self._seconds()
+        self._tell(Checkpointed(self.step, shapes, weights, slots, streams, seconds, best))
 
     def _samples(self) -> list[str]:
         rng = self.streams("sampling")

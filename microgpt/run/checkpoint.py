@@ -33,6 +33,8 @@ def write_checkpoint(path: Path, state: Checkpointed) -> None:
     for purpose, words in state.streams.items():
         numbers[f"rng/{purpose}"] = (len(words),), array("q", words)
     metadata = {"step": str(state.step), "seconds": repr(state.seconds)}
+    if state.best:
+        metadata["best"] = json.dumps(state.best)
     tensors = {name: _spec(shape, buffer) for name, (shape, buffer) in numbers.items()}
     write_whole(path, safetensors.serialize(tensors, metadata))
 
@@ -49,7 +51,9 @@ def read_checkpoint(path: Path) -> Checkpointed:
 def _parse(content: bytes) -> Checkpointed:
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    state = Checkpointed(int(metadata["step"]), {}, {}, {}, {}, float(metadata["seconds"]))
+    best = json.loads(metadata["best"]) if "best" in metadata else None
+    step, seconds = int(metadata["step"]), float(metadata["seconds"])
+    state = Checkpointed(step, {}, {}, {}, {}, seconds, (best[0], best[1]) if best else None)
     for name, tensor in safetensors.deserialize(content):  # type: ignore[no-untyped-call]
         kind, _, rest = name.partition("/")
         numbers = array(TYPECODES[tensor["dtype"]], bytes(tensor["data"]))

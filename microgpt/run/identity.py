@@ -29,7 +29,12 @@ NEUTRAL: dict[str, Any] = {
     "model.block.residual": 1,
     "model.norm_embd": True,
     "model.norm_final": False,
+    "model.norm_qk": False,
+    "model.bias": False,
     "trainer.accumulate": 1,
+    "trainer.train_length": None,
+    "trainer.patience": None,
+    "trainer.average": None,
     "data.test_fraction": 0,
     "data.split": "hash",
 }

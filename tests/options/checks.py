@@ -26,7 +26,7 @@ from microgpt.core.layers.position.learned import Learned
 from microgpt.core.layers.position.none import NoPosition
 from microgpt.core.models.gpt import GPT
 from microgpt.core.trainer import Trainer
-from microgpt.core.weight import Role
+from microgpt.core.weight import HIDDEN, Role
 from tests.options.subject import Subject, run
 
 APPROX = 1e-9
@@ -211,7 +211,19 @@ def parameters_are_counted(subject: Subject) -> None:
         ):
             known = sum(PARTS[type(owner)](model) for owner in owners)
             wte = model.dims.vocab_size * model.dims.n_embd
-            assert total == wte + known
+            assert total == wte + known + biases(model) + gains_of_queries_and_keys(model)
+
+
+def biases(model: GPT) -> int:
+    """One for each output of a projection inside the blocks."""
+    shapes = [weight for weight in model.shapes().values() if weight.role in HIDDEN]
+    return sum(weight.n_out for weight in shapes) if model.bias else 0
+
+
+def gains_of_queries_and_keys(model: GPT) -> int:
+    """With QK-norm, the heads of a layer share a norm for queries and one for keys."""
+    sites = 2 * model.dims.n_layer if model.norm_qk else 0
+    return sites * model.dims.head_dim if isinstance(model.norm, RMSNormGain) else 0
 
 
 def a_number_that_is_none_shows(subject: Subject) -> None:

@@ -19,7 +19,9 @@ SET: list[Words] = [  # values that are as good as an option
     ("model/block=post_norm", "model.block.residual=2"),
     ("model.norm_final=true", "model.norm_embd=false", "model/norm=rmsnorm_gain"),
     ("model.n_layer=0",),
+    ("model.norm_qk=true", "model.bias=true", "model/norm=rmsnorm_gain"),
     ("trainer.accumulate=4", "trainer.clip_norm=0.1"),
+    ("trainer.average=0.5", "trainer.train_length=3"),
     ("optimizer=sgd", "optimizer.momentum=0.9"),
 ]
 COMBINED = list(combinations(330))

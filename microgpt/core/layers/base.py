@@ -4,10 +4,10 @@ A layer declares its weights with `shapes`, and computes with the operations of 
 hyperparameters and no weights: these are passed to each call, so one object serves all blocks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from microgpt.core.check import BadValue, integer, nonnegative
 from microgpt.core.engine.base import Engine, Matrix, Rows, Spans, Weights
@@ -39,14 +39,6 @@ class Dims:
         return self.n_embd // self.n_head
 
 
-class Context(NamedTuple):
-    """The positions and documents of the rows of one forward pass."""
-
-    dims: Dims
-    positions: Sequence[int]  # [T] position of each row in its document, from 0
-    spans: Spans  # (start, stop) of each document in the rows of keys
-
-
 class Cache:
     """The KV cache of one layer for one document: `[t][width]` each."""
 
@@ -71,9 +63,20 @@ class Layer:
     the operations with other tokens.
     """
 
+    present: ClassVar[bool] = True  # False: the blocks omit it, with its norms
+
     def shapes(self, dims: Dims) -> Shapes:
-        """Its weights by name, in the order of the state dict."""
+        """Its weights by name, in the order of the state dict.
+
+        Raises BadValue, with a key relative to `model`, for sizes that it cannot have.
+        """
         return {}
+
+
+def project(ops: Engine, w: Weights, name: str, x: Matrix) -> Matrix:
+    """x times the weight `name`, transposed, plus the bias `<name>.bias` if there is one."""
+    out, bias = ops.linear(x, w[name]), w.get(f"{name}.bias")
+    return out if bias is None else out + bias
 
 
 class Norm:
@@ -86,6 +89,20 @@ class Norm:
     def __call__(self, ops: Engine, w: Weights, x: Matrix, site: str) -> Matrix:
         """`[T][n_embd] -> [T][n_embd]`."""
         raise NotImplementedError
+
+
+class Context(NamedTuple):
+    """What all layers know of one forward pass: positions and documents of its rows, and the sizes.
+
+    norm_qk  the norm of each head's queries and keys; None for none
+    scale    the factor of the attention scores; None for 1 / sqrt(head_dim)
+    """
+
+    dims: Dims
+    positions: Sequence[int]  # [T] position of each row in its document, from 0
+    spans: Spans  # (start, stop) of each document in the rows of keys
+    norm_qk: Norm | None = None
+    scale: float | None = None
 
 
 class Activation:
@@ -149,7 +166,7 @@ NormAt: TypeAlias = Callable[[Matrix, str], Matrix]  # (x, site) -> x normalised
 
 
 class Block:
-    """One block of the model: attention, MLP, their norms and the residual stream.
+    """One block of the model: its sublayers `attn` and `mlp`, their norms and the residual stream.
 
     `residual` is the factor of the residual stream: 1 is the usual sum, 0 drops it.
     """
@@ -157,12 +174,18 @@ class Block:
     def __init__(self, *, residual: float) -> None:
         self.residual = nonnegative("residual", residual)
 
-    def shapes(self, dims: Dims, norm: Norm) -> Shapes:
-        """The weights of its norms."""
-        return norm.shapes(dims, "norm_attn") | norm.shapes(dims, "norm_mlp")
+    def sites(self, sublayers: Sequence[str]) -> list[str]:
+        """The sites of its norms, given the sublayers that are present."""
+        return [f"norm_{name}" for name in sublayers]
 
-    def __call__(self, x: Matrix, norm: NormAt, attention: Sublayer, mlp: Sublayer) -> Matrix:
-        """`[T][n_embd] -> [T][n_embd]`."""
+    def __call__(self, x: Matrix, norm: NormAt, sublayers: Mapping[str, Sublayer]) -> Matrix:
+        """`[T][n_embd] -> [T][n_embd]`; by default one sublayer after the other."""
+        for name, sublayer in sublayers.items():
+            x = self.around(sublayer, x, norm, f"norm_{name}")
+        return x
+
+    def around(self, sublayer: Sublayer, x: Matrix, norm: NormAt, site: str) -> Matrix:
+        """One sublayer with its norm and the residual stream: `[T][n_embd] -> [T][n_embd]`."""
         raise NotImplementedError
 
     def add(self, out: Matrix, x: Matrix) -> Matrix:
@@ -173,7 +196,7 @@ class Block:
 
 
 class Init:
-    """An initialisation of weights, with learning-rate scales for parametrisations such as muP."""
+    """An initialisation of weights; with the scales of a parametrisation such as muP."""
 
     def __call__(self, weight: Weight, dims: Dims, rng: Random) -> Rows:
         """Initial values `[n_out][n_in]`: gains are 1, biases 0, all others are drawn."""
@@ -187,4 +210,12 @@ class Init:
 
     def lr_scale(self, weight: Weight, dims: Dims) -> float:
         """The factor of the learning rate for this weight."""
+        return 1.0
+
+    def attention_scale(self, dims: Dims) -> float | None:
+        """The factor of the attention scores; None for 1 / sqrt(head_dim)."""
+        return None
+
+    def output_scale(self, dims: Dims) -> float:
+        """The factor of the logits."""
         return 1.0

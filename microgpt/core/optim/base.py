@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from microgpt.core.check import positive
 from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.models.base import Model
 from microgpt.core.weight import Weight
 
 Slots: TypeAlias = dict[str, Matrix]  # the optimizer state of one weight, by slot
@@ -26,6 +27,12 @@ class Optimizer:
         self.lr = positive("lr", lr)
         self.steps = 0
         self.state: dict[str, dict[str, Matrix]] = {}  # slot -> weight name -> matrix
+
+    def check(self, model: Model) -> None:
+        """Raises BadValue if the rule does not fit the model's initialisation, as muP's."""
+
+    def measure(self, tokens: Callable[[], float]) -> None:
+        """Told before `prepare`: `tokens()` is the mean number of predicted tokens of a step."""
 
     def update_of(self, weight: Weight) -> Update:
         """The update rule of this weight."""

@@ -11,6 +11,5 @@ class PostNorm(Block):
     initialisation.
     """
 
-    def __call__(self, x: Matrix, norm: NormAt, attention: Sublayer, mlp: Sublayer) -> Matrix:
-        y = norm(self.add(attention(x), x), "norm_attn")
-        return norm(self.add(mlp(y), y), "norm_mlp")
+    def around(self, sublayer: Sublayer, x: Matrix, norm: NormAt, site: str) -> Matrix:
+        return norm(self.add(sublayer(x), x), site)

@@ -10,6 +10,5 @@ class PreNorm(Block):
     Compared with post-norm by Xiong et al. 2020, arXiv 2002.04745.
     """
 
-    def __call__(self, x: Matrix, norm: NormAt, attention: Sublayer, mlp: Sublayer) -> Matrix:
-        y = self.add(attention(norm(x, "norm_attn")), x)
-        return self.add(mlp(norm(y, "norm_mlp")), y)
+    def around(self, sublayer: Sublayer, x: Matrix, norm: NormAt, site: str) -> Matrix:
+        return self.add(sublayer(norm(x, site)), x)

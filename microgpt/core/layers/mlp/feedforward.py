@@ -1,8 +1,8 @@
-"""The MLP of GPT-2, without biases."""
+"""The MLP of GPT-2."""
 
 from microgpt.core.check import integer
 from microgpt.core.engine.base import Engine, Matrix, Weights
-from microgpt.core.layers.base import MLP, Activation, Dims, Shapes
+from microgpt.core.layers.base import MLP, Activation, Dims, Shapes, project
 from microgpt.core.weight import Weight
 
 
@@ -20,4 +20,4 @@ class FeedForward(MLP):
         }
 
     def __call__(self, ops: Engine, w: Weights, x: Matrix, activation: Activation) -> Matrix:
-        return ops.linear(activation(ops, ops.linear(x, w["mlp_fc1"])), w["mlp_fc2"])
+        return project(ops, w, "mlp_fc2", activation(ops, project(ops, w, "mlp_fc1", x)))
