@@ -64,15 +64,15 @@ def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return call
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bench(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Outputs with a store that all tests here share: opening one takes longer than a test."""
+    """Outputs with a store that all reports share: opening one takes longer than a test."""
     outputs = tmp_path_factory.mktemp("bench")
     shutil.copy(store_template, outputs / "mlflow.db")
     return outputs
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def told(bench: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Made]:
     """The folder of a report, its sweep's run, the sweep."""
     made = heads()

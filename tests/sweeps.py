@@ -9,18 +9,17 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
 
 from microgpt.ablation.lock import LOCK
 from microgpt.ablation.readme import render_readme
 from microgpt.ablation.report import examine
 from microgpt.ablation.store import client_of
+from microgpt.run.folder import to_yaml
 from microgpt.tracking.store import experiment_id
+from tests.rows import Logged, log_runs
 
 HEADS, RATE, WIDTH = "model.n_head", "optimizer.lr", "model.n_embd"
 FILES = {
@@ -153,10 +152,9 @@ def log_sweep(outputs: Path, made: Made) -> str:
     tags |= {"sweep.experiment": made.experiment} if made.experiment else {}
     parent = client.create_run(home, next(_clock), tags, made.name).info.run_id
     client.log_text(parent, json.dumps(said), "sweep.json")
-    for job, (arm, seed) in zip(jobs, ((a, s) for a in made.arms for s in made.seeds)):
-        loss = made.loss(arm, seed)
-        if loss != "missing":
-            _log_job(client, home, parent, made, job, loss)
+    losses = [made.loss(arm, seed) for arm in made.arms for seed in made.seeds]
+    runs = [_run(parent, made, job, loss) for job, loss in zip(jobs, losses) if loss != "missing"]
+    log_runs(outputs, home, runs)
     client.set_terminated(parent, "FINISHED", next(_clock))
     return str(parent)
 
@@ -177,14 +175,9 @@ def _job(made: Made, arm: Mapping[str, Any], seed: int) -> dict[str, Any]:
     }
 
 
-def _log_job(
-    client: MlflowClient,
-    home: str,
-    parent: str,
-    made: Made,
-    job: Mapping[str, Any],
-    loss: float | str,
-) -> None:
+def _run(parent: str, made: Made, job: Mapping[str, Any], loss: float | str) -> Logged:
+    """The run of a job, as the store has it."""
+    begun, ended = next(_clock), next(_clock)
     tags = {
         "microgpt.id": job["run"],
         "mlflow.parentRunId": parent,
@@ -198,31 +191,19 @@ def _log_job(
         "data.documents": "10",
         "data.val_documents": "2",
     }
-    there = client.create_run(home, next(_clock), tags, job["name"]).info
-    run = there.run_id
     if isinstance(loss, str):
-        if loss == "failed":
-            client.set_tag(run, "failed_at", "7")
-            client.set_tag(run, "reason", "train/loss is nan")
-        if loss != "running":
-            client.set_terminated(run, loss.upper(), next(_clock))
-        return
+        reason = {"failed_at": "7", "reason": "train/loss is nan"} if loss == "failed" else {}
+        return Logged(job["name"], loss.upper(), begun, ended, tags | reason)
     rows = curve(made, loss)
-    metrics = [
-        Metric(key, value, row["step"], row["step"])
-        for row in rows
-        for key, value in row.items()
-        if key != "step"
-    ]
-    said = sha256(f"parameters {job['run']}".encode()).hexdigest()
-    client.log_batch(run, metrics=metrics, tags=[RunTag("parameters_sha256", said)])
-    place = Path(url2pathname(urlparse(there.artifact_uri).path))
-    place.mkdir(parents=True)  # as `log_text` does, which asks the store twice for where that is
-    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (place / "config.yaml").write_text(yaml.safe_dump(config_for(made, job)))
-    (place / "samples.txt").write_text("anna\n")
-    (place / "documents.txt").write_text(DOCUMENTS)
-    client.set_terminated(run, "FINISHED", next(_clock))
+    tags["parameters_sha256"] = sha256(f"parameters {job['run']}".encode()).hexdigest()
+    files = {
+        "metrics.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
+        "config.yaml": to_yaml(config_for(made, job)),
+        "samples.txt": "anna\n",
+        "run.json": "{}",
+        "documents.txt": DOCUMENTS,
+    }
+    return Logged(job["name"], "FINISHED", begun, ended, tags, rows, files)
 
 
 def _differs(job: Mapping[str, Any]) -> dict[str, Any]:

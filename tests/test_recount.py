@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +14,6 @@ from microgpt.ablation.recount import miscounted, misquoted
 from tests.sweeps import DOCUMENTS, Made, heads, lock_of, tuned_lock, tuning
 
 TEXTS = DOCUMENTS.split("\n")[:-1]
-
-
-@pytest.fixture(scope="module")
-def bench(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Outputs with a store."""
-    outputs = tmp_path_factory.mktemp("bench")
-    shutil.copy(store_template, outputs / "mlflow.db")
-    return outputs
 
 
 def failing(made: Made) -> Made:

@@ -16,6 +16,7 @@ import yaml
 
 from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS, from_lines
+from microgpt.run.folder import LOADER
 from microgpt.tracking import open_store, store_uri
 from microgpt.tracking.artifacts import SHARED, shared_documents
 
@@ -201,7 +202,7 @@ def _finished(
         tags=stored.data.tags,
         metrics=metrics,
         rows=rows,
-        config=yaml.safe_load(str(files["config.yaml"])),
+        config=yaml.load(str(files["config.yaml"]), LOADER),
         samples_sha256=None if samples is None else sha256(samples.encode()).hexdigest(),
         source_files=info.get("source_files", {}),
         **known,

@@ -4,10 +4,12 @@ Options are found by listing folders, so a new one is tested without an edit her
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
@@ -114,7 +116,7 @@ def combination(rng: Random, *folders: Path) -> Words:
 
 def _parts(model: Path) -> list[str]:
     """The groups within a model, by its defaults list."""
-    defaults = OmegaConf.load(model).get("defaults", [])
+    defaults = _keys(model).get("defaults", [])
     return [str(name) for entry in defaults if isinstance(entry, Mapping) for name in entry]
 
 
@@ -130,4 +132,10 @@ def _fits(setting: str, words: Sequence[str]) -> bool:
     chosen = dict(word.split("=") for word in words)
     group = section.replace(".", "/")
     file = CONF / group / f"{chosen.get(group)}.yaml"
-    return file.exists() and key in OmegaConf.load(file)
+    return file.exists() and key in _keys(file)
+
+
+@cache
+def _keys(file: Path) -> dict[str, Any]:
+    """What a file sets by itself."""
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
