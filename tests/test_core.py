@@ -43,7 +43,7 @@ def small(**changes: object) -> Trainer:
 
 def evaluated(trainer: Trainer, part: str) -> dict[str, float]:
     """The figures of an evaluation with the weights as they are."""
-    return trainer._evaluate(part, {})
+    return trainer._evaluations(part, {})
 
 
 # Streams
