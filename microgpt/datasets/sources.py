@@ -110,19 +110,24 @@ class Makemore(Lines):
     sha256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 
     def default(self) -> Path:
-        import logging
+        return downloaded(self.url, self.sha256, "makemore-names.txt")
 
-        import pooch  # imported here, since the other sources do not need it
 
-        pooch.get_logger().setLevel(logging.WARNING)
-        try:
-            cached = pooch.retrieve(
-                self.url, f"sha256:{self.sha256}", "makemore-names.txt", pooch.os_cache("microgpt")
-            )
-        except (OSError, ValueError) as error:
-            advice = f"cannot download {self.url}; name a copy of it with data.path=FILE"
-            raise BadValue("path", None, advice) from error
-        return Path(cached)
+def downloaded(url: str, sha256: str, name: str) -> Path:
+    """A file from the network, kept in the user's cache under `name`.
+
+    It is checked against its sha256. Raises BadValue if there is no network.
+    """
+    import logging
+
+    import pooch  # imported here, since most sources do not need it
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    try:
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", name, pooch.os_cache("microgpt")))
+    except (OSError, ValueError) as error:
+        advice = f"cannot download {url}; name a copy of it with data.path=FILE"
+        raise BadValue("path", None, advice) from error
 
 
 def _complaint(error: OSError | UnicodeDecodeError) -> str:
