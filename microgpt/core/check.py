@@ -22,11 +22,13 @@ def under(prefix: str) -> Iterator[None]:
         raise BadValue(f"{prefix}.{error.key}", error.value, error.allowed) from error
 
 
-def integer(key: str, value: object, minimum: int) -> int:
-    """`value` as an int >= `minimum`; booleans and floats are refused."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise BadValue(key, value, f"must be an integer >= {minimum}")
-    return value
+def integer(key: str, value: object, minimum: int, maximum: int | None = None) -> int:
+    """`value` as an int from `minimum` to `maximum`; booleans and floats are refused."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
+        upper = "" if maximum is None else f" and <= {maximum}"
+        raise BadValue(key, value, f"must be an integer >= {minimum}{upper}")
+    return value  # type: ignore[return-value]
 
 
 def flag(key: str, value: object) -> bool:

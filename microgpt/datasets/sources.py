@@ -55,7 +55,7 @@ class Text(Source):
 
     corpus = Blocks
 
-    def __init__(self, *, path: str, val_fraction: float, test_fraction: float) -> None:
+    def __init__(self, *, path: str | None, val_fraction: float, test_fraction: float) -> None:
         super().__init__(
             val_fraction=val_fraction, test_fraction=test_fraction, split="hash", split_seed=0
         )
@@ -63,17 +63,20 @@ class Text(Source):
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix."""
-        return Path(self.path or "text").stem
+        """The file's name without its suffix; without a path, the name of the source."""
+        return Path(self.path).stem if self.path else super().name
 
     def documents(self) -> list[str]:
         """The whole text, as one document. Raises BadValue."""
-        if self.path is None:
-            raise BadValue("path", None, "must name a file (data.path=FILE)")
-        text = read_text(self.path)
+        file = self.path or str(self.default())
+        text = read_text(file)
         if len(text) < 2:
-            raise BadValue("path", self.path, "must be a file with at least two characters")
+            raise BadValue("path", file, "must be a file with at least two characters")
         return [text]
+
+    def default(self) -> Path:
+        """The file to read without a path. Raises BadValue."""
+        raise BadValue("path", None, "must name a file (data.path=FILE)")
 
     def split(self, documents: Sequence[str]) -> Split:
         return split_text(

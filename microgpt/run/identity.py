@@ -31,6 +31,7 @@ NEUTRAL: dict[str, Any] = {
     "model.norm_final": False,
     "model.norm_qk": False,
     "model.bias": False,
+    "optimizer.decayed": "all",
     "trainer.accumulate": 1,
     "trainer.train_length": None,
     "trainer.patience": None,

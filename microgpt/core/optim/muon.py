@@ -4,8 +4,10 @@ from math import sqrt
 
 from microgpt.core.check import fraction, integer, nonnegative, positive
 from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.models.base import Model
 from microgpt.core.optim.adam import Adam
 from microgpt.core.optim.base import Slots, Update
+from microgpt.core.optim.scales import check_alike
 from microgpt.core.weight import HIDDEN, Weight
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # a, b, c of the quintic a x + b x^3 + c x^5
@@ -40,6 +42,9 @@ class Muon(Adam):
         self.ns_steps = integer("ns_steps", ns_steps, 1)
         self.weight_decay = nonnegative("weight_decay", weight_decay)
         self.adam_lr = positive("adam_lr", adam_lr)
+
+    def check(self, model: Model) -> None:
+        check_alike(self, model)
 
     def update_of(self, weight: Weight) -> Update:
         return self.update if weight.role in HIDDEN else self.update_other

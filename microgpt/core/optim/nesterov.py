@@ -1,0 +1,16 @@
+"""Stochastic gradient descent with Nesterov's momentum."""
+
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.optim.base import Slots
+from microgpt.core.optim.sgd import SGD
+
+
+class Nesterov(SGD):
+    """m = momentum * m + g;  p -= lr * (g + momentum * m).
+
+    Nesterov 1983, in the form of Sutskever et al. 2013 and PyTorch, without dampening.
+    """
+
+    def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
+        slots["m"] = m = self.momentum * slots["m"] + g
+        return p - lr * (g + self.momentum * m)
