@@ -26,8 +26,11 @@ def _eye(n: int, dtype: str) -> Array:
 
 
 def indices(ids: Sequence[int]) -> Array:
-    """Ids as an array; `fromiter` takes 0.6 of the time of `np.array`."""
-    return np.fromiter(ids, np.intp, len(ids))
+    """Ids as an array; raises OverflowError for a negative one, which NumPy would count from the end.
+
+    `fromiter` takes 0.6 of the time of `np.array`.
+    """
+    return np.fromiter(ids, np.uintp, len(ids)).view(np.intp)
 
 
 def one_hot(ids: Array, n: int, dtype: str) -> Array:
