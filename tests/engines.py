@@ -8,8 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from microgpt.app import config_path
-from microgpt.core.engine.base import Engine, Matrix, Rows
+from microgpt.core.engine.base import Engine, Matrix
 from microgpt.core.engine.scalar import ScalarEngine
+from microgpt.core.engine.shapes import Rows
 from microgpt.vector.engine import VectorEngine
 
 # What an engine may take over; `parameters` and others that make handles are not among it.

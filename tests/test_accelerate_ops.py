@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.accelerate import NumpyEngine
-from microgpt.core.engine.base import Rows
+from microgpt.core.engine.shapes import Rows
 from tests.engines import REFERENCE, measured
 
 sizes = st.integers(1, 5)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from microgpt.core.check import BadValue
-from microgpt.core.engine.base import Engine, Matrix, Rows
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.layers.attention.multihead import MultiHead
 from microgpt.core.layers.base import (
     MLP,

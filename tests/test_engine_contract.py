@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from microgpt.core.engine.base import Engine, Rows
+from microgpt.core.engine.base import Engine
 from microgpt.core.engine.scalar import ScalarEngine
+from microgpt.core.engine.shapes import Rows
 from microgpt.vector.engine import VectorEngine
 from tests.engines import ENGINES, EXACT, Draw, derived, engines
 

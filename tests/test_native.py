@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microgpt.core import exact
-from microgpt.core.engine.base import Engine, Matrix, Rows
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.engine.shapes import Rows
 from microgpt.native import NativeEngine
 from microgpt.native.library import compiler
 from microgpt.native.tape import functions

@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from microgpt.core.engine.base import Engine, Matrix, Rows
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.optim.adam import Adam
 from microgpt.core.optim.adam_original import AdamOriginal
 from microgpt.core.optim.adamw import AdamW

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from microgpt.accelerate.node import Array
-from microgpt.core.engine.base import Spans
+from microgpt.core.engine.shapes import Spans
 
 SMALL = 2048  # numbers; below, the overhead of a NumPy call exceeds its arithmetic
 MANY = 1024  # rows of a table; above, a product with one-hot rows is slower than adding row by row

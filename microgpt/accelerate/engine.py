@@ -22,9 +22,9 @@ from microgpt.accelerate.memory import keep_memory
 from microgpt.accelerate.node import Array, Node, Weight, backward, node
 from microgpt.accelerate.pack import Pack, WeightPack, buffer_of, packed, parts
 from microgpt.core.check import choice
-from microgpt.core.engine.base import (
+from microgpt.core.engine.base import Engine
+from microgpt.core.engine.shapes import (
     Bias,
-    Engine,
     Rows,
     Spans,
     check_bias,

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from microgpt.accelerate.node import Array, Node
-from microgpt.core.engine.base import Engine, Rows
+from microgpt.core.engine.base import Engine
+from microgpt.core.engine.shapes import Rows
 
 
 class Pack(dict[str, Node]):

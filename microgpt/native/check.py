@@ -13,7 +13,8 @@ from struct import pack
 import microgpt.core.engine
 import microgpt.vector
 from microgpt.core import exact
-from microgpt.core.engine.base import Engine, Matrix, Rows
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.engine.shapes import Rows
 from microgpt.native.library import folder, library, loaded_from, private
 from microgpt.native.operations import NativeEngine
 from microgpt.native.tape import functions

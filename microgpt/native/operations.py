@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from itertools import chain
 
 from microgpt.core.data import Batch
-from microgpt.core.engine.base import (
+from microgpt.core.engine.base import Forward, Updates, shares
+from microgpt.core.engine.shapes import (
     Bias,
-    Forward,
     Spans,
-    Updates,
     check_bias,
     check_columns,
     check_count,
@@ -17,7 +16,6 @@ from microgpt.core.engine.base import (
     check_rows,
     check_same,
     check_widths,
-    shares,
 )
 from microgpt.native import tape as op
 from microgpt.native.library import facts

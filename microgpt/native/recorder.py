@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
-from microgpt.core.engine.base import Engine, check_loss, check_operand
+from microgpt.core.engine.base import Engine
+from microgpt.core.engine.shapes import check_loss, check_operand
 from microgpt.native.matrix import Bridge, Recorded, Recording, Stored, leaf
 from microgpt.native.replay import Ids, Watch
 from microgpt.native.tape import Memory, Tape, bits, integers

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import chain
 
 from microgpt.core.engine import base
-from microgpt.core.engine.base import Rows, check_matrix, check_numbers, check_same
+from microgpt.core.engine.shapes import Rows, check_matrix, check_numbers, check_same
 from microgpt.native import tape as op
 from microgpt.native.matrix import Gradient, Stored
 from microgpt.native.recorder import Matrix, Recorder, Weights

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 
 from microgpt.core import exact
 from microgpt.core.engine import base
-from microgpt.core.engine.base import (
+from microgpt.core.engine.base import Engine
+from microgpt.core.engine.shapes import (
     Bias,
-    Engine,
     Rows,
     Spans,
     check_bias,

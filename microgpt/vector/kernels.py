@@ -16,7 +16,7 @@ from operator import add, mul
 from typing import Any, TypeAlias
 
 from microgpt.core import exact
-from microgpt.core.engine.base import Rows
+from microgpt.core.engine.shapes import Rows
 
 Kernel: TypeAlias = Callable[[Iterable[Any]], Any]
 

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.build import Parts, build, resolve
 from microgpt.core.data import Batch
-from microgpt.core.engine.base import Engine, Matrix, Rows
+from microgpt.core.engine.base import Engine, Matrix
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.events import Checkpointed, Event, Metrics, Sampled, Stepped
 from microgpt.core.trainer import Trainer
 from tests.options.choices import CONF, Words, composed, of_group

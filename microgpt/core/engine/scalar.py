@@ -14,8 +14,8 @@ from operator import add, mul
 from typing import Any, TypeAlias
 
 from microgpt.core.engine import base
-from microgpt.core.engine.base import (
-    Engine,
+from microgpt.core.engine.base import Engine
+from microgpt.core.engine.shapes import (
     Rows,
     check_columns,
     check_count,

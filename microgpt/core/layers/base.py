@@ -10,7 +10,8 @@ from random import Random
 from typing import ClassVar, NamedTuple, TypeAlias
 
 from microgpt.core.check import BadValue, integer, nonnegative
-from microgpt.core.engine.base import Engine, Matrix, Rows, Spans, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.engine.shapes import Rows, Spans
 from microgpt.core.weight import Weight
 
 Shapes: TypeAlias = dict[str, Weight]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from microgpt.core.engine.base import Engine, Matrix, Spans, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.engine.shapes import Spans
 from microgpt.core.layers.base import Caches, Dims, Init, Shapes
 from microgpt.core.streams.base import Streams
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from microgpt.core.engine.base import Engine, Matrix, Spans, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.engine.shapes import Spans
 from microgpt.core.layers.base import Cache, Caches, Dims, Init, Shapes
 from microgpt.core.weight import Weight
 

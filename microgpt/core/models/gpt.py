@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from microgpt.core.check import BadValue, flag
-from microgpt.core.engine.base import Engine, Matrix, Spans, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.engine.shapes import Spans
 from microgpt.core.layers import base
 from microgpt.core.layers.base import Cache, Caches, Context, Dims, Shapes
 from microgpt.core.models.base import MAX_PARAMETERS

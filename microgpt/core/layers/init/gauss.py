@@ -3,7 +3,7 @@
 from random import Random
 
 from microgpt.core.check import nonnegative
-from microgpt.core.engine.base import Rows
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.layers.base import Dims, Init
 from microgpt.core.weight import Weight
 
