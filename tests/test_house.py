@@ -190,15 +190,13 @@ def test_the_readme_says_how_much_code_a_run_is() -> None:
     lines = [code_lines(file) for file in files_of_a_run().values()]
     readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
     said = re.search(
-        r"runs is ([\d,]+) lines, .*?(\d+) files; the whole core has ([\d,]+)\.", readme, re.S
+        r"runs is some ([\d,]+) lines, .*?(\d+) files; the whole core has ([\d,]+)\.", readme, re.S
     )
     assert said is not None
     whole = sum(code_lines(file) for file in CORE.rglob("*.py"))
-    assert [int(number.replace(",", "")) for number in said.groups()] == [
-        sum(lines),
-        sum(count > 0 for count in lines),
-        whole,
-    ]
+    now = [sum(lines), sum(count > 0 for count in lines), whole]
+    numbers = [int(number.replace(",", "")) for number in said.groups()]
+    assert numbers == pytest.approx(now, rel=0.03)
 
 
 def test_the_core_can_be_read_in_an_evening() -> None:

@@ -81,16 +81,15 @@ class Optimizer:
         """Updates every weight from its gradient times `scale`, at learning rate `lr`."""
         self.steps += 1
         gradients = ops.joined(gradients) if self._together else gradients
-        for part in self._parts:
-            g, slots = gradients[part.name], dict(part.slots)
+        for name, weight, own, lr_scale, update in self._parts:
+            g, slots = gradients[name], own.copy()
             g = g if scale == 1 else scale * g
-            p = part.update(ops, ops.detached(part.weight), g, slots, lr * part.lr_scale)
-            p = _apart(p, None, part.slots)
-            if slots != part.slots:  # else they were changed in place
-                new = {slot: _apart(slots[slot], x, part.slots) for slot, x in part.slots.items()}
-                for slot, matrix in part.slots.items():
+            p = _apart(update(ops, ops.detached(weight), g, slots, lr * lr_scale), None, own)
+            if slots != own:  # else they were changed in place
+                new = {slot: _apart(slots[slot], x, own) for slot, x in own.items()}
+                for slot, matrix in own.items():
                     ops.assign(matrix, new[slot])
-            ops.assign(part.weight, p)  # the last, since a slot may keep its numbers
+            ops.assign(weight, p)  # the last, since a slot may keep its numbers
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:
         """Returns the new values of the weight p with gradient g; replaces the matrices in `slots`."""

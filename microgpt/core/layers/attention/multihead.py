@@ -1,6 +1,7 @@
 """Multi-head self-attention."""
 
-from microgpt.core.engine.base import Bias, Engine, Matrix, Weights
+from microgpt.core.engine.base import Engine, Matrix, Weights
+from microgpt.core.engine.shapes import Bias
 from microgpt.core.layers.base import Attention, Cache, Context, Dims, Position, Shapes, project
 from microgpt.core.weight import Weight
 
