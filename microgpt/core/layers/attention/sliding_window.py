@@ -3,7 +3,7 @@
 from math import inf
 
 from microgpt.core.check import integer
-from microgpt.core.engine.base import Bias
+from microgpt.core.engine.shapes import Bias
 from microgpt.core.layers.attention.multihead import MultiHead
 from microgpt.core.layers.base import Dims, Position
 

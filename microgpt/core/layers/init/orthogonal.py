@@ -4,7 +4,7 @@ from math import fsum, sqrt
 from random import Random
 
 from microgpt.core.check import positive
-from microgpt.core.engine.base import Rows
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.exact import normal
 from microgpt.core.layers.base import Dims
 from microgpt.core.layers.init.normal import Normal

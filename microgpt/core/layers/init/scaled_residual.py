@@ -3,7 +3,7 @@
 from math import sqrt
 from random import Random
 
-from microgpt.core.engine.base import Rows
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.layers.base import Dims
 from microgpt.core.layers.init.normal import Normal
 from microgpt.core.weight import Weight
