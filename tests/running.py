@@ -37,6 +37,8 @@ TINY = [
     "sampling.num_samples=3",
 ]
 SHORT = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
+# A step takes 20 ms, and no time of the processor: for runs that something shall happen to.
+SLOWLY = ["schedule=constant", "schedule._target_=tests.schedules.Slow"]
 NOWHERE = "http://127.0.0.1:1"  # no server answers there
 # As in conftest.py: patience with a store on a busy machine.
 COMMAND = "from microgpt.tracking import MLflow; MLflow.PATIENCE = 300; "

@@ -96,6 +96,7 @@ WORDS = ["train", *TINY, *OFFLINE, "data.path=names.txt"]
 def test_a_sweep_has_a_folder_for_each_job(place: Path) -> None:
     # flags may stand anywhere, and a value may come from another key
     words = [*WORDS, "-m", "seed=1,2", "trainer.eval_every=${trainer.num_steps}"]
+    words += ["hydra/launcher=basic"]
     ended = command(words, place)
     assert (ended.code, ended.err) == (0, "")
     runs = [yaml.safe_load(file.read_text()) for file in place.glob("outputs/runs/*/config.yaml")]

@@ -1,7 +1,8 @@
 """conf/: every file composes, trains and is commented; what a run's signature depends on."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from importlib import import_module
 from inspect import isclass
 from pathlib import Path
@@ -81,12 +82,37 @@ def test_there_is_something_to_test() -> None:
     assert "original" in EXPERIMENTS
 
 
+def changed(config: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A copy with another value under `key`."""
+    copy = inside = deepcopy(dict(config))
+    *sections, last = key.split(".")
+    for section in sections:
+        inside = inside[section]
+    value = inside[last]
+    if isinstance(value, bool) or value is None:
+        inside[last] = not value
+    else:
+        inside[last] = value + ("x" if isinstance(value, str) else 1)
+    return copy
+
+
+def check_signature(config: dict[str, Any], keys: Iterable[str]) -> None:
+    """Each of the keys is in the configuration's signature, unless it is free."""
+    asked = signature(config, "d", "a")
+    for key in keys:
+        free = key in FREE | {"data._target_"} or key.startswith(("tracking.", "engine."))
+        same = signature(changed(config, key), "d", "a") == asked
+        assert same == free, f"{key} is {'not ' if same else ''}in the signature"
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_is_composed(group: str, option: str, composed: Compose) -> None:
-    """`tests/options` trains them all, but for tracking."""
-    cfg = composed(f"{group}={option}")
-    assert OmegaConf.select(cfg, group.replace("/", "."))["_target_"] == target(group, option)
-    part(resolve(cfg), "tracking")
+    """`tests/options` trains them all, but for tracking. Their keys are in the signature."""
+    cfg, section = composed(f"{group}={option}"), group.replace("/", ".")
+    assert OmegaConf.select(cfg, section)["_target_"] == target(group, option)
+    config = resolve(cfg)
+    part(config, "tracking")
+    check_signature(config, [key for key in leaves(config) if key.startswith(f"{section}.")])
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -146,30 +172,12 @@ def test_a_resolved_configuration_survives_its_file(composed: Compose) -> None:
     )
 
 
-def changed(config: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A copy with another value under `key`."""
-    copy = OmegaConf.create(dict(config))
-    value = OmegaConf.select(copy, key)
-    if isinstance(value, bool) or value is None:
-        other: Any = not value
-    else:
-        other = value + ("x" if isinstance(value, str) else 1)
-    OmegaConf.update(copy, key, other)
-    plain = OmegaConf.to_container(copy)
-    assert isinstance(plain, dict)
-    return {str(name): section for name, section in plain.items()}
-
-
 def test_the_signature_depends_on_every_key_but_the_free_ones(composed: Compose) -> None:
-    seen: set[str] = set()
-    for words in [(), *((f"{group}={option}",) for group, option in OPTIONS)]:
-        config = resolve(composed(*words))
-        for key in leaves(config).keys() - seen:
-            free = key in FREE | {"data._target_"} or key.startswith(("tracking.", "engine."))
-            same = signature(changed(config, key), "d", "a") == signature(config, "d", "a")
-            assert same == free, f"{key} is {'not ' if same else ''}in the signature"
-            seen.add(key)
-    assert len(seen) > 40
+    """Those of other options are checked with these."""
+    config = resolve(composed())
+    keys = leaves(config).keys()
+    assert len(keys) > 40
+    check_signature(config, keys)
     assert signature(config, "d", "a") != signature(config, "e", "a")
     assert signature(config, "d", "a") != signature(config, "d", "b")
 

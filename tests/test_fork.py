@@ -21,7 +21,6 @@ from tests.running import (
     figures,
     has_reached,
     kill,
-    microgpt,
     resume_here,
     start,
     store,
@@ -165,7 +164,7 @@ def test_a_killed_fork_is_resumed(tmp_path: Path) -> None:
     kill(process)
     (new,) = all_runs(outputs)
     assert new.status == KILLED
-    microgpt(outputs, "train", f"resume={new.path.name}")
+    resume_here(outputs, new.path.name)
     assert figures(new) == figures(whole)
     assert new.info["fork"] == whole.info["fork"]
 

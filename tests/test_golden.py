@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from microgpt.run.folder import all_runs
-from tests.command import command
+from tests.conftest import Here
 from tests.golden.check import FILES, HERE, SAME_LIBM, SIGNATURES, check, check_signature
 
 
@@ -28,7 +28,7 @@ def test_a_signature_is_for_ever(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["block_size-4", "n_embd-8", "n_layer-2"])
-def test_the_experiment_is_the_original(name: str, tmp_path: Path) -> None:
+def test_the_experiment_is_the_original(name: str, tmp_path: Path, here: Here) -> None:
     golden = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
     sizes = [f"model.{key}={golden[key]}" for key in ("n_layer", "n_head", "n_embd", "block_size")]
     steps = [
@@ -38,8 +38,8 @@ def test_the_experiment_is_the_original(name: str, tmp_path: Path) -> None:
     sampling = f"sampling.num_samples={len(golden['samples'])}"
     rest = [f"seed={golden['seed']}", f"optimizer.lr={golden['lr']}", sampling, "tracking=none"]
     data = f"data.path={HERE / 'names_tiny.txt'}"
-    command(["train", "experiment=original", data, *sizes, *steps, *rest], tmp_path)
-    (run,) = all_runs(tmp_path / "outputs")
+    here(tmp_path, "train", "experiment=original", data, *sizes, *steps, *rest)
+    (run,) = all_runs(tmp_path)
     if SAME_LIBM:
         assert [row["train/loss"] for row in run.metrics()] == golden["losses"]
         assert (run.path / "samples.txt").read_text() == "".join(

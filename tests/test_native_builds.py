@@ -12,7 +12,7 @@ import pytest
 from microgpt.native.check import step
 from microgpt.native.library import HEADERS, HERE, SOURCES, compiler
 from microgpt.vector.engine import VectorEngine
-from tests.libraries import HASH, OTHER_FLAGS, OTHER_SOURCES, REPORT, run, vector_hash
+from tests.libraries import HASH, OTHER_FLAGS, OTHER_SOURCES, QUICK, REPORT, run, vector_hash
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
 
@@ -90,7 +90,7 @@ def test_a_changed_addition_is_noticed_when_it_is_loaded(tmp_path: Path, change:
             text = text.replace("(sqrt(second) + eps)", "(sqrt(second) + eps))")
         (tmp_path / name).write_text(text)
     assert changed == 1
-    out, err = run(OTHER_SOURCES.format(folder=str(tmp_path)) + REPORT, tmp_path)
+    out, err = run(QUICK + OTHER_SOURCES.format(folder=str(tmp_path)) + REPORT, tmp_path)
     assert out.startswith("VectorEngine")
     assert err.startswith("microgpt: the compiled library has other bits than engine=vector: using")
 
@@ -110,7 +110,8 @@ def test_a_library_that_rounds_small_numbers_to_0_is_refused(tmp_path: Path) -> 
     with (tmp_path / "tape.c").open("a") as file:
         file.write(FLUSHES)
     check = "\nimport sys\nassert sys.float_info.min / 2 > 0"
-    out, err = run(OTHER_SOURCES.format(folder=str(tmp_path)) + HASH + check, tmp_path)
+    program = QUICK + OTHER_SOURCES.format(folder=str(tmp_path)) + HASH + check
+    out, err = run(program, tmp_path)
     assert out == f"VectorEngine {vector_hash()}"
     assert "makes the processor round subnormal numbers to 0; see CC: using engine=vector" in err
     assert "\n" not in err

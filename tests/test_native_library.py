@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.native.library import PORTABLE, compile_to, compiler
-from tests.libraries import HASH, REPORT, begin, run, vector_hash
+from microgpt.native.library import compile_to, compiler
+from tests.libraries import HASH, QUICK, REPORT, begin, run, vector_hash
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
 
@@ -26,7 +26,7 @@ def test_it_is_compiled_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_eight_processes_at_once_find_an_empty_cache(tmp_path: Path) -> None:
-    processes = [begin(HASH, tmp_path) for _ in range(8)]
+    processes = [begin(QUICK + HASH, tmp_path) for _ in range(8)]
     outs = [process.communicate() for process in processes]
     assert outs == [(f"NativeEngine {vector_hash()}\n", "")] * 8
     kinds = sorted(file.suffix for file in (tmp_path / "microgpt/native").iterdir())
@@ -36,15 +36,14 @@ def test_eight_processes_at_once_find_an_empty_cache(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_survived(tmp_path: Path) -> None:
     (file := tmp_path / "file").touch()
     (temporary := tmp_path / "temporary").mkdir()
-    assert run(REPORT, file, TMPDIR=str(temporary)) == ("NativeEngine", "")
+    assert run(QUICK + REPORT, file, TMPDIR=str(temporary)) == ("NativeEngine", "")
     assert not list(temporary.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no owners and modes here")
 def test_a_cache_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
     """Whoever put a library there would run as this user."""
-    program = f"""
-from microgpt.native import library
+    program = f"""{QUICK}
 library.folder().mkdir(parents=True)
 library.folder().chmod(0o777)
 file = library.folder() / library.file_name(library.compiler())
@@ -57,14 +56,13 @@ assert file.read_bytes() == b"no library"
 
 
 def test_nobody_else_can_write_to_the_cache(tmp_path: Path) -> None:
-    assert run(f"import os\nos.umask(0)\n{REPORT}", tmp_path) == ("NativeEngine", "")
+    assert run(f"import os\nos.umask(0)\n{QUICK}{REPORT}", tmp_path) == ("NativeEngine", "")
     assert (tmp_path / "microgpt/native").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.slow
 def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
-    program = f"""
-from microgpt.native import library
+    program = f"""{QUICK}
 file = library.folder() / library.file_name(library.compiler())
 file.parent.mkdir(parents=True)
 file.write_bytes(b"no library")
@@ -79,12 +77,12 @@ def test_what_is_old_is_removed_when_a_library_is_written(tmp_path: Path) -> Non
     for name, age in (days | {"no file of ours": 99}).items():
         (folder / name).touch()
         os.utime(folder / name, (then := time.time() - age * 86400, then))
-    run(REPORT, tmp_path)
+    run(QUICK + REPORT, tmp_path)
     left = {file.name for file in folder.iterdir()}
     assert len(left) == 5  # a library and its note too
     assert {"new.so", "running.tmp", "no file of ours"} < left
     os.utime(folder / "new.so", (0, 0))
-    run(REPORT, tmp_path)
+    run(QUICK + REPORT, tmp_path)
     assert {file.name for file in folder.iterdir()} == left
 
 
@@ -101,7 +99,7 @@ def test_without_a_compiler_the_vector_engine_takes_its_place(tmp_path: Path) ->
 
 
 def test_the_library_of_a_wheel_needs_no_compiler(tmp_path: Path) -> None:
-    compile_to(tmp_path / "carried.so", compiler() or [], PORTABLE)
+    compile_to(tmp_path / "carried.so", compiler() or [], ("-O0",))
     program = f"""
 from pathlib import Path
 from microgpt.native import library

@@ -13,6 +13,7 @@ from microgpt.core.events import Event, Sampled, Stepped
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FINISHED, KILLED, STOPPED
 from tests.command import Within
+from tests.conftest import Here
 from tests.running import (
     NAMES,
     TINY,
@@ -21,7 +22,6 @@ from tests.running import (
     has_stored,
     history,
     kill,
-    microgpt,
     only_run,
     recorded,
     resume_here,
@@ -32,6 +32,7 @@ from tests.running import (
     train_here,
     wait_until,
 )
+from tests.schedules import GATE
 
 STEPS = 600  # a second or two
 OVERRIDES = [f"trainer.num_steps={STEPS}", "trainer.log_every=2", "trainer.eval_every=50"]
@@ -70,28 +71,33 @@ def check_store(outputs: Path, run: RunFolder) -> None:
 
 def test_killed_again_and_again(tmp_path: Path, undisturbed: RunFolder) -> None:
     rng = random.Random()
-    moments = sorted(rng.sample(range(1, STEPS - 100), 4))
+    moments = sorted(rng.sample(range(1, STEPS - 100), 3))
     kill_at(tmp_path, moments[0], *WORDS, "tracking=none")
     run = only_run(tmp_path)
     assert run.status == KILLED
-    names = [str(run.path), run.path.name, run.path.name[:-2]]
+    names = [run.path.name, run.path.name[:-2]]
     for moment, name in zip(moments[1:], names):
         kill_at(tmp_path, moment, "train", f"resume={name}")
     resume_here(tmp_path, run.path.name)
     assert figures(run) == figures(undisturbed), moments
 
 
-def test_killed_again_and_again_in_a_store(outputs: Path) -> None:
-    # Longer, so that something is in the store long before the end.
-    words = ["trainer.num_steps=2500", "trainer.log_every=10", "trainer.checkpoint_every=200"]
+def test_killed_again_and_again_in_a_store(
+    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = tmp_path / "gate"
+    monkeypatch.setenv(GATE, str(gate))
+    words = [*OVERRIDES, "schedule=constant", "schedule._target_=tests.schedules.Held"]
     _, whole = train_here(outputs.parent / "whole", *words, "tracking=none")
+    gate.touch()  # so that something is in the store long before the end
     kill_at(outputs, 10, "train", *TINY, *words)  # before the store is open
     run = only_run(outputs)
     process = start(outputs, "train", f"resume={run.path}")
     wait_until(lambda: has_stored(outputs, 10))
     kill(process)
+    gate.unlink()
     process = start(outputs, "train", f"resume={run.mlflow_run_id}")
-    wait_until(lambda: (run.path / "checkpoints/step-1800.safetensors").exists())
+    wait_until(lambda: (run.path / "checkpoints/step-200.safetensors").exists())
     kill(process)
     resume_here(outputs, run.path.name)
     assert figures(run) == figures(whole)
@@ -236,10 +242,10 @@ def test_wherever_an_interrupt_falls(
     assert figures(run) == figures(whole)
 
 
-def test_a_finished_run_has_nothing_to_resume(tmp_path: Path) -> None:
+def test_a_finished_run_has_nothing_to_resume(tmp_path: Path, here: Here) -> None:
     _, run = train_here(tmp_path, "tracking=none", "trainer.num_steps=3", name="20261124")
     before = {file: file.stat().st_mtime_ns for file in run.files()}
-    said, _ = microgpt(tmp_path, "train", "resume=20261124")  # an id that looks like a number
+    said, _ = here(tmp_path, "train", "resume=20261124")  # an id that looks like a number
     assert said == "run 20261124 is finished: nothing to resume\n"
     assert {file: file.stat().st_mtime_ns for file in run.files()} == before
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["20261124"]
@@ -296,20 +302,24 @@ def test_what_a_resume_refuses(tmp_path: Path, refused: Callable[..., str]) -> N
     assert len([*(tmp_path / "runs").iterdir()]) == 1
 
 
-def test_a_resume_finds_its_data_from_anywhere(tmp_path: Path) -> None:
+def test_a_resume_finds_its_data_from_anywhere(
+    tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copy(NAMES, tmp_path / "names.txt")
     words = [*TINY, "tracking=none", "trainer.num_steps=9", "data.path=names.txt"]
     outputs = tmp_path / "outputs"
-    microgpt(outputs, "train", *words, "trainer.stop_after=3", cwd=tmp_path)
-    microgpt(outputs, "train", f"resume={only_run(outputs).path.name}")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        here(outputs, "train", *words, "trainer.stop_after=3")
+    here(outputs, "train", f"resume={only_run(outputs).path.name}")
     assert only_run(outputs).status == FINISHED
 
 
-def test_a_resume_with_other_code_says_so(tmp_path: Path) -> None:
+def test_a_resume_with_other_code_says_so(tmp_path: Path, here: Here) -> None:
     _, run = train_here(tmp_path, "tracking=none", "trainer.num_steps=9", "trainer.stop_after=3")
     new = run.info["source"]
     run.update(source="old")
-    _, complained = microgpt(tmp_path, "train", f"resume={run.path}")
+    _, complained = here(tmp_path, "train", f"resume={run.path}")
     assert complained.startswith("microgpt: the code has changed: after step 3 ")
     assert run.info["source"] == f"old to step 3, then {new}"
 

@@ -10,7 +10,7 @@ from microgpt.core.check import BadValue
 from microgpt.datasets.sources import Lines, Text
 from microgpt.run.documents import from_lines, to_lines
 from microgpt.run.folder import all_runs
-from tests.command import command
+from tests.conftest import Here
 
 VERSE = "roses are red\nviolets\\n are blue\n\nsugar is sweet\n" * 40
 SMALL = ["model.n_embd=8", "model.n_head=2", "model.block_size=8", "trainer.eval_documents=5"]
@@ -40,23 +40,24 @@ def test_texts_in_lines_come_back(texts: list[str]) -> None:
     assert from_lines(to_lines(texts)) == texts
 
 
-def test_a_run_on_running_text_is_resumed_sampled_verified_and_forked(tmp_path: Path) -> None:
-    (tmp_path / "verse.txt").write_text(VERSE)
-    words = ["train", "data=text", "data.path=verse.txt", *SMALL]
-    assert command([*words, "trainer.stop_after=4"], tmp_path).code == 0
-    (stopped,) = all_runs(tmp_path / "outputs")
-    assert command([*words[:3], *SMALL], tmp_path).code == 0
-    whole = next(run for run in all_runs(tmp_path / "outputs") if run.path != stopped.path)
+def test_a_run_on_running_text_is_resumed_sampled_verified_and_forked(
+    outputs: Path, here: Here
+) -> None:
+    verse = outputs / "verse.txt"
+    verse.write_text(VERSE)
+    words = ["train", "data=text", f"data.path={verse}", *SMALL]
+    here(outputs, *words, "trainer.stop_after=4")
+    (stopped,) = all_runs(outputs)
+    here(outputs, *words)
+    whole = next(run for run in all_runs(outputs) if run.path != stopped.path)
     assert whole.documents == [VERSE]
-    (tmp_path / "verse.txt").unlink()  # from here on the run's own copy is enough
+    verse.unlink()  # from here on the run's own copy is enough
     name = stopped.path.name
-    assert command(["train", f"resume={name}", "trainer.stop_after=null"], tmp_path).code == 0
+    here(outputs, "train", f"resume={name}", "trainer.stop_after=null")
     assert stopped.info["parameters_sha256"] == whole.info["parameters_sha256"]
     assert stopped.samples() == whole.samples()
     assert len(whole.samples()) == 4
-    drawn = command(["sample", name, "--prompt", "red\nv", "--seed", "1", "-n", "1"], tmp_path)
-    assert drawn.out.startswith("red\nv")
-    verified = command(["verify", name], tmp_path)
-    assert "bit-exact" in verified.out, verified.out + verified.err
-    forked = command(["fork", name, "--at-step", "3", "optimizer.lr=0.001"], tmp_path)
-    assert forked.code == 0, forked.err
+    drawn, _ = here(outputs, "sample", name, "--prompt", "red\nv", "--seed", "1", "-n", "1")
+    assert drawn.startswith("red\nv")
+    assert "bit-exact" in here(outputs, "verify", name)[0]
+    here(outputs, "fork", name, "--at-step", "3", "optimizer.lr=0.001")

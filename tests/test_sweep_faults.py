@@ -15,12 +15,12 @@ from mlflow.entities import Run
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FAILED, FINISHED, STOPPED
 from microgpt.run.sweep import all_sweeps
+from tests.conftest import Here
 from tests.running import (
     COMMAND,
     NAMES,
     REPOSITORY,
     figures,
-    microgpt,
     stored,
     wait_until,
 )
@@ -86,10 +86,10 @@ def held(outputs: Path) -> int:
     return sum(len(run.metrics()) >= HELD_FROM for run in all_runs(outputs))
 
 
-def test_faults_of_the_program(outputs: Path) -> None:
+def test_faults_of_the_program(outputs: Path, here: Here) -> None:
     kinds = "microgpt.core.schedule.constant.Constant", f"{OURS}.Raising", f"{OURS}.Exhausted"
     words = [BASIC, "trainer.num_steps=8", f"schedule._target_={','.join(reversed(kinds))}"]
-    said, complaints = ended(begin(outputs, *words), 1)
+    said, complaints = here(outputs, *SMALL, *words, code=1)
     whole, raising, exhausted = (f"_target_={kind}" for kind in kinds)
     assert "3 jobs: 1 finished, 2 failed\n" in said
     assert sorted(complaints.splitlines()) == [
@@ -113,7 +113,7 @@ def test_faults_of_the_program(outputs: Path) -> None:
     assert "in decay\n" in (runs[raising].path / "traceback.txt").read_text()
     # Another sweep does again what failed, and both belong to it.
     words[-1] = f"schedule._target_={','.join(kinds[:2])}"
-    said, _ = ended(begin(outputs, *words), 1)
+    said, _ = here(outputs, *SMALL, *words, code=1)
     assert "2 jobs: 1 finished before, skipped, 1 failed before, done again\n" in said
     again = children(outputs)
     assert {run.info.run_id for run in there.values()} == {
@@ -139,7 +139,10 @@ def test_out_of_memory(outputs: Path) -> None:
     assert there["Hungry"].data.tags["reason"] == reason
 
 
-def test_interrupted_and_begun_again(outputs: Path) -> None:
+def test_interrupted_and_begun_again(
+    outputs: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(GATE, str(gate(outputs)))
     words = [BASIC, "schedule._target_=tests.schedules.Held", "trainer.num_steps=40", "seed=1,2"]
     words += ["trainer.checkpoint_every=15"]
     gate(outputs).touch()
@@ -149,7 +152,7 @@ def test_interrupted_and_begun_again(outputs: Path) -> None:
     ended(process, 130)
     (sweep,) = all_sweeps(outputs)
     with sweep.locked():  # as another launcher would hold it
-        said, complaints = ended(begin(outputs, *words), 2)
+        said, complaints = here(outputs, *SMALL, *words, code=2)
     under_way = f"microgpt: this sweep is under way: another process is at work in {sweep.path}\n"
     assert (said, complaints) == ("", under_way)
     (first,) = all_runs(outputs)
@@ -158,11 +161,11 @@ def test_interrupted_and_begun_again(outputs: Path) -> None:
     assert state is not None
     assert HELD_FROM <= state.step < 40
     gate(outputs).unlink()
-    said, complaints = ended(begin(outputs, *words), 0)
+    said, complaints = here(outputs, *SMALL, *words)
     assert complaints == ""
     assert "2 jobs: 1 new, 1 begun before, going on\n" in said
     whole = outputs.with_name("whole")
-    ended(begin(whole, *words, "tracking=none"), 0)
+    here(whole, *SMALL, *words, "tracking=none")
     assert {name: figures(run) for name, run in by_name(outputs).items()} == {
         name: figures(run) for name, run in by_name(whole).items()
     }
@@ -187,21 +190,21 @@ def test_a_second_ctrl_c_ends_at_once(outputs: Path) -> None:
 
 @pytest.mark.parametrize("served", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_another_sweep_elsewhere_takes_over_what_the_store_has(
-    served: bool, outputs: Path, tmp_path: Path
+    served: bool, outputs: Path, tmp_path: Path, here: Here
 ) -> None:
     """Two machines that share the store alone; their sweeps have jobs in common."""
     with ExitStack() as stack:
         uri = f"sqlite:///{outputs}/mlflow.db"
         if served:
             uri = stack.enter_context(serving(outputs, free_port()))
-        check_taken_over(outputs, tmp_path / "elsewhere", f"tracking.uri={uri}")
+        check_taken_over(here, outputs, tmp_path / "elsewhere", f"tracking.uri={uri}")
 
 
-def check_taken_over(outputs: Path, elsewhere: Path, address: str) -> None:
+def check_taken_over(here: Here, outputs: Path, elsewhere: Path, address: str) -> None:
     words = [BASIC, "trainer.num_steps=3", address]
-    microgpt(outputs, *SMALL, *words, "seed=1,2")
+    here(outputs, *SMALL, *words, "seed=1,2")
     before = {run.info.run_id: run for run in stored(outputs)}
-    said, _ = microgpt(elsewhere, *SMALL, *words, "seed=2,3")
+    said, _ = here(elsewhere, *SMALL, *words, "seed=2,3")
     assert "2 jobs: 1 new, 1 finished before, skipped\n" in said
     assert [run.info["name"] for run in all_runs(elsewhere)] == ["seed=3"]
     there = {run.info.run_id: run for run in stored(outputs)}

@@ -20,6 +20,7 @@ from microgpt.run.folder import all_runs
 from microgpt.run.record import FINISHED
 from microgpt.run.sweep import all_sweeps
 from microgpt.tracking.sweep import statuses
+from tests.conftest import Here
 from tests.running import (
     NOWHERE,
     REPOSITORY,
@@ -114,13 +115,14 @@ def test_the_process_that_sends_is_killed_in_a_sweep(outputs: Path) -> None:
     sync_twice(outputs)
 
 
-def test_sync_sends_sweeps_too(outputs: Path) -> None:
-    quick = ["trainer.num_steps=3", "hydra/launcher=basic"]
-    complained = ended(begin(outputs, f"tracking.uri={NOWHERE}", *quick))
+def test_sync_sends_sweeps_too(outputs: Path, here: Here) -> None:
+    quick = ["trainer.num_steps=3", "hydra/launcher=basic", f"tracking.uri={NOWHERE}"]
+    said, complained = here(outputs, "train", "-m", *TINY, f"seed=range({JOBS})", *quick)
+    assert f"{JOBS} jobs: {JOBS} finished\n" in said
     assert complained.endswith(MESSAGE)
     (sweep,) = all_sweeps(outputs)
     local = ["--uri", f"sqlite:///{outputs}/mlflow.db"]
-    said, _ = microgpt(outputs, "sync", *local)
+    said, _ = here(outputs, "sync", *local)
     assert len(said.splitlines()) == 1 + JOBS
     check_all_there(outputs)
     parent, _ = family(outputs)

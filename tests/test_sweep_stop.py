@@ -14,7 +14,9 @@ import pytest
 
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import STOPPED
-from tests.running import COMMAND, REPOSITORY, TINY, start, stored, wait_until
+from microgpt.sweep import cluster
+from tests.conftest import Here
+from tests.running import COMMAND, REPOSITORY, SLOWLY, TINY, stored, wait_until
 
 LONG = [
     *("train", "-m", *TINY, "trainer.num_steps=20000", "trainer.checkpoint_every=10000"),
@@ -70,7 +72,7 @@ def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> N
 
 
 def test_the_table_on_a_terminal(outputs: Path) -> None:
-    words = [*TINY, "trainer.num_steps=1500", "trainer.eval_every=0", "seed=1,2"]
+    words = [*TINY, *SLOWLY, "trainer.num_steps=80", "trainer.eval_every=0", "seed=1,2"]
     words += ["hydra.launcher.workers=1"]
     child = pexpect.spawn(
         sys.executable,
@@ -83,7 +85,7 @@ def test_the_table_on_a_terminal(outputs: Path) -> None:
     try:
         child.expect("2 jobs: 2 new")
         child.expect(r"0 finished, 1 running, 1 waiting, \d:\d\d:\d\d left")
-        child.expect(r"seed=1 +\d+ / 1500 +\d\.\d{4}")  # the one that runs, its step and loss
+        child.expect(r"seed=1 +\d+ / 80 +\d\.\d{4}")  # the one that runs, its step and loss
         child.expect("1 finished, 1 running, 0 waiting")
         child.expect("2 jobs: 2 finished")
         child.expect(pexpect.EOF)
@@ -93,13 +95,13 @@ def test_the_table_on_a_terminal(outputs: Path) -> None:
     assert child.exitstatus == 0
 
 
-def test_an_address_where_nobody_answers(outputs: Path) -> None:
-    impatient = "from microgpt.sweep import cluster; cluster.CONNECT = 2; "
+def test_an_address_where_nobody_answers(
+    outputs: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT", 1)
     for address in ("tcp://127.0.0.1:1", "nonsense://x"):
         words = [*LONG, f"hydra.launcher.address={address}"]
-        process = start(outputs, *words, first=impatient)
-        said, complained = process.communicate(timeout=100)
-        assert process.returncode == 2, (said, complained)
+        _, complained = here(outputs, *words, code=2)
         assert re.fullmatch(rf"microgpt: hydra.launcher.address={address}: .*\n", complained)
     assert all_runs(outputs) == []
     assert "RUNNING" not in {run.info.status for run in stored(outputs)}

@@ -21,6 +21,7 @@ from microgpt.tracking.store import LONGEST
 from tests.running import (
     REPOSITORY,
     SHORT,
+    SLOWLY,
     TINY,
     artifacts,
     has_reached,
@@ -181,7 +182,7 @@ def test_a_run_that_breaks_off(outputs: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_killed_run_is_shown_as_failed_until_it_goes_on(outputs: Path) -> None:
-    process = start(outputs, "train", *TINY, "trainer.num_steps=4000", "tracking=none")
+    process = start(outputs, "train", *TINY, *SLOWLY, "trainer.num_steps=4000", "tracking=none")
     wait_until(lambda: has_reached(outputs, 1))
     kill(process)
     run = only_run(outputs)

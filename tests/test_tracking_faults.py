@@ -17,13 +17,14 @@ from microgpt.run.record import FINISHED, RUNNING
 from microgpt.tracking import MLflow, open_store, sync
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.store import experiment_id
+from tests.conftest import Here
 from tests.running import (
     NOWHERE,
     SHORT,
+    SLOWLY,
     TINY,
     history,
     kill_all,
-    microgpt,
     only_run,
     project_here,
     recorded,
@@ -108,10 +109,8 @@ def test_twins_of_a_call_that_seemed_to_fail(outputs: Path) -> None:
     assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
 
 
-def test_a_server_that_is_down_costs_nothing_but_lateness(outputs: Path) -> None:
-    said, complained = start(
-        outputs, "train", *TINY, *SHORT, f"tracking.uri={NOWHERE}"
-    ).communicate(timeout=100)
+def test_a_server_that_is_down_costs_nothing_but_lateness(outputs: Path, here: Here) -> None:
+    _, complained = here(outputs, "train", *TINY, *SHORT, f"tracking.uri={NOWHERE}")
     run = only_run(outputs)
     name = run.path.name
     assert complained == (
@@ -120,7 +119,7 @@ def test_a_server_that_is_down_costs_nothing_but_lateness(outputs: Path) -> None
     )
     assert run.status == FINISHED
     assert stored(outputs) == []
-    said, complained = microgpt(outputs, "sync", name, code=1)
+    said, complained = here(outputs, "sync", name, code=1)
     assert said == f"{name}  finished  {NOWHERE}: nothing answers there\n"
     assert complained == "microgpt: 1 of 1 runs are not all in MLflow\n"
     uri = f"sqlite:///{outputs}/mlflow.db"
@@ -200,7 +199,7 @@ def test_processes_log_into_one_store(count: int, outputs: Path) -> None:
 
 
 def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
-    process = start(tmp_path, "train", *TINY, "trainer.num_steps=9000")
+    process = start(tmp_path, "train", *TINY, *SLOWLY, "trainer.num_steps=9000")
     wait_until((tmp_path / ".mlflow.db.new").exists)
     kill_all(process)
     assert not (tmp_path / "mlflow.db").exists()

@@ -24,6 +24,7 @@ from microgpt.tracking.sync import Store
 from tests.running import (
     NOWHERE,
     SHORT,
+    SLOWLY,
     TINY,
     has_stored,
     history,
@@ -43,12 +44,12 @@ from tests.running import (
 
 def test_the_process_that_sends_is_killed(outputs: Path) -> None:
     """Memory may run out: the training goes on, and says in the end what is missing."""
-    with running(outputs, "train", *TINY, "trainer.num_steps=20000") as process:
+    with running(outputs, "train", *TINY, *SLOWLY, "trainer.num_steps=20000") as process:
         wait_until(lambda: has_stored(outputs, 10))
         (sender,) = psutil.Process(process.pid).children()
         sender.kill()
         reached = len(only_run(outputs).metrics())
-        wait_until(lambda: len(only_run(outputs).metrics()) > reached + 100)
+        wait_until(lambda: len(only_run(outputs).metrics()) > reached + 20)
         process.send_signal(SIGINT)
         _, complained = process.communicate(timeout=100)
     run = only_run(outputs)
@@ -64,7 +65,7 @@ def test_the_process_that_sends_is_killed(outputs: Path) -> None:
 
 def test_all_processes_of_a_job_are_told_to_stop(outputs: Path) -> None:
     """As by systemd, or a batch system."""
-    with running(outputs, "train", *TINY, "trainer.num_steps=20000") as process:
+    with running(outputs, "train", *TINY, *SLOWLY, "trainer.num_steps=20000") as process:
         wait_until(lambda: has_stored(outputs, 10))
         (sender,) = psutil.Process(process.pid).children()
         for number in (SIGTERM, SIGINT):
@@ -168,7 +169,7 @@ def test_a_short_run_is_sent_in_few_calls(outputs: Path) -> None:
 
 
 def test_a_run_that_is_killed_has_failed_at_once(outputs: Path) -> None:
-    process = start(outputs, "train", *TINY, "trainer.num_steps=9000")
+    process = start(outputs, "train", *TINY, *SLOWLY, "trainer.num_steps=9000")
     wait_until(lambda: has_stored(outputs, 10))
     (sender,) = psutil.Process(process.pid).children()
     kill(process)

@@ -1,10 +1,7 @@
 """`microgpt ui`, short of a browser: the view it asks for, the port it takes, how it refuses."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -27,6 +24,7 @@ from microgpt.tracking.view import (
     sweep_state,
 )
 from microgpt.ui import HOST, free_port
+from tests.conftest import Here
 
 
 def run(params: dict[str, str], metrics: Sequence[str] = ()) -> Any:
@@ -183,24 +181,15 @@ def test_a_port_that_is_none_is_refused(port: int) -> None:
         free_port(port)
 
 
-def microgpt_ui(outputs: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "from microgpt.cli import main; main()", "ui", *words]
-    environment = {key: os.environ[key] for key in os.environ if key != "MLFLOW_TRACKING_URI"}
-    environment["MICROGPT_OUTPUTS"] = str(outputs)
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def test_without_runs_there_is_a_line_and_nothing_is_left(tmp_path: Path) -> None:
-    done = microgpt_ui(tmp_path / "outputs")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "no runs yet" in done.stderr
+def test_without_runs_there_is_a_line_and_nothing_is_left(tmp_path: Path, here: Here) -> None:
+    said, complained = here(tmp_path / "outputs", "ui", code=2)
+    assert said == ""
+    assert complained.count("\n") == 1
+    assert "no runs yet" in complained
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_server_that_does_not_answer_is_a_line(tmp_path: Path) -> None:
-    done = microgpt_ui(tmp_path, "--uri", f"http://{HOST}:{free_port(0)}")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
+def test_a_server_that_does_not_answer_is_a_line(tmp_path: Path, here: Here) -> None:
+    said, complained = here(tmp_path, "ui", "--uri", f"http://{HOST}:{free_port(0)}", code=2)
+    assert said == ""
+    assert complained.count("\n") == 1

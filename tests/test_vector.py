@@ -47,10 +47,17 @@ def test_losses_are_the_originals_to_1e_9(file: Path) -> None:
     assert losses(trainer) == pytest.approx(golden["losses"][:50], rel=1e-9, abs=0)
 
 
-@pytest.mark.slow
-def test_a_thousand_losses_are_the_scalar_engines_to_4_digits() -> None:
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param({"n_embd": 4, "n_head": 2, "block_size": 8}, marks=pytest.mark.slow),
+        pytest.param({}, marks=pytest.mark.soak),
+    ],
+    ids=["small", "default"],
+)
+def test_a_thousand_losses_are_the_scalar_engines_to_4_digits(sizes: dict[str, int]) -> None:
     scalar, vector = (
-        [f"{loss:.4f}" for loss in losses(trainer_of(engine, num_steps=1000))]
+        [f"{loss:.4f}" for loss in losses(trainer_of(engine, num_steps=1000, **sizes))]
         for engine in (ScalarEngine(), VectorEngine())
     )
     assert vector == scalar
@@ -129,12 +136,13 @@ def cycles() -> int:
 def growth(n: int) -> int:
     """Bytes that n steps leave behind."""
     gc.disable()
-    trainer = trainer_of(VectorEngine(), num_steps=10_000, n_embd=8)
-    steps(trainer, 64)  # every document once: kernels of all their lengths are compiled
+    sizes = {"n_embd": 4, "n_head": 2, "block_size": 8}
+    trainer = trainer_of(VectorEngine(), num_steps=10_000, **sizes)
     for k in range(-128 * 60, 1):  # exp keeps what it has once met, in a table with an end
         exact.exp(k / 128)
+    steps(trainer, 512)  # what is made once, as a kernel or a table that grows in leaps, is there
     tracemalloc.start()
-    steps(trainer, 512)  # what is made once, as a table that grows in leaps, is made by then
+    steps(trainer, 64)  # every document once: what a step makes anew is traced from here on
     before, _ = tracemalloc.get_traced_memory()
     steps(trainer, n)
     return tracemalloc.get_traced_memory()[0] - before
@@ -144,7 +152,7 @@ def test_a_step_makes_no_reference_cycles() -> None:
     assert alone("cycles()") == 0
 
 
-@pytest.mark.parametrize("n", [100, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [100, pytest.param(2000, marks=pytest.mark.soak)])
 def test_memory_is_flat(n: int) -> None:
     assert alone(f"growth({n})") < 20_000
 

@@ -142,11 +142,7 @@ OTHER: list[tuple[str, list[str]]] = [
 ]
 
 # Those that are run as processes, the rest within this one.
-PROCESSES = {
-    *("foo=1", "optimizer=adm", "optimizr=adam", "a==b", "--nope", "model.n_head=3"),
-    *("optimizer.lr=nan", "data.path=latin.txt", "--config-dir own model=mine", "trainer=3"),
-    *("paths.outputs=empty.txt", "-m optimizer=adam,adm", "seed=${nothing}", "-m foo=1,2"),
-}
+PROCESSES = {"--nope", "optimizer.lr=nan", "data.path=latin.txt", "-m optimizer=adam,adm"}
 
 
 @pytest.mark.parametrize(("wrong", "parts"), TRAIN, ids=[wrong for wrong, _ in TRAIN])
@@ -168,8 +164,7 @@ def test_training_that_cannot_be(
 
 def test_there_are_enough_of_them() -> None:
     assert {wrong for wrong, _ in TRAIN} >= PROCESSES
-    assert len(PROCESSES) >= 12
-    assert len(TRAIN) >= 30
+    assert len(TRAIN) >= 100
 
 
 @pytest.mark.parametrize(("wrong", "parts"), OTHER, ids=[wrong for wrong, _ in OTHER])
