@@ -40,15 +40,15 @@ def reported(error: Exception) -> int:
     from microgpt.complaints import config_line
     from microgpt.core.check import BadValue
     from microgpt.core.tokenizer import UnknownCharacter
-    from microgpt.run.checkpoint import BadCheckpoint
     from microgpt.run.folder import NoSuchRun
+    from microgpt.run.reading import BadRecord
     from microgpt.run.record import Busy
     from microgpt.tracking import StoreError
 
     if isinstance(error, OmegaConfBaseException):
         complain(config_line(error))
         return WRONG_INPUT
-    if isinstance(error, (ConfigError, BadValue, UnknownCharacter, NoSuchRun, BadCheckpoint, Busy)):
+    if isinstance(error, (ConfigError, BadValue, UnknownCharacter, NoSuchRun, BadRecord, Busy)):
         complain(str(error))
         return WRONG_INPUT
     if isinstance(error, StoreError):

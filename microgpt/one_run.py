@@ -3,6 +3,7 @@
 import signal
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.identity import parameters_sha256
 from microgpt.run.record import FAILED, FINISHED, STOPPED
 from microgpt.signals import interruptible
-from microgpt.terminal import OK, RUN_FAILED, complain
+from microgpt.terminal import OK, RUN_FAILED, complain, first_line
 
 TRACEBACK = "traceback.txt"  # of a run that raised an unexpected exception
 
@@ -27,6 +28,12 @@ def train_and_report(parts: Parts, run: RunFolder, tracking: Any) -> int:
     try:
         with interruptible(caught, trainer.interrupt), watch:
             train_recorded(parts, run, tracking, watch)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a full disk, perhaps, on which run.json could not be written either
+        what = f"run {run.path.name} failed at step {trainer.step}: {first_line(error)}"
+        complain(f"{what}; go on: microgpt train resume={run.path.name}")
+        return RUN_FAILED
     finally:
         problem = finish(tracking, caught)
     return report(run, caught, problem)
@@ -50,7 +57,8 @@ def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback
         place = f"step {trainer.kept} of {trainer.num_steps}"  # an update may be incomplete
         ending = {"status": STOPPED, "stopped_at": place}
     except BaseException as error:
-        run.write(TRACEBACK, traceback.format_exc())
+        with suppress(OSError):  # such as one of a full disk
+            run.write(TRACEBACK, traceback.format_exc())
         reason = described(error)
         ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}
         raise

@@ -11,11 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.build import Parts, build, built, part, resolve
 from microgpt.console import out
+from microgpt.core.events import Checkpointed
+from microgpt.core.trainer import Trainer
 from microgpt.one_run import train_and_report
 from microgpt.run.folder import OUTCOME, NoSuchRun, RunFolder, find_run
 from microgpt.run.identity import fingerprint, git_state, signature
+from microgpt.run.reading import BadRecord
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.source import code, modules_of, targets
+from microgpt.run.state import last_state
 from microgpt.syntax import key_and_value
 from microgpt.terminal import OK, ConfigError, complain
 
@@ -48,7 +52,6 @@ def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
     config = parts.config
     if path := config["data"].get("path"):  # absolute, so that a resume finds it from any folder
         config["data"]["path"] = str(Path(path).expanduser().absolute())
-    config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())  # likewise
     git = dict(own_git_state())
     diff = git.pop("diff", "")
     facts |= {**dict.fromkeys(OUTCOME), **identity(parts)}
@@ -58,7 +61,7 @@ def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
 def resume(cfg: DictConfig, overrides: Overrides) -> int:
     """Resumes a run from its last checkpoint, with its own configuration.
 
-    Returns an exit code. Raises ConfigError, NoSuchRun and Busy before anything is written.
+    Returns an exit code. Raises ConfigError, NoSuchRun, BadRecord and Busy before anything is written.
     """
     given = dict(map(key_and_value, overrides))
     # The text of the override, since Hydra parses the id 20261101 as a number, and 12e45678 as inf.
@@ -102,8 +105,9 @@ def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> Dic
     """The run's configuration with the overrides in MAY_CHANGE."""
     own = OmegaConf.create(run.config)
     own.trainer.stop_after = cfg.trainer.stop_after
-    if "paths.outputs" in given:
-        own.paths.outputs = str(Path(cfg.paths.outputs).absolute())
+    # Where the folder lies now: it may have been moved, or be a copy.
+    home = None if "paths.outputs" in given else run.outputs
+    own.paths.outputs = str((home or Path(cfg.paths.outputs)).absolute())
     if "progress" in given:
         own.progress = cfg.progress
     if "tracking" in given:
@@ -115,12 +119,16 @@ def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> Dic
 
 
 def restart(run: RunFolder, parts: Parts) -> None:
-    """Restores the trainer and the folder to the run's last checkpoint. Raises ConfigError."""
+    """Restores the trainer and the folder to the run's last whole checkpoint.
+
+    Raises ConfigError and BadRecord before anything is written.
+    """
     before = run.info
     facts = identity(parts, before.get("fork"))
-    if facts["data"]["digest"] != before["data"]["digest"]:
+    if facts["data"]["digest"] != before["data"].get("digest", facts["data"]["digest"]):
         raise ConfigError(f"data: {run.path} was trained on other documents")
-    state = run.last_checkpoint()
+    state = last_state(run, parts.trainer)
+    check_rows(run, parts.trainer, state)
     if state is not None:
         parts.trainer.restore(state)
     step = parts.trainer.step
@@ -131,6 +139,23 @@ def restart(run: RunFolder, parts: Parts) -> None:
     run.rewind(step)
     run.set_config(parts.config)
     run.update(**facts, **dict.fromkeys(OUTCOME), status=RUNNING)
+
+
+def check_rows(run: RunFolder, trainer: Trainer, state: Checkpointed | None) -> None:
+    """Raises BadRecord unless metrics.jsonl has the last step that was to be logged before the state.
+
+    The steps that a fork has of its parent were logged as its parent says.
+    """
+    step = state.step if state else 0
+    every = filter(None, (trainer.log_every, trainer.eval_every))
+    due = max((step - step % each for each in every), default=0)
+    if due <= run.info.get("fork", {}).get("step", 0):
+        return
+    steps = [int(row["step"]) for row in run.metrics() if row["step"] <= step]
+    if due not in steps:
+        reached = max(steps, default=0)
+        advice = f"without the checkpoints after step {reached}, these steps are trained again"
+        raise BadRecord(run.metrics_path, f"has no step {due}, unlike step-{step}; {advice}")
 
 
 def note_change(

@@ -39,6 +39,12 @@ TINY = [
 SHORT = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
 # A step takes 20 ms, and no time of the processor: for runs that something shall happen to.
 SLOWLY = ["schedule=constant", "schedule._target_=tests.schedules.Slow"]
+FACTS: dict[str, Any] = {  # of a run that nobody trained
+    **dict.fromkeys(("name", "signature", "source"), "none"),
+    **{key: {} for key in ("git", "fingerprint", "data")},
+    "begun": 0.0,
+    "num_steps": 5,
+}
 NOWHERE = "http://127.0.0.1:1"  # no server answers there
 # As in conftest.py: patience with a store on a busy machine.
 COMMAND = "from microgpt.tracking import MLflow; MLflow.PATIENCE = 300; "

@@ -170,6 +170,7 @@ def _job(made: Made, arm: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "seed": seed,
         "differs": differs,
         "overrides": [f"{key}={value}" for key, value in differs.items()],
+        "tags": {},
         "signature": said,
         "source": sha256(b"source").hexdigest(),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from microgpt.ablation.lock import LOCK, config_of, digest, read_lock
-from microgpt.core.check import BadValue
+from microgpt.run.reading import BadRecord
 from tests.sweeps import (
     CONFIG,
     HEADS,
@@ -46,15 +46,15 @@ def test_a_changed_lock_is_caught(told: tuple[Path, str, Made], tmp_path: Path) 
     for before, after in [('"confirmed"', '"refuted"'), ('"mean": 2.', '"mean": 1.')]:
         assert before in text
         file.write_text(text.replace(before, after, 1))
-        with pytest.raises(BadValue, match="was changed by hand"):
+        with pytest.raises(BadRecord, match="was changed by hand"):
             read_lock(file)
     file.write_text("{")
-    with pytest.raises(BadValue, match="no JSON"):
+    with pytest.raises(BadRecord, match="is not JSON"):
         read_lock(file)
     file.write_text("[]")
-    with pytest.raises(BadValue, match="has no digest"):
+    with pytest.raises(BadRecord, match="must hold keys"):
         read_lock(file)
-    with pytest.raises(BadValue, match="not there; `microgpt report` writes it"):
+    with pytest.raises(BadRecord, match="No such file"):
         read_lock(tmp_path / "none.json")
 
 

@@ -10,7 +10,7 @@ from microgpt.console import list_runs
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED
 from microgpt.run.sweep import all_sweeps
-from tests.running import REPOSITORY, microgpt, stored
+from tests.running import FACTS, REPOSITORY, microgpt, stored
 
 COUNT = 900
 
@@ -48,8 +48,8 @@ def test_a_run_that_could_not_be_built_is_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunFolder(tmp_path / "runs/one")
-    run.create({}, [], "", begun=0.0, num_steps=5, name="n_head=3")
+    run.create({}, [], "", **FACTS)
     run.update(status=FAILED)
     list_runs([run])
     row = capsys.readouterr().out.splitlines()[-1].split()
-    assert row == ["one", "failed", "0/5", "n_head=3"]
+    assert row == ["one", "failed", "0/5", "none"]

@@ -12,6 +12,7 @@ import pexpect
 import psutil
 import pytest
 
+from microgpt.run.checkpoint import read_checkpoint
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import STOPPED
 from microgpt.sweep import cluster
@@ -63,8 +64,7 @@ def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> N
     runs = all_runs(outputs)
     assert [run.status for run in runs] == [STOPPED] * count  # the last did not begin
     for run in runs:
-        state = run.last_checkpoint()
-        assert state is not None
+        state = read_checkpoint(run.checkpoints()[0])
         assert run.info["stopped_at"] == f"step {state.step} of 20000"
     (line,) = (line for line in said.splitlines() if line.startswith("stopped; "))
     assert line.startswith("stopped; go on with the same command: microgpt train -m ")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from microgpt.ablation.replay import ulps
+from microgpt.run.checkpoint import read_checkpoint, write_checkpoint
 from microgpt.run.folder import RunFolder
 from tests.conftest import Verify
 from tests.running import (
@@ -175,6 +176,13 @@ def test_a_checkpoint_changed(edited: tuple[Path, RunFolder, Path], verify: Veri
     content = bytearray(file.read_bytes())
     content[-30_000] ^= 1
     file.write_bytes(content)
+    code, said = verify(outputs, run.mlflow_run_id)
+    assert (code, "the store's step-5.safetensors is damaged\n" in said) == (1, True), said
+    assert "it is damaged: its content is not that of its sha256\n" in said
+    assert "may have been edited" not in said
+    state = read_checkpoint(run.checkpoints()[-1])
+    state.weights["wte"][0] += 1.0
+    write_checkpoint(file, state)  # with the digest of what it holds now
     code, said = verify(outputs, run.mlflow_run_id)
     assert (code, "diverged at step 5 in step-5.safetensors\n" in said) == (1, True), said
 

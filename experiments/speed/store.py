@@ -92,7 +92,7 @@ def multiply(outputs: Path, count: int) -> None:
     jobs = [job, *(job | {"run": run["name"]} for run in runs)]
     every = SweepFolder(sweep.path.with_name(EVERY))
     every.path.mkdir()
-    every.update(**sweep.info | {"id": EVERY, "jobs": jobs})
+    every.begin(**sweep.info | {"id": EVERY, "jobs": jobs})
     sweep.update(jobs=jobs[:JOBS])
 
 

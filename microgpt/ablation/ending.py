@@ -1,5 +1,6 @@
 """How a recorded run ended; its repetition must end in the same way."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from microgpt.ablation.replay import Again, Difference, Parted
 from microgpt.core.events import Metrics
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, STOPPED
+
+DIVERGED = re.compile(r"\S+ is (nan|inf|-inf)\b|the update left |no samples: ")
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ def ending(folder: RunFolder, rows: list[Metrics]) -> Ending:
 
 def diverged(reason: str) -> bool:
     """Whether the reason is a divergence, as worded in `core/trainer.py`."""
-    words = (" is nan", " is inf", " is -inf")
-    return reason.startswith("no samples: ") or any(word in reason for word in words)
+    return DIVERGED.match(reason) is not None
 
 
 def unlike(where: str, recorded: object, now: object) -> Difference:

@@ -20,10 +20,12 @@ from microgpt.core.trainer import Trainer
 from microgpt.core.weight import Weight
 from microgpt.one_run import train_and_report
 from microgpt.override import overridden
-from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint
+from microgpt.run.checkpoint import step_of, write_checkpoint
 from microgpt.run.folder import NoSuchRun, RunFolder, find_run
 from microgpt.run.identity import git_state
+from microgpt.run.reading import read_bytes
 from microgpt.run.record import FINISHED
+from microgpt.run.state import last_state
 from microgpt.sample import rebuild
 from microgpt.syntax import key_and_value
 from microgpt.terminal import ConfigError
@@ -75,7 +77,7 @@ def check_step(parent: RunFolder, step: int) -> None:
     """Raises BadValue if the parent did not reach that step, or branched off after it."""
     info = parent.info
     steps = [int(row["step"]) for row in parent.metrics()[-1:]]
-    steps += [_step_of(file) for file in parent.checkpoints()[:1]]
+    steps += filter(None, map(step_of, parent.checkpoints()[:1]))
     steps += [int(info["num_steps"])] if info["status"] == FINISHED else []
     reached, origin = max(steps, default=0), info.get("fork", {})
     if not 0 <= step <= reached:
@@ -87,22 +89,16 @@ def check_step(parent: RunFolder, step: int) -> None:
         raise BadValue("at-step", step, allowed)
 
 
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.removeprefix("step-"))
-
-
 def state_at(parent: RunFolder, trainer: Trainer, step: int) -> Checkpointed:
     """The parent's state after `step` steps, trained from the latest checkpoint before if necessary.
 
-    Raises ConfigError if the steps in between cannot be reproduced.
+    Raises ConfigError if the steps in between cannot be reproduced, and BadRecord.
     """
-    before = _checkpoint_before(parent, step)
+    before = last_state(parent, trainer, step)
     if before is not None and before.step == step:
         return before
     if before is not None:
         trainer.restore(before)
-    elif "fork" in parent.info:
-        raise ConfigError(f"at-step={step}: the state that the run began with is gone")
     if trainer.step < step:
         out.print(f"the parent's steps {trainer.step + 1} to {step} are trained again")
     told = witnesses(parent.metrics(), {}).said
@@ -122,21 +118,10 @@ def state_at(parent: RunFolder, trainer: Trainer, step: int) -> Checkpointed:
     return state
 
 
-def _checkpoint_before(parent: RunFolder, step: int) -> Checkpointed | None:
-    """The latest readable checkpoint at or before `step`."""
-    for file in parent.checkpoints():
-        if _step_of(file) <= step:
-            try:
-                return read_checkpoint(file)
-            except (BadCheckpoint, OSError):
-                continue
-    return None
-
-
 def _lost(parent: RunFolder, error: Exception) -> str:
     """The message that a state cannot be reproduced, with the checkpoints that exist."""
-    kept = sorted(map(_step_of, parent.checkpoints()))
-    there = f"there are checkpoints at {', '.join(map(str, kept))}" if kept else "it kept none"
+    kept = ", ".join(str(step_of(file)) for file in reversed(parent.checkpoints()))
+    there = f"there are checkpoints at {kept}" if kept else "it kept none"
     return f"the run trained again {error}, unlike its record; {there}"
 
 
@@ -146,7 +131,7 @@ def built(config: dict[str, Any], parent: RunFolder, given: set[str]) -> Parts:
     if given & {"data", "data.path"}:
         return build(own)
     parts = build(own, parent.documents)
-    if parts.data["digest"] != parent.info["data"]["digest"]:
+    if parts.data["digest"] != parent.info["data"].get("digest"):
         raise ConfigError("data: the run's documents are gone; name them with data.path=FILE")
     parts.data["name"] = parent.info["data"]["name"]
     return parts
@@ -204,7 +189,7 @@ def create(
     (run.path / "checkpoints").mkdir(parents=True)
     write_checkpoint(run.path / f"checkpoints/step-{state.step}.safetensors", state)
     ends = [end for row, end in parent.metrics_from(0) if row["step"] <= state.step]
-    content = parent.metrics_path.read_bytes()[: max(ends, default=0)]
+    content = read_bytes(parent.metrics_path)[: max(ends, default=0)]
     run.write("metrics.jsonl", content.decode())
     if path := parts.config["data"].get("path"):  # absolute, for a resume from any folder
         parts.config["data"]["path"] = str(Path(path).expanduser().absolute())

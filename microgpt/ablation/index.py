@@ -9,6 +9,8 @@ from microgpt.ablation.lock import LOCK, read_lock
 from microgpt.ablation.render import markdown_table
 from microgpt.core.check import BadValue
 from microgpt.run.checkpoint import write_whole
+from microgpt.run.reading import BadRecord
+from microgpt.terminal import complain
 
 HEAD = """# Questions and verdicts
 
@@ -19,8 +21,13 @@ source, what was expected before the run, the table, the figures and the command
 
 
 def write_index(experiments: Path) -> None:
-    """Writes a line for each experiment with a question. Raises BadValue for an invalid lock."""
-    locks = [read_lock(file) for file in sorted(experiments.glob(f"*/{LOCK}"))]
+    """Writes a line for each experiment with a question; a damaged lock is named on standard error."""
+    locks = []
+    for file in sorted(experiments.glob(f"*/{LOCK}")):
+        try:
+            locks.append(read_lock(file))
+        except BadRecord as error:
+            complain(f"{error}; {experiments}/README.md is without it")
     rows: list[tuple[str, ...]] = [("experiment", "question", "source", "claim", "verdict")]
     rows += [_row(lock) for lock in locks if lock["ablation"]]
     write_whole(experiments / "README.md", (HEAD + markdown_table(rows)).encode())

@@ -12,10 +12,31 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from microgpt.core.check import BadValue
 from microgpt.run.identity import leaves
+from microgpt.run.reading import (
+    COUNT,
+    KEYS,
+    TEXT,
+    TEXTS,
+    BadRecord,
+    Kinds,
+    check,
+    each,
+    json_of,
+    read_bytes,
+    with_keys,
+)
 
 LOCK = "results.lock.json"
+FACTS: Kinds = {
+    "digest": TEXT,
+    "sweep": KEYS,
+    "config": KEYS,
+    "data": with_keys("facts about documents", {"digest": TEXT, "documents": COUNT}),
+    "fingerprint": TEXTS,
+    "table": each(with_keys("an arm", {"arm": TEXT, "differs": KEYS})),
+    "runs": each(with_keys("a run", {"name": TEXT, "arm": TEXT, "status": TEXT})),
+}
 NEUTRAL: dict[str, Any] = {
     "paths": {"outputs": "outputs"},
     "tracking": {"_target_": "microgpt.tracking.NoTracking"},
@@ -39,18 +60,18 @@ def text_of(content: Mapping[str, Any]) -> str:
 
 
 def read_lock(path: Path) -> dict[str, Any]:
-    """Reads a lock. Raises BadValue for an invalid file or digest."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        advice = "not there; `microgpt report` writes it"
-        raise BadValue("lock", str(path), advice) from error
-    except ValueError as error:
-        raise BadValue("lock", str(path), f"no JSON ({error})") from error
-    if not isinstance(content, dict) or "digest" not in content:
-        raise BadValue("lock", str(path), "has no digest: no lock file of ours")
+    """Reads a lock. Raises BadRecord, also if it has another digest than its content."""
+    content = content_of(path)
     if content["digest"] != digest(content):
-        raise BadValue("lock", str(path), "was changed by hand: its digest is of other content")
+        raise BadRecord(path, "was changed by hand: its digest is of other content")
+    check(content, path, FACTS)
+    return content
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """The content of a lock, whose digest may be another's. Raises BadRecord."""
+    content = json_of(read_bytes(path), path)
+    check(content, path, {"digest": TEXT})
     return content
 
 

@@ -13,6 +13,8 @@ from microgpt.ablation.store import client_of, documents_of
 from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, find_run
+from microgpt.run.reading import BadRecord
+from microgpt.terminal import complain
 from microgpt.tracking import cut, params_of, told
 
 if TYPE_CHECKING:
@@ -37,6 +39,11 @@ class Record:
     def name(self) -> str:
         """The run's id and its MLflow id, for messages."""
         return f"{self.run.data.tags['microgpt.id']} (MLflow {self.run.info.run_id})"
+
+    def is_under_way(self) -> bool:
+        """Whether the run is trained again, or has been since this was read, as the store has it."""
+        now = self.store.find(self.run.info.run_id).info
+        return (now.status, now.end_time) != (self.run.info.status, self.run.info.end_time)
 
     def contradictions(self) -> Iterator[str]:
         """Lines about the store's params and tags that contradict the run's files."""
@@ -134,5 +141,10 @@ def pointed(outputs: Path, reference: str) -> tuple[str, str | None]:
         folder = find_run(outputs, reference)
     except NoSuchRun:
         return reference, None
-    tracking: dict[str, Any] = folder.config["tracking"]
-    return folder.mlflow_run_id or folder.path.name, tracking.get("uri")
+    name = folder.mlflow_run_id or folder.path.name
+    try:
+        tracking: dict[str, Any] = folder.config["tracking"]
+    except BadRecord as error:
+        complain(f"{error}; the run is looked for in the usual store")
+        return name, None
+    return name, tracking.get("uri")

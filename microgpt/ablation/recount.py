@@ -11,6 +11,7 @@ from microgpt.ablation.rates import Tuning
 from microgpt.ablation.readme import render_readme
 from microgpt.ablation.replay import Difference
 from microgpt.ablation.store import FINISHED, Arm, Run, Sweep
+from microgpt.run.reading import read_text
 
 COUNTED = ("baseline", "table", "fit", "rates", "verdict", "because")  # computed from the runs
 CLOCKED = "What it took"  # the section of a page with clock times, which no lock contains
@@ -39,7 +40,7 @@ def miscounted(lock: Mapping[str, Any], documents: Sequence[str]) -> Difference 
 
 def misquoted(lock: Mapping[str, Any], readme: Path) -> Difference | None:
     """The first section of the page that the lock does not give, if any; clock times are ignored."""
-    there = _sections(readme.read_text(encoding="utf-8") if readme.exists() else "")
+    there = _sections(read_text(readme) if readme.exists() else "")
     given = _sections(render_readme(lock, ()))
     for title in [*given, *(title for title in there if title not in given)]:
         old, new = there.get(title, []), given.get(title, [])

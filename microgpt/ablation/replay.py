@@ -17,6 +17,7 @@ class Difference:
 
     verdict: str  # such as "diverged at step 20 in val/loss, by 1 ulp"
     says: str  # the values on each side
+    explained: bool = False  # whether this is the cause, too: nothing else has to be suspected
 
 
 class Parted(Exception):
@@ -146,7 +147,10 @@ def _difference(
 
 def check_state(file: str, kept: Checkpointed, now: Checkpointed) -> None:
     """Raises Parted unless two states are equal, except for the time."""
-    slots = [(slot, kept.slots.get(slot, {}), now.slots[slot]) for slot in now.slots]
+    if kept.shapes != now.shapes:
+        raise Parted(Difference(f"diverged at step {now.step} in {file}", "other shapes"))
+    names = [*now.slots, *(slot for slot in kept.slots if slot not in now.slots)]
+    slots = [(slot, kept.slots.get(slot, {}), now.slots.get(slot, {})) for slot in names]
     for part, before, after in [("weights", kept.weights, now.weights), *slots]:
         if _hash(before) != _hash(after):
             raise Parted(Difference(f"diverged at step {now.step} in {file}", f"other {part}"))

@@ -30,6 +30,7 @@ from microgpt.ablation.render import (
 from microgpt.ablation.store import Sweep, client_of, read_sweep
 from microgpt.console import out
 from microgpt.core.check import BadValue
+from microgpt.run.reading import BadRecord
 from microgpt.terminal import complain
 from microgpt.tracking import cut, told
 from microgpt.tracking.view import find_parent
@@ -45,7 +46,7 @@ FOLDER = "report"  # the report's path in the parent run's artifacts
 def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path:
     """Reports the latest sweep of an experiment, or the sweep with this id; returns the report's folder.
 
-    Raises BadValue before anything is written.
+    Raises BadValue and BadRecord before anything is written.
     """
     client, store = client_of(uri, outputs)
     sweep, lock = examine(client, name, store)
@@ -70,7 +71,7 @@ def warn_of_another(path: Path, lock: Mapping[str, Any]) -> None:
     """Warns if the report replaces that of another sweep, such as a short trial."""
     try:
         old = read_lock(path)["sweep"]
-    except BadValue:  # there is none, or it is not a valid lock
+    except BadRecord:  # there is none, or it is not a valid lock
         return
     if old["signature"] != lock["sweep"]["signature"]:
         new = lock["sweep"]["id"]
@@ -78,11 +79,11 @@ def warn_of_another(path: Path, lock: Mapping[str, Any]) -> None:
 
 
 def examine(client: "MlflowClient", name: str, store: str) -> tuple[Sweep, dict[str, Any]]:
-    """Reads a sweep and computes its lock. Raises BadValue."""
+    """Reads a sweep and computes its lock. Raises BadValue, BadRecord."""
     sweep = read_sweep(client, find_parent(client, name, store))
     asked, found = asked_by(sweep), None
     if asked.tuning:
-        with suppress(BadValue):  # the report then says that the tuning is missing
+        with suppress(BadValue, BadRecord):  # the report then says that the tuning is missing
             found = read_sweep(client, find_parent(client, asked.tuning, store))
     return sweep, analyse(sweep, tuning(sweep, asked, found))
 

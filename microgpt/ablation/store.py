@@ -4,7 +4,6 @@ The parent run has the artifact sweep.json with the list of jobs; the runs have 
 So a job without a run is detected as missing.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -12,11 +11,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS, from_lines
-from microgpt.run.folder import LOADER
+from microgpt.run.facts import SWEEP_FACTS
+from microgpt.run.reading import (
+    TEXTS,
+    BadRecord,
+    check,
+    decoded,
+    json_of,
+    read_bytes,
+    row_of,
+    yaml_of,
+)
+from microgpt.terminal import complain
 from microgpt.tracking import open_store, store_uri
 from microgpt.tracking.artifacts import SHARED, shared_documents
 
@@ -26,6 +34,10 @@ if TYPE_CHECKING:
 
 SWEEP = "sweep.json"
 FINISHED, FAILED, RUNNING, STOPPED, MISSING = "finished", "failed", "running", "stopped", "missing"
+DAMAGED = "damaged"  # finished, but a file of its record cannot be read
+STORED_SWEEP = {
+    key: SWEEP_FACTS[key] for key in ("id", "signature", "source", "name", "jobs", "config")
+}
 STATUS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
 PAGE = 1000  # runs per query, below the store's limit
 
@@ -120,15 +132,19 @@ def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
 
 
 def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
-    """Reads the sweep of a parent run with all its runs. Raises BadValue."""
+    """Reads the sweep of a parent run with all its runs. Raises BadValue, BadRecord.
+
+    A run with a damaged file is named on standard error, and has no result.
+    """
     run_id = str(parent.info.run_id)
     with TemporaryDirectory() as place:
-        said = _text(client, parent, SWEEP, place)
+        said = _content(client, parent, SWEEP, place)
         if said is None:
             raise BadValue(
                 "sweep", run_id, f"its run has no {SWEEP}: it was not written to its end"
             )
-        spec = json.loads(said)
+        spec = json_of(said, f"{SWEEP} of {run_id}")
+        check(spec, f"{SWEEP} of {run_id}", STORED_SWEEP)
         members = _members(client, str(parent.info.experiment_id), spec["id"])
         jobs = [job | {"seed": _seed(job, spec["config"])} for job in spec["jobs"]]
         runs = [_run(client, job, members.get(job["run"], []), place) for job in jobs]
@@ -137,8 +153,9 @@ def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
     for run in runs:
         arms.setdefault(run.arm, []).append(run)
     keys = ("id", "signature", "source", "name", "experiment", "description", "ablation", "config")
+    facts: dict[str, Any] = {key: spec.get(key) for key in keys}
     return Sweep(
-        **{key: spec.get(key) for key in keys},
+        **facts,
         arms=tuple(Arm(name, own[0].differs, tuple(own)) for name, own in arms.items()),
         parent=run_id,
         documents=documents,
@@ -176,18 +193,31 @@ def _run(
     status = STATUS.get(best.info.status, RUNNING)
     if status != FINISHED:
         return Run(status=status, tags=best.data.tags, **known)
-    return _finished(client, best, known, place)
+    try:
+        return _finished(client, best, known, place)
+    except BadRecord as error:
+        complain(f"run {job['name']}: the store's {error}")
+        return Run(status=DAMAGED, tags={"reason": str(error)}, **known)
 
 
 def _finished(
     client: "MlflowClient", stored: "Stored", known: Mapping[str, Any], place: str
 ) -> Run:
-    """A finished run with its files. Raises BadValue if its final metrics are not those of the store."""
-    files = {name: _text(client, stored, name, place) for name in ("metrics.jsonl", "config.yaml")}
-    for name, text in files.items():
-        if text is None:
+    """A finished run with its files. Raises BadRecord.
+
+    Raises BadValue if its final metrics are not those of the store.
+    """
+    names = METRICS, CONFIG, SAMPLES, FACTS = (
+        "metrics.jsonl",
+        "config.yaml",
+        "samples.txt",
+        "run.json",
+    )
+    files = {name: _content(client, stored, name, place) for name in names}
+    for name in (METRICS, CONFIG):
+        if files[name] is None:
             raise BadValue("run", known["name"], f"its artifact {name} is not in the store")
-    rows = [json.loads(line) for line in str(files["metrics.jsonl"]).splitlines()]
+    rows = [row_of(line, METRICS) for line in (files[METRICS] or b"").splitlines()]
     last = {key: value for row in rows for key, value in row.items() if key != "step"}
     metrics = {key: value for key, value in last.items() if not key.startswith("cost/")}
     for key, value in metrics.items():
@@ -195,15 +225,16 @@ def _finished(
             other = stored.data.metrics.get(key)
             problem = f"{key} is {other} in the store and {value} in its metrics.jsonl"
             raise BadValue("run", known["name"], problem)
-    samples = _text(client, stored, "samples.txt", place)
-    info = json.loads(_text(client, stored, "run.json", place) or "{}")
+    samples = files[SAMPLES]
+    info = json_of(files[FACTS] or b"{}", FACTS)
+    check(info, FACTS, {}, {"source_files": TEXTS})
     return Run(
         status=FINISHED,
         tags=stored.data.tags,
         metrics=metrics,
         rows=rows,
-        config=yaml.load(str(files["config.yaml"]), LOADER),
-        samples_sha256=None if samples is None else sha256(samples.encode()).hexdigest(),
+        config=yaml_of(files[CONFIG] or b"", CONFIG),
+        samples_sha256=None if samples is None else sha256(samples).hexdigest(),
         source_files=info.get("source_files", {}),
         **known,
     )
@@ -220,9 +251,9 @@ def _documents(
     if not finished:
         return None
     shared = documents_of(client, finished[0], place)
-    text = Path(shared).read_bytes().decode() if shared else None
-    text = text or _text(client, finished[0], DOCUMENTS, place)
-    return None if text is None else tuple(from_lines(text))
+    content = Path(shared).read_bytes() if shared else None
+    content = content or _content(client, finished[0], DOCUMENTS, place)
+    return None if content is None else tuple(from_lines(decoded(content, DOCUMENTS)))
 
 
 def documents_of(client: "MlflowClient", run: "Stored", place: str) -> str | None:
@@ -240,8 +271,8 @@ def documents_of(client: "MlflowClient", run: "Stored", place: str) -> str | Non
     return client.download_artifacts(parent, shared, place) if shared in there else None
 
 
-def _text(client: "MlflowClient", run: "Stored", name: str, place: str) -> str | None:
-    """The text of an artifact at the root of a run; None if it does not exist."""
+def _content(client: "MlflowClient", run: "Stored", name: str, place: str) -> bytes | None:
+    """The content of an artifact at the root of a run; None if it does not exist."""
     from mlflow.artifacts import download_artifacts
 
     run_id = str(run.info.run_id)
@@ -257,4 +288,4 @@ def _text(client: "MlflowClient", run: "Stored", name: str, place: str) -> str |
         if any(file.path == name for file in client.list_artifacts(run_id)):
             raise
         return None
-    return Path(path).read_bytes().decode()
+    return read_bytes(Path(path))

@@ -25,9 +25,11 @@ from microgpt.console import out, watcher
 from microgpt.core.check import BadValue
 from microgpt.core.events import Checkpointed, Event, Metrics, Stepped
 from microgpt.core.trainer import Trainer
-from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint
+from microgpt.run.checkpoint import read_checkpoint
 from microgpt.run.folder import NoSuchRun
+from microgpt.run.reading import BadRecord
 from microgpt.run.source import modules
+from microgpt.run.state import check_fits
 from microgpt.sample import rebuild
 from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
@@ -55,6 +57,8 @@ def verify_run(reference: str, uri: str | None, outputs: Path, data: Path | None
         out.print(f"run {record.name}  {record.run.info.run_name}", markup=False)
         try:
             verdict = judge(record, data)
+            if verdict.difference and record.is_under_way():
+                raise Gone("it is resumed, or was meanwhile; verify it when it is over")
         except Gone as error:
             complain(f"cannot run again: {error}")
             return CANNOT
@@ -70,6 +74,8 @@ def tell(verdict: Verdict) -> int:
         return EXACT
     out.print(verdict.difference.verdict, markup=False)
     out.print(f"  {verdict.difference.says}", markup=False)
+    if verdict.difference.explained:
+        return DIVERGED
     for line in verdict.changed:
         out.print(f"  not as recorded: {line}", markup=False)
     if not verdict.changed:
@@ -79,10 +85,13 @@ def tell(verdict: Verdict) -> int:
 
 def judge(record: Record, data: Path | None) -> Verdict:
     """Trains the run again, to its end or to the first difference. Raises Gone, BadValue."""
-    info = record.folder.info
     if record.run.info.status == "RUNNING":
-        raise BadValue("run", record.run.info.run_id, "must be over, but is still running")
-    parts = _rebuilt(record, data)
+        allowed = "must be over, but is still running, as the store has it; see `microgpt sync`"
+        raise BadValue("run", record.run.info.run_id, allowed)
+    try:
+        info, parts = record.folder.info, _rebuilt(record, data)
+    except BadRecord as error:
+        raise Gone(f"the store's {_named(error)} {error.problem}") from error
     now = identity(parts, info.get("fork"))
     changed = changes(info, now, modules(parts.config))
     try:
@@ -91,18 +100,28 @@ def judge(record: Record, data: Path | None) -> Verdict:
         found = _compare(record, parts)
     except Parted as parted:
         return Verdict(parted.difference, changed)
+    except BadRecord as error:
+        found = f"the store's {_named(error)} is damaged"
+        return Verdict(Difference(found, f"it {error.problem}", explained=True), changed)
     return Verdict(None, changed, found)
+
+
+def _named(error: BadRecord) -> str:
+    """The damaged file by its name: its folder is a temporary one."""
+    return Path(error.file).name
 
 
 def _rebuilt(record: Record, data: Path | None) -> Parts:
     """Builds the recorded configuration on the recorded data. Raises Gone."""
     info = record.folder.info
+    if not info["data"]:
+        raise Gone(f"it failed before its first step: {info.get('reason')}")
     try:
         return rebuild(record.folder, data)
     except ConfigError as error:
         advice = ""
         if "_target_" in str(error) and "commit" in info["git"]:
-            diff = ", then apply its git.diff" if info["git"]["dirty"] == "true" else ""
+            diff = ", then apply its git.diff" if info["git"].get("dirty") == "true" else ""
             advice = f"; the record is of commit {info['git']['commit']}: check it out{diff}"
         elif str(error).startswith("data"):
             advice = wanted(info["data"])
@@ -152,22 +171,22 @@ def _compare(record: Record, parts: Parts) -> str:
 
 
 def _rows(record: Record) -> list[Metrics]:
-    """The record's metrics.jsonl. Raises Parted if it is unreadable."""
-    try:
-        return [{str(k): row[k] + 0.0 for k in row} for row in record.folder.metrics()]
-    except (ValueError, TypeError) as error:
-        raise Parted(Difference(f"{ROWS} cannot be read", str(error))) from error
+    """The record's metrics.jsonl, with all numbers as floats. Raises BadRecord."""
+    return [{key: row[key] + 0.0 for key in row} for row in record.folder.metrics()]
 
 
 def _start(record: Record, trainer: Trainer, rows: Sequence[Metrics], witness: Witnesses) -> None:
-    """Restores a fork's trainer to its first state, and checks the steps before. Raises Gone."""
+    """Restores a fork's trainer to its first state, and checks the steps before.
+
+    Raises Gone, BadRecord.
+    """
     fork = record.folder.info["fork"]
     step = int(fork["step"])
     file = record.folder.path / f"checkpoints/step-{step}.safetensors"
-    try:
-        state = read_checkpoint(file)
-    except (BadCheckpoint, OSError) as error:
-        raise Gone(f"the store has no {file.name}, the state that the run began with") from error
+    if not file.exists():
+        raise Gone(f"the store has no {file.name}, the state that the run began with")
+    state = read_checkpoint(file)
+    check_fits(file, state, trainer)
     trainer.restore(state)
     try:
         parent = record.store.find(fork["mlflow"] or fork["run"])
@@ -214,11 +233,7 @@ def _watch(
 
 
 def _check_checkpoint(record: Record, state: Checkpointed) -> None:
-    """Raises Parted unless the store's checkpoint of this step, if any, equals this state."""
+    """Raises Parted unless the store's checkpoint of this step, if any, equals this state; BadRecord."""
     file = record.folder.path / f"checkpoints/step-{state.step}.safetensors"
-    if not file.exists():
-        return
-    try:
+    if file.exists():
         check_state(file.name, read_checkpoint(file), state)
-    except (BadCheckpoint, OSError) as error:
-        raise Parted(Difference(f"{file.name} cannot be read", str(error))) from error

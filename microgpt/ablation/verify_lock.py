@@ -3,7 +3,6 @@
 It needs only the lock: no store, and for the package's own data no file.
 """
 
-import json
 import multiprocessing
 import os
 import signal
@@ -21,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 import microgpt
 from microgpt.ablation.changes import changes
-from microgpt.ablation.lock import LOCK, config_of, digest, metrics_sha256, read_lock
+from microgpt.ablation.lock import LOCK, config_of, content_of, digest, metrics_sha256, read_lock
 from microgpt.ablation.recount import miscounted, misquoted
 from microgpt.ablation.replay import Again, Difference, again, same, ulps
 from microgpt.ablation.store import FINISHED
@@ -55,13 +54,13 @@ def _experiments() -> list[Path]:
 
 
 def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) -> int:
-    """Verifies an experiment and prints the verdict; returns an exit code. Raises BadValue.
+    """Verifies an experiment and prints the verdict; returns an exit code. Raises BadValue, BadRecord.
 
     `sample` runs are chosen at random by `seed`; None is a tenth, at least one.
     """
     if sample is not None:
         integer("sample", sample, 1)
-    if difference := _edited(path):
+    if difference := _edited(path, content_of(path)):
         return tell(Verdict(difference, []))
     lock = read_lock(path)
     finished = [run for run in lock["runs"] if run["status"] == FINISHED]
@@ -80,13 +79,9 @@ def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) ->
     return _all(jobs)
 
 
-def _edited(path: Path) -> Difference | None:
+def _edited(path: Path, content: Mapping[str, Any]) -> Difference | None:
     """The Difference if the lock's digest is not that of its content, else None."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # `read_lock` reports it
-        return None
-    if not isinstance(content, dict) or content.get("digest") in (None, digest(content)):
+    if content["digest"] == digest(content):
         return None
     says = f"its digest is {content['digest']}; that of its content {digest(content)}"
     return Difference(f"{path} was changed by hand", says)

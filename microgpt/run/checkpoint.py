@@ -1,25 +1,41 @@
 """A run's state as a safetensors file, written atomically.
 
 Tensors: the weights under their names and the optimizer's slots under `optim/<slot>/<weight>` (F64), the
-random generators under `rng/<purpose>` (I64). The metadata holds the step and the seconds of training.
+random generators under `rng/<purpose>` (I64). The metadata holds the step, the seconds of training,
+`best`, the step and loss of the best evaluation if it is kept, and `sha256`, the digest of all this.
+Files of earlier versions have no digest.
 """
 
 import json
 import os
+import re
 from array import array
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import safetensors
 
 from microgpt.core.events import Checkpointed
+from microgpt.run.reading import BadRecord, read_bytes
+from microgpt.terminal import complain
 
+NAME = re.compile(r"step-(\d+)\.safetensors")
 TYPECODES = {"F64": "d", "I64": "q"}
+DIGEST = "sha256"  # the key of the digest in the metadata
+FACTS, PERHAPS = {"step", "seconds"}, {"best"}  # the other keys
+Tensors: TypeAlias = Mapping[str, tuple[tuple[int, ...], "array[Any]"]]  # name -> shape, numbers
 
 
-class BadCheckpoint(ValueError):
-    """A file that is not a complete checkpoint."""
+class BadCheckpoint(BadRecord):
+    """A file that is not a whole checkpoint, or not one of its run."""
+
+
+def step_of(file: Path) -> int | None:
+    """The step in a checkpoint's name; None for another file."""
+    found = NAME.fullmatch(file.name)
+    return int(found[1]) if found else None
 
 
 def write_checkpoint(path: Path, state: Checkpointed) -> None:
@@ -35,37 +51,73 @@ def write_checkpoint(path: Path, state: Checkpointed) -> None:
     metadata = {"step": str(state.step), "seconds": repr(state.seconds)}
     if state.best:
         metadata["best"] = json.dumps(state.best)
+    metadata[DIGEST] = digest(metadata, numbers)
     tensors = {name: _spec(shape, buffer) for name, (shape, buffer) in numbers.items()}
     write_whole(path, safetensors.serialize(tensors, metadata))
 
 
+def digest(metadata: Mapping[str, str], tensors: Tensors) -> str:
+    """sha256 of a checkpoint's facts and of the name, type, shape and numbers of each tensor."""
+    facts = {key: metadata[key] for key in sorted(metadata) if key != DIGEST}
+    found = sha256(json.dumps(facts).encode())
+    for name, (shape, numbers) in sorted(tensors.items()):
+        found.update(json.dumps([name, numbers.typecode, shape]).encode())
+        found.update(numbers)
+    return found.hexdigest()
+
+
 def read_checkpoint(path: Path) -> Checkpointed:
-    """Reads the state from `path`. Raises BadCheckpoint, OSError."""
-    content = path.read_bytes()
+    """Reads the state from `path`; a line says if its content has no digest. Raises BadCheckpoint."""
     try:
-        return _parse(content)
+        metadata, tensors = _parse(read_bytes(path))
+        state = _state(metadata, tensors)
+    except BadRecord as error:
+        raise BadCheckpoint(path, error.problem) from error
     except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise BadCheckpoint(f"{path} is not a complete checkpoint: {error}") from error
+        raise BadCheckpoint(path, f"is not a complete checkpoint: {error}") from error
+    if DIGEST not in metadata:
+        complain(f"{path}: an earlier version wrote it, without a digest: damage would not show")
+    elif metadata[DIGEST] != digest(metadata, tensors):
+        raise BadCheckpoint(path, "is damaged: its content is not that of its sha256")
+    return state
 
 
-def _parse(content: bytes) -> Checkpointed:
+def _parse(content: bytes) -> tuple[dict[str, str], Tensors]:
+    """The metadata and the tensors of a file."""
+    # First, since it checks the header, in which JSON could be nested too deeply for Python.
+    listed = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+    tensors = {
+        name: (tuple(tensor["shape"]), array(TYPECODES[tensor["dtype"]], bytes(tensor["data"])))
+        for name, tensor in listed
+    }
     length = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
+    if metadata.keys() - PERHAPS - {DIGEST} != FACTS:
+        raise ValueError(f"its metadata are {', '.join(sorted(metadata))}")
+    return metadata, tensors
+
+
+def _state(metadata: Mapping[str, str], tensors: Tensors) -> Checkpointed:
     best = json.loads(metadata["best"]) if "best" in metadata else None
     step, seconds = int(metadata["step"]), float(metadata["seconds"])
     state = Checkpointed(step, {}, {}, {}, {}, seconds, (best[0], best[1]) if best else None)
-    for name, tensor in safetensors.deserialize(content):  # type: ignore[no-untyped-call]
+    for name, (shape, numbers) in tensors.items():
         kind, _, rest = name.partition("/")
-        numbers = array(TYPECODES[tensor["dtype"]], bytes(tensor["data"]))
+        if numbers.typecode != ("q" if kind == "rng" else "d"):
+            raise ValueError(f"{name} is of another type")
         if kind == "rng":
             state.streams[rest] = tuple(numbers)
         elif kind == "optim":
             slot, _, weight = rest.partition("/")
             state.slots.setdefault(slot, {})[weight] = list(numbers)
         else:
-            rows, columns = tensor["shape"]
+            rows, columns = shape
             state.shapes[name] = rows, columns
             state.weights[name] = list(numbers)
+    for name, (shape, _) in tensors.items():
+        owner = name.split("/", 2)[-1]
+        if name.startswith("optim/") and state.shapes.get(owner) != shape:
+            raise ValueError(f"{name} has not the shape of {owner}")
     return state
 
 

@@ -16,27 +16,30 @@ import json
 import os
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from microgpt.core.events import Checkpointed, Event, Metrics, Sampled, Stepped
-from microgpt.run.checkpoint import (
-    BadCheckpoint,
-    read_checkpoint,
-    write_all,
-    write_checkpoint,
-    write_whole,
-)
+from microgpt.run.checkpoint import step_of, write_all, write_checkpoint, write_whole
 from microgpt.run.documents import DOCUMENTS, from_lines, keep_documents, shared_file, to_lines
-from microgpt.run.record import RUNNING, Record
+from microgpt.run.facts import RUN_FACTS, RUN_OTHERS, SECTIONS
+from microgpt.run.reading import (
+    BadRecord,
+    check,
+    read_bytes,
+    read_text,
+    reading,
+    row_of,
+    stat_of,
+    yaml_of,
+)
+from microgpt.run.record import RUNNING, Record, begin_of
 
 SHORTEST = 4  # minimum length of an id's prefix
 SLACK = 1.0  # seconds that a file system's clock may be behind
-# The C versions take a tenth of the time; PyYAML may lack them.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 OUTCOME = ("ended", "stopped_at", "failed_at", "reason", "parameters_sha256")  # set at the end
 
 
@@ -45,9 +48,9 @@ class NoSuchRun(LookupError):
 
 
 class RunFolder(Record):
-    """Reads and writes the record of a run; a callback of the trainer."""
+    """Reads and writes the record of a run; a callback of the trainer. A damaged file raises BadRecord."""
 
-    FILE = "run.json"
+    FILE, REQUIRED, OTHERS = "run.json", RUN_FACTS, RUN_OTHERS
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -56,27 +59,42 @@ class RunFolder(Record):
     @property
     def ended(self) -> float:
         """When the run ended, in seconds since 1970; if it was killed, when it last logged a step."""
-        return float(self.info.get("ended") or self.metrics_path.stat().st_mtime)
+        return float(self.info.get("ended") or stat_of(self.metrics_path).st_mtime)
 
     def create(self, config: dict[str, Any], documents: list[str], diff: str, **facts: Any) -> None:
         """Makes the folder, with everything that is known before the first step."""
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         keep_documents(self.path / DOCUMENTS, documents, shared_file(config, facts))
-        texts = {"config.yaml": to_yaml(config)} | ({"git.diff": diff} if diff else {})
+        texts = {"config.yaml": to_yaml(self._movable(config))}
+        texts |= {"git.diff": diff} if diff else {}
         write_all({self.path / name: text.encode() for name, text in texts.items()})
         self.metrics_path.touch()
-        self.update(id=self.path.name, status=RUNNING, **facts)  # last: now the folder is a run
+        self.begin(id=self.path.name, status=RUNNING, **facts)  # last: now the folder is a run
 
     @property
     def config(self) -> dict[str, Any]:
         """The content of config.yaml."""
-        text = (self.path / "config.yaml").read_text(encoding="utf-8")
-        config: dict[str, Any] = yaml.load(text, LOADER)
+        file = self.path / "config.yaml"
+        config = yaml_of(read_bytes(file), file)
+        check(config, file, SECTIONS)
         return config
 
     def set_config(self, config: dict[str, Any]) -> None:
-        """Write config.yaml."""
-        self.write("config.yaml", to_yaml(config))
+        """Writes config.yaml."""
+        self.write("config.yaml", to_yaml(self._movable(config)))
+
+    def _movable(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration with `paths.outputs` relative to this folder, which may be moved or copied."""
+        outputs = config.get("paths", {}).get("outputs")
+        if not outputs:
+            return config
+        place = os.path.relpath(Path(outputs).absolute(), self.path)
+        return {**config, "paths": {**config["paths"], "outputs": place}}
+
+    @property
+    def outputs(self) -> Path | None:
+        """The outputs that the run is one of, wherever they are now; None for a run that lies elsewhere."""
+        return self.path.parent.parent if self.path.parent.name == "runs" else None
 
     def write(self, name: str, text: str) -> None:
         """Writes a text file, atomically."""
@@ -100,24 +118,32 @@ class RunFolder(Record):
 
     def metrics_from(self, offset: int) -> Iterator[tuple[Metrics, int]]:
         """Each logged step from byte `offset` of the file on, with the offset after it."""
-        with self.metrics_path.open("rb") as file:
+        with reading(self.metrics_path) as file:
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     return
+                yield self._row(line, offset), offset + len(line)
                 offset += len(line)
-                yield json.loads(line), offset
+
+    def _row(self, line: bytes, offset: int) -> Metrics:
+        """The logged step in the line at byte `offset`."""
+        try:
+            return row_of(line, self.metrics_path)
+        except BadRecord as error:
+            number = read_bytes(self.metrics_path)[:offset].count(b"\n") + 1
+            raise BadRecord(self.metrics_path, f"line {number} {error.problem}") from error
 
     @property
     def documents(self) -> list[str] | None:
         """The data that the run was trained on; None if they were too large to keep."""
         file = self.path / DOCUMENTS
-        return from_lines(file.read_bytes().decode()) if file.is_file() else None
+        return from_lines(read_text(file)) if file.exists() else None
 
     def samples(self) -> list[str]:
         """The samples drawn after the last step."""
         file = self.path / "samples.txt"
-        return from_lines(file.read_bytes().decode()) if file.is_file() else []
+        return from_lines(read_text(file)) if file.exists() else []
 
     def files(self) -> list[Path]:
         """All files of the record, for copying to a store."""
@@ -128,16 +154,8 @@ class RunFolder(Record):
     def checkpoints(self) -> list[Path]:
         """The checkpoint files, the latest first."""
         files = (self.path / "checkpoints").glob("step-*.safetensors")
-        return sorted(files, key=lambda file: int(file.stem.removeprefix("step-")), reverse=True)
-
-    def last_checkpoint(self) -> Checkpointed | None:
-        """The latest readable checkpoint; None if there is none."""
-        for file in self.checkpoints():
-            try:
-                return read_checkpoint(file)
-            except (BadCheckpoint, OSError):
-                continue
-        return None
+        steps = [(step, file) for file in files if (step := step_of(file)) is not None]
+        return [file for _, file in sorted(steps, reverse=True)]
 
     def rewind(self, step: int) -> None:
         """Drops the logged steps after `step`, which will be trained again."""
@@ -145,9 +163,17 @@ class RunFolder(Record):
         os.truncate(self.metrics_path, max(kept, default=0))
 
 
+class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes a value that occurs twice twice: aliases are not read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Whether `data` is never written as an alias."""
+        return True
+
+
 def to_yaml(config: dict[str, Any]) -> str:
     """A configuration as YAML."""
-    return str(yaml.dump(config, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
+    return str(yaml.dump(config, Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _sync(path: Path) -> None:
@@ -174,26 +200,30 @@ def find_run(outputs: Path, reference: str) -> RunFolder:
 
 
 def all_runs(outputs: Path) -> list[RunFolder]:
-    """All run folders below `outputs`, the oldest first."""
-    runs = [RunFolder(file.parent) for file in _files(outputs)]
-    return sorted(runs, key=lambda run: float(run.info["begun"]))
+    """All run folders below `outputs`, the oldest first; damaged ones are the last."""
+    return sorted([RunFolder(file.parent) for file in _files(outputs)], key=begin_of)
 
 
 def latest_runs(outputs: Path, count: int) -> list[RunFolder]:
-    """The `count` runs (at least 1) that began last, the oldest first.
+    """The `count` runs (at least 1) that began last, the oldest first; then the damaged ones.
 
     A run begins before its run.json is last written. So files are read from the latest on, and most
     of possibly thousands need not be read.
     """
     written = sorted(((file.stat().st_mtime, file) for file in _files(outputs)), reverse=True)
     latest: list[tuple[float, Path]] = []  # a heap of (start time, folder)
+    damaged: list[Path] = []
     for time, file in written:
         if len(latest) == count and time + SLACK < latest[0][0]:
             break
-        heappush(latest, (float(RunFolder(file.parent).info["begun"]), file.parent))
+        begun = begin_of(RunFolder(file.parent))
+        if begun == inf:
+            damaged.append(file.parent)
+            continue
+        heappush(latest, (begun, file.parent))
         if len(latest) > count:
             heappop(latest)
-    return [RunFolder(path) for _, path in sorted(latest)]
+    return [RunFolder(path) for path in [*(path for _, path in sorted(latest)), *damaged]]
 
 
 def _files(outputs: Path) -> Iterator[Path]:

@@ -2,7 +2,9 @@
 
 import fcntl
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +12,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from microgpt.run.checkpoint import write_whole
+from microgpt.run.facts import STATUSES
+from microgpt.run.reading import BadRecord, Kinds, check, json_of, read_bytes, reading
 
-RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
+RUNNING, FINISHED, FAILED, STOPPED = STATUSES
 KILLED = "killed"  # recorded as running, but no process holds the lock
 POLL = 0.2  # seconds between attempts to take a lock
+MLFLOW_ID = re.compile(rb"[\w-]+")
 
 
 class Busy(RuntimeError):
@@ -21,9 +26,11 @@ class Busy(RuntimeError):
 
 
 class Record:
-    """A folder, its JSON file of facts, and its lock."""
+    """A folder, its JSON file of facts, and its lock. A damaged file raises BadRecord."""
 
     FILE: ClassVar[str]  # the name of the JSON file
+    REQUIRED: ClassVar[Kinds]  # the facts that it has
+    OTHERS: ClassVar[Kinds]  # those that it may have
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -39,14 +46,18 @@ class Record:
     @property
     def info(self) -> dict[str, Any]:
         """The facts in the JSON file."""
-        info: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
+        info = json_of(read_bytes(self._file), self._file)
+        check(info, self._file, self.REQUIRED, self.OTHERS)
         return info
 
-    def update(self, **facts: Any) -> None:
-        """Changes or adds facts."""
-        known = self.info if self.exists else {}
-        text = json.dumps(known | facts, indent=1, ensure_ascii=False) + "\n"
+    def begin(self, **facts: Any) -> None:
+        """Writes the JSON file of a new record, or of one that begins anew."""
+        text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
         write_whole(self._file, text.encode())
+
+    def update(self, **facts: Any) -> None:
+        """Changes or adds facts. Raises BadRecord if there are none: a part would not be a record."""
+        self.begin(**self.info | facts)
 
     @property
     def status(self) -> str:
@@ -57,13 +68,20 @@ class Record:
 
     @property
     def mlflow_run_id(self) -> str:
-        """The run's id in the last store it was sent to; empty if there is none."""
-        return self._mlflow_path.read_text() if self._mlflow_path.exists() else ""
+        """The run's id in the last store it was sent to; empty if none is known.
+
+        A damaged file counts as none, since a store finds the run without it.
+        """
+        try:
+            content = read_bytes(self._mlflow_path)
+        except BadRecord:
+            return ""
+        return content.decode() if MLFLOW_ID.fullmatch(content) else ""
 
     @mlflow_run_id.setter
     def mlflow_run_id(self, run_id: str) -> None:
-        # A separate file, since only the process that holds the lock writes the facts. Not synced: a
-        # store finds a run without it.
+        # A separate file, since only the process that holds the lock writes the facts. Not synced,
+        # since it can be done without.
         beside = self._mlflow_path.with_suffix(".new")
         beside.write_text(run_id)
         beside.replace(self._mlflow_path)
@@ -72,7 +90,10 @@ class Record:
     def locked(self, patience: float = 0.1) -> Iterator[None]:
         """Holds the lock, which a process's death releases. Raises Busy after `patience` seconds."""
         self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR)
+        try:
+            descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR)
+        except IsADirectoryError as error:
+            raise BadRecord(self._lock_path, "must be a file, but is a folder") from error
         try:
             deadline = time.monotonic() + patience
             while not _lock(descriptor):
@@ -88,12 +109,20 @@ class Record:
         """Whether a process holds the lock."""
         if not self._lock_path.exists():
             return False
-        with self._lock_path.open("rb") as file:
+        with reading(self._lock_path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
         return False
+
+
+def begin_of(record: Record) -> float:
+    """When a record began, in seconds since 1970; infinity for a damaged one."""
+    try:
+        return float(record.info["begun"])
+    except BadRecord:
+        return math.inf
 
 
 def _lock(descriptor: int) -> bool:

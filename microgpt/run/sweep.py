@@ -3,14 +3,15 @@
 sweep.json    the swept keys, the base configuration, the jobs, the status
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from microgpt.run.facts import SWEEP_FACTS, SWEEP_OTHERS
 from microgpt.run.folder import RunFolder
-from microgpt.run.record import Record
+from microgpt.run.reading import stat_of
+from microgpt.run.record import Record, begin_of
 
 KEY = 12, 8  # digits of signature and source in the name of a run's folder
 
@@ -18,7 +19,7 @@ KEY = 12, 8  # digits of signature and source in the name of a run's folder
 class SweepFolder(Record):
     """Reads and writes the record of a sweep."""
 
-    FILE = "sweep.json"
+    FILE, REQUIRED, OTHERS = "sweep.json", SWEEP_FACTS, SWEEP_OTHERS
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -32,7 +33,7 @@ class SweepFolder(Record):
     @property
     def info(self) -> dict[str, Any]:
         """The facts."""
-        found = os.stat(self._file)
+        found = stat_of(self._file)
         state = found.st_ino, found.st_size, found.st_mtime_ns  # each update makes another file
         if state != self._read:
             self._known = super().info
@@ -62,7 +63,7 @@ class SweepFolder(Record):
     @property
     def ended(self) -> float:
         """When it ended, in seconds since 1970; if it was killed, when it last wrote its record."""
-        return float(self.info.get("ended") or self._file.stat().st_mtime)
+        return float(self.info.get("ended") or stat_of(self._file).st_mtime)
 
 
 def key(signature: str, source: str) -> str:
@@ -81,6 +82,6 @@ def sweep_folder(outputs: Path, sweep: str) -> SweepFolder:
 
 
 def all_sweeps(outputs: Path) -> list[SweepFolder]:
-    """All sweep folders below `outputs`, the oldest first."""
-    sweeps = [SweepFolder(file.parent) for file in outputs.glob("sweeps/*/sweep.json")]
-    return sorted(sweeps, key=lambda sweep: float(sweep.info["begun"]))
+    """All sweep folders below `outputs`, the oldest first; damaged ones are the last."""
+    files = outputs.glob("sweeps/*/sweep.json")
+    return sorted([SweepFolder(file.parent) for file in files], key=begin_of)

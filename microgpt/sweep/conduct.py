@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from uuid import uuid4
 
 from microgpt.build import part
 from microgpt.run.folder import RunFolder
+from microgpt.run.reading import BadRecord
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
 from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, watching
-from microgpt.sweep.watch import Watch
+from microgpt.sweep.watch import Watch, standing
 from microgpt.terminal import INTERRUPTED, OK, RUN_FAILED
 from microgpt.tracking import STATUS
 
@@ -76,7 +78,7 @@ def conduct(
 def begin(sweep: SweepFolder, **facts: Any) -> None:
     """Write what is known of a sweep; one that goes on began when it first did."""
     begun = sweep.info["begun"] if sweep.exists else time.time()
-    sweep.update(id=sweep.path.name, begun=begun, status=RUNNING, ended=None, **facts)
+    sweep.begin(id=sweep.path.name, begun=begun, status=RUNNING, ended=None, **facts)
 
 
 def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job]]:
@@ -91,7 +93,7 @@ def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job
 
 def is_finished(run: RunFolder) -> bool:
     """Whether a run is there and finished."""
-    return run.exists and run.status == FINISHED
+    return standing(run).status == FINISHED
 
 
 def join(sweep: SweepFolder, skipped: set[str]) -> None:
@@ -107,5 +109,6 @@ def catch_up(sweep: SweepFolder, tracking: Any) -> None:
     """Send the runs that the store has otherwise: a worker may have died before it sent them."""
     stored = tracking.stored(PATIENCE)
     for run in map(sweep.run, sweep.jobs):
-        if run.exists and stored.get(run.path.name) != STATUS[run.status]:
-            tracking.add(run)
+        with suppress(BadRecord):  # a damaged one has been named
+            if run.exists and stored.get(run.path.name) != STATUS[run.status]:
+                tracking.add(run)

@@ -3,6 +3,7 @@
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from microgpt.core.trainer import Trainer
 from microgpt.one_run import TRACEBACK, described, train_recorded
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import signature
+from microgpt.run.reading import BadRecord
 from microgpt.run.record import FAILED, FINISHED
 from microgpt.run.sweep import sweep_folder
 from microgpt.signals import interruptible
@@ -58,22 +60,30 @@ def do(job: Assignment) -> int | None:
     Another process that is at the same job is waited for: then there is nothing left to do.
     """
     run = job.run
-    with run.locked(FOREVER):
-        if run.exists:
-            run.update(**membership(job.sweep, job.facts, run))
-        if run.exists and run.info["status"] == FINISHED:
-            return OK
-        begun = time.time()
-        try:
-            return _train(job, run)
-        except ConfigError as error:
-            record_failure(job, str(error))
-            return WRONG_INPUT
-        except Exception as error:
-            if not run.exists or run.ended < begun:  # it failed before its first step
-                run.write(TRACEBACK, traceback.format_exc())
-                record_failure(job, described(error))
-            return RUN_FAILED
+    try:
+        with run.locked(FOREVER):
+            return _done(job, run)
+    except BadRecord:  # nothing can be recorded in it; who watches the folders names it
+        return WRONG_INPUT
+
+
+def _done(job: Assignment, run: RunFolder) -> int | None:
+    """Does a job whose folder is held. Raises BadRecord."""
+    if run.exists:
+        run.update(**membership(job.sweep, job.facts, run))
+    if run.exists and run.info["status"] == FINISHED:
+        return OK
+    begun = time.time()
+    try:
+        return _train(job, run)
+    except (ConfigError, BadRecord) as error:
+        record_failure(job, str(error))
+        return WRONG_INPUT
+    except Exception as error:
+        if not run.exists or run.ended < begun:  # it failed before its first step
+            run.write(TRACEBACK, traceback.format_exc())
+            record_failure(job, described(error))
+        return RUN_FAILED
 
 
 def interrupt() -> None:
@@ -133,14 +143,14 @@ def membership(sweep: str, job: Mapping[str, Any], run: RunFolder) -> dict[str, 
 
 def record_failure(job: Assignment, reason: str) -> None:
     """A run that could not begin, or whose process died: failed, with the reason."""
-    run, config = job.run, job.config
+    run, config, failed_at = job.run, job.config, 0
     if not run.exists:
         facts = {key: job.facts[key] for key in ("signature", "source")}
         facts |= {"begun": time.time(), "git": {}, "fingerprint": {}, "data": {}}
         facts |= {"num_steps": config["trainer"]["num_steps"], "failed_at": 0}
         run.create(config, [], "", **facts, **membership(job.sweep, job.facts, run))
-    rows = run.metrics()
-    failed_at = int(rows[-1]["step"]) if rows else 0
+    with suppress(BadRecord):  # then they may be the reason
+        failed_at = next((int(row["step"]) for row in reversed(run.metrics())), 0)
     run.update(status=FAILED, reason=reason, failed_at=failed_at, ended=time.time())
     tracking = part(config, "tracking")
     tracking.start(run, Path(config["paths"]["outputs"]))

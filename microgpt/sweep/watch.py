@@ -1,6 +1,5 @@
 """How a sweep is doing, read from the folders of its runs: whoever trains them, wherever."""
 
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from microgpt.run.folder import RunFolder
+from microgpt.run.reading import BadRecord, reading, row_of
 from microgpt.run.record import FAILED, FINISHED, KILLED
 from microgpt.run.sweep import SweepFolder
 
@@ -94,11 +94,14 @@ def _waiting(before: Standing) -> Standing:
 
 
 def standing(run: RunFolder) -> Standing:
-    """How a run is doing."""
+    """How a run is doing; a damaged one has failed."""
     if not run.exists:
         return Standing(WAITING)
-    info, status = run.info, run.status
-    row, held_out = last_rows(run)
+    try:
+        info, status = run.info, run.status
+        row, held_out = last_rows(run)
+    except BadRecord as error:
+        return Standing(FAILED, reason=str(error))
     loss = row.get("train/loss")
     step, why = int(row.get("step", 0)), info.get("reason") or ""
     return Standing(status, step, loss, held_out, why, info.get("ended"))
@@ -106,13 +109,13 @@ def standing(run: RunFolder) -> Standing:
 
 def last_rows(run: RunFolder) -> tuple[dict[str, float], float | None]:
     """The last record of a run, and the last held-out loss of the latest records."""
-    with run.metrics_path.open("rb") as file:
+    with reading(run.metrics_path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL))
         lines = file.read().split(b"\n")[:-1]
     rows = []
     for line in lines[1 if size > TAIL else 0 :]:
-        with suppress(ValueError):  # a damaged line: the job itself will tell
-            rows.append(json.loads(line))
+        with suppress(BadRecord):  # a damaged line: the job itself will tell
+            rows.append(row_of(line, run.metrics_path))
     held_out = [row["val/loss"] for row in rows if "val/loss" in row]
     return rows[-1] if rows else {}, held_out[-1] if held_out else None

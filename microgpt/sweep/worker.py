@@ -14,6 +14,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.utils import JobReturn, JobStatus, env_override
 from omegaconf import OmegaConf
 
+from microgpt.run.reading import BadRecord
 from microgpt.run.record import Busy
 from microgpt.sweep.job import Assignment, do, interrupt, record_failure
 from microgpt.terminal import RUN_FAILED
@@ -99,5 +100,5 @@ def stop(launch: str) -> None:
 
 def lost(task: Task, reason: str) -> None:
     """A job whose process died: its run has failed."""
-    with suppress(Busy), task.job.run.locked(1.0):  # it was thought dead, and is not
+    with suppress(Busy, BadRecord), task.job.run.locked(1.0):  # thought dead, and is not
         record_failure(task.job, reason)

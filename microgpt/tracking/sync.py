@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from microgpt.core.check import BadValue
 from microgpt.run.folder import RunFolder
+from microgpt.run.reading import BadRecord
 from microgpt.run.sweep import SweepFolder
+from microgpt.terminal import complain
 from microgpt.tracking.artifacts import Parents
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.store import (
@@ -50,26 +53,34 @@ class Store:
 def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[str]:
     """Project folders, each into the store of its configuration or `uri`; yields a line each.
 
-    Raises StoreError in the end if there are any that a store did not take.
+    Damaged ones are named on standard error. Raises StoreError in the end if there are any that
+    a store did not take.
     """
     failed = 0
     stores: dict[str, Store] = {}
     for folder in folders:
-        wanted = folder.config["tracking"]
-        address = store_uri(uri or wanted.get("uri"), outputs)
-        store = stores.setdefault(address, Store(address, outputs))
+        address = ""
         try:
+            wanted = folder.config["tracking"]
+            address = store_uri(uri or wanted.get("uri"), outputs)
+            store = stores.setdefault(address, Store(address, outputs))
             with one_sends(folder):
                 projection = store.project(folder, wanted.get("experiment", EXPERIMENT))
                 projection.update()
             yield f"{folder.path.name}  {folder.status}  MLflow {projection.run_id}"
+        except (BadRecord, BadValue) as error:  # a damaged one; in its configuration, perhaps
+            failed += 1
+            complain(str(error))
         except Exception as error:  # the other runs may have other stores
             failed += 1
-            yield f"{folder.path.name}  {folder.status}  {told(address, error)}"
+            yield f"{folder.path.name}  not sent  {told(address, error)}"
     if failed:
         raise StoreError(f"{failed} of {len(folders)} runs are not all in MLflow")
 
 
 def is_tracked(folder: Folder) -> bool:
-    """Whether the configuration wants it in a store."""
-    return "experiment" in folder.config["tracking"]
+    """Whether the configuration wants it in a store; of one that cannot be read, `sync` tells."""
+    try:
+        return "experiment" in folder.config["tracking"]
+    except BadRecord:
+        return True

@@ -1,0 +1,63 @@
+"""The facts that run.json and sweep.json hold, and of which kind each is."""
+
+import re
+
+from microgpt.run.reading import (
+    COUNT,
+    KEYS,
+    TEXT,
+    TEXTS,
+    TIME,
+    Kind,
+    Kinds,
+    each,
+    or_null,
+    with_keys,
+)
+
+STATUSES = "running", "finished", "failed", "stopped"
+PLACE = re.compile(r"step \d+ of \d+")
+STATUS = Kind(f"one of {', '.join(STATUSES)}", lambda value: value in STATUSES)
+STOP = Kind("step N of M", lambda value: bool(TEXT.holds(value) and PLACE.fullmatch(value)))
+DOCUMENTS = with_keys("", {"documents": COUNT, "name": TEXT, "digest": TEXT, "vocabulary": TEXT})
+DATA = Kind(  # none are known of documents that could not be read
+    "facts about documents", lambda value: value == {} or DOCUMENTS.holds(value)
+)
+ORIGIN = with_keys(
+    "the origin of a fork", {"run": TEXT, "mlflow": TEXT, "signature": TEXT, "step": COUNT}
+)
+JOB = with_keys("a job", {"run": TEXT, "name": TEXT, "arm": TEXT, "differs": KEYS, "tags": KEYS})
+SECTIONS = dict.fromkeys(("data", "paths", "tracking", "trainer"), KEYS)  # of a configuration
+CONFIG = with_keys(f"a configuration with {', '.join(SECTIONS)}", SECTIONS)
+
+BOTH: Kinds = {
+    **dict.fromkeys(("id", "name", "signature", "source"), TEXT),
+    "status": STATUS,
+    "begun": TIME,
+}
+RUN_FACTS: Kinds = {
+    **BOTH,
+    "num_steps": COUNT,
+    "git": TEXTS,
+    "fingerprint": TEXTS,
+    "data": DATA,
+}
+RUN_OTHERS: Kinds = {
+    "ended": or_null(TIME),
+    "stopped_at": or_null(STOP),
+    "failed_at": or_null(COUNT),
+    "reason": or_null(TEXT),
+    "parameters_sha256": or_null(TEXT),
+    "n_params": COUNT,
+    "packages": TEXTS,
+    "source_files": TEXTS,
+    "fork": ORIGIN,
+    "sweeps": TEXTS,
+    "swept": TEXTS,
+}
+SWEEP_FACTS: Kinds = {**BOTH, "jobs": each(JOB), "grid": KEYS, "config": CONFIG}
+SWEEP_OTHERS: Kinds = {
+    "ended": or_null(TIME),
+    "experiment": or_null(TEXT),
+    "ablation": or_null(KEYS),
+}
