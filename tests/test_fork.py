@@ -181,7 +181,7 @@ REFUSED: list[tuple[list[str], str]] = [
     ),
     (["trainer.num_steps=6"], "trainer.num_steps=6: must be at least 7"),
     (["trainer.stop_after=6"], "trainer.stop_after=6: must be at least 7"),
-    (["schedule=cosin"], "schedule=cosin: no such option; there are constant, cosine, linear"),
+    (["schedule=cosin"], "schedule=cosin: no such option; there are constant, cosine"),
     (["model.n_heads=2"], "model.n_heads=2: no such key; model has "),
     (["optimizer.lr=x"], "optimizer.lr='x': must be a number"),
     (["optimizer.lr=1,2"], "optimizer.lr=1,2: must be key=value or group=option"),
