@@ -46,8 +46,10 @@ FACTS: dict[str, Any] = {  # of a run that nobody trained
     "num_steps": 5,
 }
 NOWHERE = "http://127.0.0.1:1"  # no server answers there
-# As in conftest.py: patience with a store on a busy machine.
-COMMAND = "from microgpt.tracking import MLflow; MLflow.PATIENCE = 300; "
+# Ctrl-C ends it, though the tests may run where a shell has it ignored. As in conftest.py: patience
+# with a store on a busy machine.
+COMMAND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+COMMAND += "from microgpt.tracking import MLflow; MLflow.PATIENCE = 300; "
 COMMAND += "from microgpt.cli import main; main()"
 
 

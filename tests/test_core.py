@@ -150,14 +150,6 @@ def test_a_long_chain_neither_overflows_nor_stays_alive() -> None:
         gc.enable()
 
 
-@pytest.mark.slow
-def test_a_deep_and_wide_model_trains() -> None:
-    sizes = {"n_embd": 128, "n_head": 4, "n_layer": 4, "num_steps": 1, "samples": []}
-    trainer = trainer_of(GOLDEN | sizes, documents=["al"])
-    trainer.run()
-    assert trainer.step == 1
-
-
 def test_events_in_order() -> None:
     events = told(small(checkpoint_every=4, log_every=3))
     kinds = [type(event) for event in events]
