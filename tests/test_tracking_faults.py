@@ -120,7 +120,7 @@ def test_a_server_that_is_down_costs_nothing_but_lateness(outputs: Path, here: H
     assert run.status == FINISHED
     assert stored(outputs) == []
     said, complained = here(outputs, "sync", name, code=1)
-    assert said == f"{name}  finished  {NOWHERE}: nothing answers there\n"
+    assert said == f"{name}  not sent  {NOWHERE}: nothing answers there\n"
     assert complained == "microgpt: 1 of 1 runs are not all in MLflow\n"
     uri = f"sqlite:///{outputs}/mlflow.db"
     for _ in range(2):
