@@ -13,20 +13,10 @@ import pytest
 
 from microgpt.core.data import Batch
 from microgpt.core.engine.base import Engine, Weights
-from microgpt.core.layers.attention.multihead import MultiHead
-from microgpt.core.layers.block.post_norm import PostNorm
-from microgpt.core.layers.block.pre_norm import PreNorm
-from microgpt.core.layers.head.untied import Untied
-from microgpt.core.layers.mlp.feedforward import FeedForward
-from microgpt.core.layers.norm.layernorm import LayerNorm
-from microgpt.core.layers.norm.none import NoNorm
-from microgpt.core.layers.norm.rmsnorm import RMSNorm
-from microgpt.core.layers.norm.rmsnorm_gain import RMSNormGain
-from microgpt.core.layers.position.learned import Learned
-from microgpt.core.layers.position.none import NoPosition
 from microgpt.core.models.gpt import GPT
 from microgpt.core.trainer import Trainer
-from microgpt.core.weight import HIDDEN, Role
+from microgpt.core.weight import Role
+from tests.options.counts import counted
 from tests.options.subject import Subject, run
 
 APPROX = 1e-9
@@ -174,23 +164,6 @@ def batches_of_a_step_are_one_batch(subject: Subject) -> None:
             assert close(two[weight], flat, 1e-12), (name, weight)
 
 
-PARTS: dict[type, Callable[[GPT], int]] = {  # parameters by hand, of parts that are known
-    NoPosition: lambda m: 0,
-    Learned: lambda m: m.dims.block_size * m.dims.n_embd,
-    Untied: lambda m: m.dims.vocab_size * m.dims.n_embd,
-    MultiHead: lambda m: m.dims.n_layer * 4 * m.dims.n_embd**2,
-    FeedForward: lambda m: m.dims.n_layer * 2 * m.mlp.expansion * m.dims.n_embd**2,  # type: ignore[attr-defined]
-    NoNorm: lambda m: 0,
-    RMSNorm: lambda m: 0,
-    LayerNorm: lambda m: 0,
-    RMSNormGain: lambda m: (
-        m.dims.n_embd * (m.norm_embd + m.norm_final + 2 * m.dims.n_layer)
-        if isinstance(m.block, PreNorm | PostNorm)
-        else 0
-    ),
-}
-
-
 def parameters_are_counted(subject: Subject) -> None:
     """Every weight has a role and the shape it says, and gains and biases begin as such."""
     trainer, flat = subject.run("vector").trainer, subject.run("vector").initial
@@ -204,26 +177,7 @@ def parameters_are_counted(subject: Subject) -> None:
             assert set(flat[name]) == {float(weight.role == "gain")}, name
     assert sum(weight.size for weight in trainer.shapes.values()) == total
     if type(model) is GPT:
-        owners = (model.position, model.attention, model.mlp, model.head, model.norm)
-        if all(type(owner) in PARTS for owner in owners) and type(model.block) in (
-            PreNorm,
-            PostNorm,
-        ):
-            known = sum(PARTS[type(owner)](model) for owner in owners)
-            wte = model.dims.vocab_size * model.dims.n_embd
-            assert total == wte + known + biases(model) + gains_of_queries_and_keys(model)
-
-
-def biases(model: GPT) -> int:
-    """One for each output of a projection inside the blocks."""
-    shapes = [weight for weight in model.shapes().values() if weight.role in HIDDEN]
-    return sum(weight.n_out for weight in shapes) if model.bias else 0
-
-
-def gains_of_queries_and_keys(model: GPT) -> int:
-    """With QK-norm, the heads of a layer share a norm for queries and one for keys."""
-    sites = 2 * model.dims.n_layer if model.norm_qk else 0
-    return sites * model.dims.head_dim if isinstance(model.norm, RMSNormGain) else 0
+        assert counted(model) in (total, None)
 
 
 def a_number_that_is_none_shows(subject: Subject) -> None:

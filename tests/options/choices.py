@@ -22,7 +22,8 @@ UNTRAINED = ("hydra", "experiment", "tracking")  # groups without a part in what
 SMALL: dict[str, dict[str, Any]] = {  # set where the configuration has the key
     "model": {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 8},
     "model.mlp": {"expansion": 2},
-    "data": {"val_fraction": 0.2, "test_fraction": 0.2},
+    "model.attention": {"n_kv_head": 1, "window": 3},
+    "data": {"val_fraction": 0.2, "test_fraction": 0.2, "count": 30, "max_length": 7},
     "trainer": {
         "num_steps": 6,
         "batch_size": 2,
@@ -52,6 +53,10 @@ SETTINGS: dict[str, Sequence[Any]] = {  # of combinations, likewise
     "sampling.top_k": (0, 3),
     "data.split": ("hash", "shuffled"),
 }
+IMPOSSIBLE: list[Words] = [  # choices that are refused together
+    ("model/attention=none", "model.norm_qk=true"),
+    *(("model/init=mup", f"optimizer={rule}") for rule in ("sgd", "momentum", "nesterov", "muon")),
+]
 DOCUMENTS = ["ada", "dan", "gala", "nell", "lea", "dag", "nan", "elena", "lana", "deg", "el", "ned"]
 
 
@@ -93,7 +98,11 @@ def composed(text: Path, words: Words, *folders: Path) -> DictConfig:
 def combinations(count: int, *folders: Path) -> Iterator[Words]:
     """Choices in all groups and settings at once: the same in every process."""
     for number in range(count):
-        yield combination(Random(f"combination {number}"), *folders)
+        rng = Random(f"combination {number}")
+        words = combination(rng, *folders)
+        while any(set(pair) <= set(words) for pair in IMPOSSIBLE):
+            words = combination(rng, *folders)
+        yield words
 
 
 def combination(rng: Random, *folders: Path) -> Words:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from microgpt.terminal import ConfigError
 from tests.options.checks import CHECKS, the_engines_agree
-from tests.options.choices import CONF, DOCUMENTS, Words, combinations, options
+from tests.options.choices import CONF, DOCUMENTS, IMPOSSIBLE, Words, combinations, options
 from tests.options.subject import Subject, subject
 
 Check = Callable[[Subject], None]
@@ -49,6 +50,15 @@ def test_there_are_options_in_every_group() -> None:
 @pytest.mark.parametrize("words", ALONE + SET, ids=" ".join)
 def test_an_option_alone(check: Check, words: Words, text: Path) -> None:
     check(subject(text, words))
+
+
+@pytest.mark.parametrize("words", IMPOSSIBLE, ids=" ".join)
+def test_what_makes_no_sense_together_is_refused_in_a_line(words: Words, text: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        subject(text, words).build("scalar", DOCUMENTS)
+    line = str(refused.value)
+    assert "\n" not in line
+    assert any(line.startswith(word.partition("=")[0].replace("/", ".")) for word in words)
 
 
 @checks

@@ -50,7 +50,10 @@ def _text(value: Any, depth: int) -> str:
 
 
 def far_apart(one: Any, other: Any, within: float, place: str = "") -> list[str]:
-    """The places where two cases differ by more than `within` of the largest number around."""
+    """The places where two cases differ by more than `within` of the largest number around.
+
+    Less than 1e-15 is rounding, as in the gradient of the keys' bias, which is 0.
+    """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         odd = [f"{place}.{key}" for key in one.keys() ^ other.keys()]
         return odd + [
@@ -63,7 +66,7 @@ def far_apart(one: Any, other: Any, within: float, place: str = "") -> list[str]
         return [place]
     scale = max([abs(x) for x in theirs if isinstance(x, float)], default=0.0)
     differ = [
-        a != b if isinstance(b, str | bool | None) else not abs(a - b) <= within * scale
+        a != b if isinstance(b, str | bool | None) else not abs(a - b) <= within * scale + 1e-15
         for a, b in zip(ours, theirs)
     ]
     return [place] if any(differ) else []

@@ -52,12 +52,15 @@ def layernorm() -> Case:
     return layer(lambda x: F.layer_norm(x, (N,), eps=EPS), {}, eps=EPS)
 
 
-def gelu() -> Case:
-    return layer(lambda x: F.gelu(x, approximate="tanh"), {})
+def layernorm_affine() -> Case:
+    """Gain and bias are rows `[1][n]`."""
+    rng = Random(4)
+    rows = {"gain": numbers(rng, 1, N, 2.0), "bias": numbers(rng, 1, N)}
+    return layer(lambda x, g, b: F.layer_norm(x, (N,), g[0], b[0], EPS), rows, eps=EPS)
 
 
-def relu() -> Case:
-    return layer(F.relu, {})
+def activation(function: Callable[[Tensor], Tensor]) -> Case:
+    return layer(function, {})
 
 
 def loss(objective: Callable[[Tensor, Tensor], Tensor], **settings: Any) -> Case:

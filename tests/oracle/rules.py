@@ -58,16 +58,29 @@ def adam() -> Case:
     return rule(lambda w: [torch.optim.Adam(w.values(), lr=PEAK, **ADAM)], **BETAS)
 
 
-def adamw(decay: float = 0.1) -> Case:
+def adam_half_life(half_life: float, tokens: float) -> Case:
+    """Adam, whose beta2 halves a share in so many tokens, at so many a step."""
+    betas = (0.85, 0.5 ** (tokens / half_life))
+    settings = {"beta1": 0.85, "half_life": half_life, "eps": 1e-8, "tokens": tokens}
+    return rule(lambda w: [torch.optim.Adam(w.values(), lr=PEAK, betas=betas)], **settings)
+
+
+def adamw(decayed: str, decay: float = 0.1) -> Case:
+    """All decay, or the two matrices alone."""
+
     def make(w: dict[str, Tensor]) -> list[torch.optim.Optimizer]:
-        return [torch.optim.AdamW(w.values(), lr=PEAK, weight_decay=decay, **ADAM)]
+        groups = [
+            {"params": [w[name] for name in HIDDEN], "weight_decay": decay},
+            {"params": [w["row"]], "weight_decay": decay if decayed == "all" else 0.0},
+        ]
+        return [torch.optim.AdamW(groups, lr=PEAK, **ADAM)]
 
-    return rule(make, **BETAS, weight_decay=decay)
+    return rule(make, **BETAS, weight_decay=decay, decayed=decayed)
 
 
-def sgd(momentum: float) -> Case:
+def sgd(momentum: float, nesterov: bool = False) -> Case:
     def make(w: dict[str, Tensor]) -> list[torch.optim.Optimizer]:
-        return [torch.optim.SGD(w.values(), lr=PEAK, momentum=momentum)]
+        return [torch.optim.SGD(w.values(), lr=PEAK, momentum=momentum, nesterov=nesterov)]
 
     return rule(make, momentum=momentum)
 
