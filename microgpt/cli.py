@@ -11,6 +11,7 @@ from microgpt.terminal import WRONG_INPUT, Parser, complain
 USAGE = """usage: microgpt COMMAND ...
 
   train [key=value ...]   train a model and track it     (microgpt train --help)
+  variants                list the options of all groups, with their sources
   sample RUN              draw documents from a run      (microgpt sample --help)
   runs                    list the runs
   ui [EXPERIMENT]         start the MLflow UI and print the address of a sweep's runs
@@ -108,6 +109,16 @@ def _sample(words: Sequence[str]) -> None:
     given = {key: value for key, value in changes.items() if value is not None}
     for text in sample(_outputs(), options.run, given, options.prompt, options.seed):
         print(text)
+
+
+def _variants(words: Sequence[str]) -> None:
+    parser = Parser("microgpt variants", description="List the options of all groups.")
+    parser.add_argument("--markdown", action="store_true", help="as the page conf/README.md")
+    options = parser.parse_args(words)
+    from microgpt.variants import page, table, variants
+
+    for line in (page if options.markdown else table)(variants()):
+        print(line)
 
 
 def _runs(words: Sequence[str]) -> None:
@@ -224,6 +235,7 @@ def _compare(words: Sequence[str]) -> None:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    "variants": _variants,
     "sample": _sample,
     "runs": _runs,
     "ui": _ui,

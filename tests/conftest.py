@@ -106,7 +106,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "empty.txt").write_text("\n \n")
     (tmp_path / "latin.txt").write_bytes("zoë\n".encode("latin-1")[1:])
     for group, name, text in [
-        ("model", "mine", "defaults:\n  - gpt\n  - _self_\nnorm:\n  _target_: mine.Norm\n"),
+        ("model", "mine", "defaults:\n  - microgpt\n  - _self_\nnorm:\n  _target_: mine.Norm\n"),
         ("schedule", "broken", "_target_: x\n  y: [\n"),
     ]:
         (tmp_path / "own" / group).mkdir(parents=True)

@@ -27,7 +27,11 @@ def test_help_begins_with_a_screen_of_ours(tmp_path: Path) -> None:
     screen = ended.out.splitlines()[:24]
     for words in ("microgpt train -m", "--cfg job", "--config-dir", "-sc install=bash", "resume="):
         assert any(words in line for line in screen), words
-    for there in ("model/norm: layernorm, none, rmsnorm", "num_steps: ", "seed: 42"):
+    for there in (
+        "model/norm: layernorm, layernorm_affine, none, rmsnorm",
+        "num_steps: ",
+        "seed: 42",
+    ):
         assert there in ended.out
     assert list(tmp_path.iterdir()) == []
 
@@ -134,7 +138,7 @@ def test_configs_and_classes_of_the_users_own(place: Path) -> None:
     own = place / "own"
     (own / "model/norm").mkdir(parents=True)
     (own / "model/mine.yaml").write_text(
-        "defaults:\n  - gpt\n  - override norm: half\n  - _self_\nn_layer: 2\n"
+        "defaults:\n  - microgpt\n  - override norm: half\n  - _self_\nn_layer: 2\n"
     )
     (own / "model/norm/half.yaml").write_text("_target_: half.Half\nshare: 0.5\n")
     (own / "half.py").write_text(

@@ -63,9 +63,12 @@ def options(group: str) -> list[str]:
     return [option for there, option in OPTIONS if there == group]
 
 
-def target(group: str, option: str) -> str:
+def target(group: str, option: str) -> str | None:
+    """The class that a file names; None for a preset, which begins with another file of its group."""
     text = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
-    return str(yaml.safe_load(text)["_target_"])
+    found = yaml.safe_load(text)
+    assert "_target_" in found or found["defaults"][0] in options(group)
+    return str(found["_target_"]) if "_target_" in found else None
 
 
 def trained(cfg: DictConfig) -> tuple[Parts, list[Event]]:
@@ -109,7 +112,8 @@ def check_signature(config: dict[str, Any], keys: Iterable[str]) -> None:
 def test_every_option_is_composed(group: str, option: str, composed: Compose) -> None:
     """`tests/options` trains them all, but for tracking. Their keys are in the signature."""
     cfg, section = composed(f"{group}={option}"), group.replace("/", ".")
-    assert OmegaConf.select(cfg, section)["_target_"] == target(group, option)
+    found = OmegaConf.select(cfg, section)["_target_"]
+    assert found == (target(group, option) or found)
     config = resolve(cfg)
     part(config, "tracking")
     check_signature(config, [key for key in leaves(config) if key.startswith(f"{section}.")])
@@ -124,7 +128,7 @@ def test_every_experiment_trains(name: str, composed: Compose) -> None:
 
 @pytest.mark.parametrize("group", sorted({group for group, _ in OPTIONS}))
 def test_a_class_has_one_file_and_a_file_one_class(group: str) -> None:
-    targets = [target(group, option) for option in options(group)]
+    targets = [name for option in options(group) if (name := target(group, option))]
     assert len(set(targets)) == len(targets)
     packages = {name.rpartition(".")[0].rpartition(".")[0] for name in targets}
     classes = [found for name in targets if isclass(found := get_object(name))]  # not a factory

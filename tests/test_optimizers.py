@@ -1,4 +1,4 @@
-"""Schedules and update rules, against the formulas of the papers."""
+"""Update rules, against the formulas of the papers."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -15,29 +15,8 @@ from microgpt.core.optim.base import Optimizer, Slots
 from microgpt.core.optim.lion import Lion
 from microgpt.core.optim.muon import COEFFICIENTS, Muon, orthogonalised
 from microgpt.core.optim.sgd import SGD
-from microgpt.core.schedule.constant import Constant
-from microgpt.core.schedule.cosine import Cosine
-from microgpt.core.schedule.linear import Linear
 from microgpt.core.weight import Role, Weight
 from tests.engines import engines
-
-
-def test_schedules_begin_at_the_peak_and_decay_as_they_say() -> None:
-    rates = {
-        "linear": [Linear(warmup_steps=0)(0.5, step, 10) for step in range(10)],
-        "cosine": [Cosine(warmup_steps=0, final=0.1)(0.5, step, 10) for step in range(11)],
-        "constant": [Constant(warmup_steps=0)(0.5, step, 10) for step in range(10)],
-    }
-    assert rates["linear"] == [0.5 * (1 - step / 10) for step in range(10)]
-    assert rates["cosine"][0] == 0.5
-    assert math.isclose(rates["cosine"][5], 0.5 * 0.55)
-    assert math.isclose(rates["cosine"][10], 0.05)
-    assert rates["constant"] == [0.5] * 10
-
-
-def test_warm_up_rises_to_the_peak() -> None:
-    schedule = Linear(warmup_steps=4)
-    assert [schedule(1.0, step, 8) for step in range(8)] == [0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25]
 
 
 def adam_by_the_book(p: float, grads: list[float], decay: float = 0.0) -> Iterator[float]:

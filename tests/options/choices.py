@@ -124,9 +124,10 @@ def combination(rng: Random, *folders: Path) -> Words:
 
 
 def _parts(model: Path) -> list[str]:
-    """The groups within a model, by its defaults list."""
+    """The groups within a model, by its defaults list and that of the model it is made from."""
     defaults = _keys(model).get("defaults", [])
-    return [str(name) for entry in defaults if isinstance(entry, Mapping) for name in entry]
+    names = [str(name) for entry in defaults if isinstance(entry, Mapping) for name in entry]
+    return [name for name in names if not name.startswith("override ")]
 
 
 def _word(value: Any) -> str:
@@ -146,5 +147,10 @@ def _fits(setting: str, words: Sequence[str]) -> bool:
 
 @cache
 def _keys(file: Path) -> dict[str, Any]:
-    """What a file sets by itself."""
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    """What a file sets, and the file of its group that it begins with."""
+    own: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    first = next(iter(own.get("defaults", [])), None)
+    if not isinstance(first, str) or first == "_self_":
+        return own
+    before = _keys(file.with_name(f"{first}.yaml"))
+    return {**before, **own, "defaults": [*before.get("defaults", []), *own["defaults"]]}
