@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from microgpt.core.engine.base import Rows
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.layers.base import Dims, Init
 from microgpt.core.layers.init.mup import MuP
 from microgpt.core.layers.init.normal import Normal

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from microgpt.app import config_path
-from microgpt.core.engine.base import Rows
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.optim.adam_half_life import AdamHalfLife
 from microgpt.core.optim.base import Optimizer
 from microgpt.core.weight import Role, Weight

@@ -10,7 +10,8 @@ from typing import Any
 
 from microgpt.build import built
 from microgpt.core.data import Batch
-from microgpt.core.engine.base import Matrix, Rows
+from microgpt.core.engine.base import Matrix
+from microgpt.core.engine.shapes import Rows
 from microgpt.core.layers.base import Block, NormAt, Sublayer
 from microgpt.core.trainer import Trainer
 
