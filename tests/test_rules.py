@@ -5,8 +5,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from microgpt.app import config_path
 from microgpt.core.engine.shapes import Rows
@@ -23,8 +23,9 @@ NUM_STEPS = 600
 
 def optimizer(name: str, **changes: Any) -> Optimizer:
     """With the values of its file, but for `changes`; a step has eight tokens."""
-    config = OmegaConf.merge(OmegaConf.load(config_path() / f"optimizer/{name}.yaml"), changes)
-    made: Optimizer = instantiate(config)
+    with initialize_config_dir(str(config_path()), version_base="1.3"):
+        config = compose("train", [f"optimizer={name}"]).optimizer
+    made: Optimizer = instantiate(config, **changes)
     made.measure(lambda: 8.0)
     return made
 
