@@ -31,7 +31,7 @@ FLOORS = [
     {"one_run", "train", "sample"},
     {"sweep"},
     {"app", "override"},
-    {"ablation"},
+    {"ablation", "variants"},
     {"cli"},
 ]
 ONLY_IN = {

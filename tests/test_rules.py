@@ -1,12 +1,14 @@
 """Every update rule of conf/optimizer: it finds the minimum of a quadratic, and keeps its invariants."""
 
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 from microgpt.app import config_path
 from microgpt.core.engine.shapes import Rows
@@ -21,11 +23,16 @@ TARGET = [[0.5, -1.0, 0.25], [2.0, 0.0, -0.75]]
 NUM_STEPS = 600
 
 
+@cache
+def config(name: str) -> DictConfig:
+    with initialize_config_dir(str(config_path()), version_base="1.3"):
+        found: DictConfig = compose("train", [f"optimizer={name}"]).optimizer
+        return found
+
+
 def optimizer(name: str, **changes: Any) -> Optimizer:
     """With the values of its file, but for `changes`; a step has eight tokens."""
-    with initialize_config_dir(str(config_path()), version_base="1.3"):
-        config = compose("train", [f"optimizer={name}"]).optimizer
-    made: Optimizer = instantiate(config, **changes)
+    made: Optimizer = instantiate(config(name), **changes)
     made.measure(lambda: 8.0)
     return made
 

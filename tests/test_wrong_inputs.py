@@ -126,7 +126,7 @@ TRAIN: list[tuple[str, list[str]]] = [
 ]
 
 OTHER: list[tuple[str, list[str]]] = [
-    ("nope", ["nope", "no such command", "train, sample, runs"]),
+    ("nope", ["nope", "no such command", "train, variants, sample, runs"]),
     ("--nope", ["--nope", "no such command"]),
     ("train resume=nope", ["resume=nope", "no such run", "microgpt runs"]),
     ("train resume=", ["resume=''", "must name a run", "microgpt runs"]),
