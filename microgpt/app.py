@@ -156,7 +156,11 @@ def _run_one(hydra: Hydra, name: str, words: list[str], composed: DictConfig | N
     cfg.hydra.mode = RunMode.RUN
     callbacks = Callbacks(cfg)
     callbacks.on_run_start(config=cfg, config_name=name)
-    with folder_for_a_run(Path(cfg.hydra.run.dir)):
+    folder = Path(cfg.hydra.run.dir)
+    from microgpt.run.unborn import sweep_up  # late: `--help` must not wait for it
+
+    sweep_up(Path(str(OmegaConf.select(cfg, "paths.outputs"))))
+    with folder_for_a_run(folder):
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
         done = run_job(job, cfg, "hydra.run.dir", None, context)
     callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
@@ -189,15 +193,20 @@ def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
 
 @contextmanager
 def folder_for_a_run(path: Path) -> Iterator[None]:
-    """Makes a folder and its parents; after the block, removes those that are empty. Raises ConfigError."""
+    """Makes a folder and its parents; removes them after the block if no run began. Raises ConfigError."""
+    from microgpt.run.unborn import claim, discard
+
+    path = path.absolute()
     made: list[Path] = []
     try:
-        for folder in [*reversed(path.absolute().parents), path.absolute()]:
+        for folder in [*reversed(path.parents), path]:
             if not folder.is_dir():
                 with suppress(FileExistsError):  # made by another process meanwhile
                     folder.mkdir()
                     made.append(folder)
         path.mkdir(exist_ok=True)
+        if path in made:
+            claim(path)
     except OSError as error:
         _remove_empty(made)
         problem = f"{error.filename}: {error.strerror}; runs are written below paths.outputs"
@@ -205,6 +214,8 @@ def folder_for_a_run(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if path in made:
+            discard(path)
         _remove_empty(made)
 
 

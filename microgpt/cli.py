@@ -5,8 +5,10 @@ import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from signal import SIGTERM
 
-from microgpt.terminal import WRONG_INPUT, Parser, complain
+from microgpt.signals import handled, terminate
+from microgpt.terminal import INTERRUPTED, WRONG_INPUT, Parser, complain
 
 USAGE = """usage: microgpt COMMAND ...
 
@@ -28,10 +30,16 @@ STORE = "the store; default: MLFLOW_TRACKING_URI, else mlflow.db in outputs"
 
 
 def main() -> None:
-    """The console script. Exit codes: 0, 1 for a run that failed, 2 for wrong input, 130 for Ctrl-C."""
+    """The console script.
+
+    Exit codes: 0, 1 for a run that failed, 2 for wrong input, 130 for Ctrl-C, 143 for SIGTERM.
+    """
     try:
         try:
-            _main(sys.argv[1:])
+            with handled(terminate, [SIGTERM]):
+                _main(sys.argv[1:])
+        except KeyboardInterrupt:  # before a command began
+            sys.exit(INTERRUPTED)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the output was closed, as by `| head`

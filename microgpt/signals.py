@@ -42,3 +42,8 @@ def interruptible(
 
     with handled(handle):
         yield
+
+
+def terminate(number: int, _: FrameType | None) -> None:
+    """A signal handler that ends the process as Ctrl-C does: what is under way is put in order."""
+    raise SystemExit(128 + number)

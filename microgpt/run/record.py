@@ -7,7 +7,8 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ RUNNING, FINISHED, FAILED, STOPPED = STATUSES
 KILLED = "killed"  # recorded as running, but no process holds the lock
 POLL = 0.2  # seconds between attempts to take a lock
 MLFLOW_ID = re.compile(rb"[\w-]+")
+LOCK = ".lock"
 
 
 class Busy(RuntimeError):
@@ -35,7 +37,7 @@ class Record:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._file = self.path / self.FILE
-        self._lock_path = self.path / ".lock"
+        self._lock_path = self.path / LOCK
         self._mlflow_path = self.path / ".mlflow_run_id"
 
     @property
@@ -89,20 +91,29 @@ class Record:
     @contextmanager
     def locked(self, patience: float = 0.1) -> Iterator[None]:
         """Holds the lock, which a process's death releases. Raises Busy after `patience` seconds."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + patience
+        with ExitStack() as opened:
+            is_there = False
+            while not is_there:
+                self.path.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # `unborn` is just removing the folder
+                    file = opened.enter_context(self._lock_file())
+                    self._take(file.fileno(), deadline)
+                    is_there = os.fstat(file.fileno()).st_nlink > 0  # not removed meanwhile
+            yield
+
+    def _lock_file(self) -> BufferedWriter:
         try:
-            descriptor = os.open(self._lock_path, os.O_CREAT | os.O_RDWR)
+            return self._lock_path.open("ab")
         except IsADirectoryError as error:
             raise BadRecord(self._lock_path, "must be a file, but is a folder") from error
-        try:
-            deadline = time.monotonic() + patience
-            while not _lock(descriptor):
-                if time.monotonic() >= deadline:
-                    raise Busy(f"another process is at work in {self.path}")
-                time.sleep(min(POLL, patience))
-            yield
-        finally:
-            os.close(descriptor)
+
+    def _take(self, descriptor: int, deadline: float) -> None:
+        while not _lock(descriptor):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Busy(f"another process is at work in {self.path}")
+            time.sleep(min(POLL, left))
 
     @property
     def held(self) -> bool:

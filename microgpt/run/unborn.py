@@ -1,0 +1,52 @@
+"""Folders in which no run began: its process ended, or was killed, before `run.json` was there."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from microgpt.run.documents import DOCUMENTS
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import LOCK, Busy
+
+FILES = {"config.yaml", "git.diff", "metrics.jsonl", DOCUMENTS}  # of a run that is about to begin
+CHECKPOINTS = "checkpoints"
+
+
+def sweep_up(outputs: Path) -> None:
+    """Discards all such folders in `outputs`."""
+    with suppress(OSError), os.scandir(outputs / "runs") as entries:
+        for entry in entries:
+            if not os.path.exists(os.path.join(entry.path, RunFolder.FILE)):
+                discard(Path(entry.path))
+
+
+def claim(folder: Path) -> None:
+    """Marks an empty folder as ours: if we are killed before a run begins, the next start discards it."""
+    (folder / LOCK).touch()
+
+
+def discard(folder: Path) -> None:
+    """Removes a folder in which no run began, if no process holds it and all that it has is ours."""
+    if not (folder / LOCK).is_file():
+        return
+    run = RunFolder(folder)
+    with suppress(OSError, Busy), run.locked(0.0):
+        if run.exists or not all(map(_is_ours, folder.iterdir())):
+            return
+        for file in folder.iterdir():
+            if file.name == CHECKPOINTS:
+                file.rmdir()
+            elif file.name != LOCK:
+                file.unlink()
+        (folder / LOCK).unlink()  # last: who waits for it makes the folder anew
+        folder.rmdir()
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file is one that a run has before it begins."""
+    if file.name == CHECKPOINTS:
+        return file.is_dir() and not any(file.iterdir())
+    if file.name == "metrics.jsonl" and file.stat().st_size:
+        return False
+    is_new = file.name.startswith(".") and file.name.endswith(".new")  # being written
+    return file.name in FILES or file.name == LOCK or is_new
