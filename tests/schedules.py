@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import ClassVar
 
 from microgpt.core.schedule.constant import Constant
 
@@ -62,3 +63,22 @@ class Hungry(Constant):
                 self.taken += (os.urandom(1000) * 20_000,)
                 time.sleep(0.05)
         return 1.0
+
+
+class Growing(Constant):
+    """Each job leaves 30 MB behind in its process."""
+
+    left: ClassVar[list[bytes]] = []
+
+    def decay(self, progress: float) -> float:
+        if progress == 0:
+            self.left.append(os.urandom(1000) * 30_000)
+        return 1.0
+
+
+class Unbuilt(Constant):
+    """Takes for ever to be made, so that no run begins."""
+
+    def __init__(self, **values: int) -> None:
+        super().__init__(**values)
+        time.sleep(300)

@@ -25,7 +25,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import those of its own floor and of the floors below.
 FLOORS = [
     {"core"},
-    {"vector", "native", "accelerate", "run", "datasets", "signals", "syntax", "terminal"},
+    {"vector", "native", "accelerate", "run", "datasets", "child", "signals", "syntax", "terminal"},
     {"tracking"},
     {"build", "complaints", "console", "guard", "parts", "ui"},
     {"one_run", "train", "sample"},

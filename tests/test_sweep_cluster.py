@@ -2,33 +2,42 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
+from distributed import Client
 
 from microgpt.run.folder import all_runs
 from microgpt.run.record import RUNNING
+from microgpt.sweep.cluster import is_open
 from tests.running import (
     NAMES,
     REPOSITORY,
     TINY,
     figures,
+    microgpt,
     running,
     stored,
     train_here,
     wait_until,
 )
 
+README = REPOSITORY / "microgpt/sweep/README.md"
+
 
 @contextmanager
 def dask(program: str, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A process of a cluster, for the time of the block."""
+    own = ["--host", "127.0.0.1", "--no-dashboard"]
     process = subprocess.Popen(
-        [sys.executable, "-m", f"distributed.cli.dask_{program}", *words, "--no-dashboard"],
+        [sys.executable, "-m", f"distributed.cli.dask_{program}", *own, *words],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         cwd="/",  # not where the command is given, which relative paths are from
         stdout=subprocess.DEVNULL,
@@ -41,28 +50,33 @@ def dask(program: str, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait()
 
 
+@contextmanager
+def scheduler(place: Path, *words: str) -> Iterator[str]:
+    """A scheduler, whose address is also in the file `place`."""
+    with dask("scheduler", "--port", "0", "--scheduler-file", str(place), *words):
+        wait_until(place.exists)
+        yield json.loads(place.read_text())["address"]
+
+
+def at_work(outputs: Path) -> int:
+    """How many jobs have recorded steps and go on."""
+    return sum(run.status == RUNNING and run.metrics() != [] for run in all_runs(outputs))
+
+
 @pytest.mark.slow
 def test_a_cluster_of_workers_that_come_and_go(outputs: Path, tmp_path: Path) -> None:
-    place = tmp_path / "scheduler.json"
     steps = ["trainer.num_steps=1500", "trainer.eval_every=0", "trainer.checkpoint_every=50"]
-
-    def at_work() -> int:
-        return sum(run.status == RUNNING and run.metrics() != [] for run in all_runs(outputs))
-
     with ExitStack() as stack:
-        own = ["--host", "127.0.0.1"]
-        wanted = ["--port", "0", "--scheduler-file", str(place)]
-        stack.enter_context(dask("scheduler", *own, *wanted))
-        wait_until(place.exists)
-        worker = [*own, "--scheduler-file", str(place), "--nthreads", "1", "--no-nanny"]
+        place = tmp_path / "scheduler.json"
+        address = stack.enter_context(scheduler(place))
+        worker = ["--scheduler-file", str(place), "--nthreads", "1", "--no-nanny"]
         stack.enter_context(dask("worker", *worker))
-        address = json.loads(place.read_text())["address"]
         words = ["train", "-m", *TINY, f"data.path={NAMES.name}", *steps, "seed=range(5)"]
         words += [f"hydra.launcher.address={address}"]
         launcher = stack.enter_context(running(outputs, *words, cwd=NAMES.parent))
-        wait_until(lambda: at_work() == 1 or launcher.poll() is not None)
+        wait_until(lambda: at_work(outputs) == 1 or launcher.poll() is not None)
         late = stack.enter_context(dask("worker", *worker))
-        wait_until(lambda: at_work() == 2 or launcher.poll() is not None)
+        wait_until(lambda: at_work(outputs) == 2 or launcher.poll() is not None)
         late.kill()
         said = launcher.communicate(timeout=300)
         assert launcher.returncode == 0, said
@@ -72,3 +86,59 @@ def test_a_cluster_of_workers_that_come_and_go(outputs: Path, tmp_path: Path) ->
         seed = run.config["seed"]
         _, alone = train_here(tmp_path, *steps, f"seed={seed}", "tracking=none", name=str(seed))
         assert figures(run) == figures(alone)
+
+
+@pytest.mark.slow
+def test_ctrl_c_where_a_worker_is_paused(outputs: Path, tmp_path: Path) -> None:
+    """Dask pauses a worker above a part of its memory, and gives it back its jobs never."""
+    long = [*TINY, "trainer.num_steps=100000", "trainer.eval_every=0", "seed=range(6)"]
+    with ExitStack() as stack:
+        place = tmp_path / "scheduler.json"
+        address = stack.enter_context(scheduler(place))
+        worker = ["--scheduler-file", str(place), "--nthreads", "1", "--no-nanny"]
+        stack.enter_context(dask("worker", *worker, "--memory-limit", "100MB"))
+        words = ["train", "-m", *long, f"hydra.launcher.address={address}", "tracking=none"]
+        launcher = stack.enter_context(running(outputs, *words))
+        with Client(address) as client:
+            wait_until(lambda: "paused" in statuses(client) or launcher.poll() is not None)
+        launcher.send_signal(signal.SIGINT)
+        said, complained = launcher.communicate(timeout=60)
+    assert (launcher.returncode, complained) == (130, "")
+    assert "stopped; go on with the same command: " in said
+
+
+def statuses(client: Client) -> list[str]:
+    return [worker["status"] for worker in client.scheduler_info()["workers"].values()]
+
+
+@pytest.mark.slow
+def test_a_cluster_with_keys(
+    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README says: keys by one command, and one file for all. Nobody comes in without them."""
+    page = README.read_text()
+    commands = dedent(page[page.index("    umask") : page.index("\nDask reads this")])
+    keys = tmp_path / ".config/dask"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    subprocess.run(["bash", "-euc", commands], check=True, capture_output=True)
+    assert sorted(file.name for file in keys.iterdir()) == ["cert.pem", "key.pem", "tls.yaml"]
+    assert {file.stat().st_mode & 0o077 for file in keys.iterdir()} == {0}
+    place = tmp_path / "scheduler.json"
+    with scheduler(place) as address, dask("worker", "--scheduler-file", str(place), "--no-nanny"):
+        assert address.startswith("tls://")
+        words = ["train", "-m", *TINY, "trainer.num_steps=2", "seed=1,2", "tracking=none"]
+        said, complained = microgpt(outputs, *words, f"hydra.launcher.address={address}")
+        assert (complained, "2 jobs: 2 finished" in said) == ("", True)
+        monkeypatch.setenv("HOME", "/nowhere")  # another user
+        for other in (address, address.replace("tls://", "tcp://")):
+            words[-1] = f"hydra.launcher.address={other}"
+            _, complained = microgpt(outputs, *words, "seed=3,4", code=2)
+            assert re.fullmatch(rf"microgpt: hydra.launcher.address={other}: .*\n", complained)
+            with pytest.raises((OSError, TypeError)):
+                Client(other, timeout=3)
+
+
+def test_addresses_that_others_can_reach() -> None:
+    closed = ["tls://10.0.0.1:8786", "tcp://127.0.0.1:8786", "tcp://localhost:1", "tcp://[::1]:1"]
+    assert not any(map(is_open, [*closed, "localhost:8786"]))
+    assert all(map(is_open, ["tcp://10.0.0.1:8786", "node1:8786", "tcp://[fe80::1]:1", "node1"]))

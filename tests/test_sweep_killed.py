@@ -79,12 +79,14 @@ def test_a_job_whose_worker_is_killed_each_time(outputs: Path) -> None:
             kill_worker(process.pid, outputs, 20000)
         out, err = process.communicate(timeout=200)
         assert process.returncode == 1, (out, err)
-    assert "num_steps=20000 failed: its process was killed, 3 times" in err
+    reason = "3 workers died of it; the last was killed by SIGKILL"
+    assert f"num_steps=20000 failed: {reason}\n" in err
     runs = {run.data.params["trainer.num_steps"]: run for run in children(outputs)}
     ends = {steps: run.info.status for steps, run in runs.items()}
     assert ends == {"20000": "FAILED", "3": "FINISHED", "4": "FINISHED"}
-    assert runs["20000"].data.tags["reason"] == "its process was killed, 3 times"
+    assert runs["20000"].data.tags["reason"] == reason
     assert int(runs["20000"].data.tags["failed_at"]) > 0
+    assert out.count("num_steps=20000: its worker was killed by SIGKILL; another goes on\n") == 2
     assert "3 jobs: 2 finished, 1 failed" in out
 
 

@@ -121,7 +121,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("-m optimizer=adam,null", ["optimizer=null", "no such option", "adam"]),
     ("-m foo=1,2", ["foo=1,2", "no such key"]),
     ("-m foo=1,2 hydra/launcher=basic", ["foo=1,2", "no such key"]),
-    ("-m seed=1,2 hydra/launcher=dsk", ["hydra/launcher/dsk", "basic, dask"]),
+    ("-m seed=1,2 hydra/launcher=dsk", ["hydra/launcher/dsk", "basic, processes"]),
     ("-m seed=1,", ["seed=1,", "key=value"]),
 ]
 

@@ -30,7 +30,7 @@ LOOK = 0.25  # seconds between two looks
 PARTS = 10  # of the runs, for each of which the most memory is kept
 KINDS = {
     "sender": "microgpt.tracking.sending",
-    "worker": "multiprocessing.spawn",
+    "worker": "microgpt.sweep.serve",
     "rival's worker": "joblib",
 }
 

@@ -13,6 +13,7 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
+from microgpt.run.unborn import sweep_up
 from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, watching
@@ -28,13 +29,13 @@ def conduct(
     facts: Mapping[str, Any],
     jobs: Sequence[Job],
     skip: bool,
-    prepare: Callable[[], None] | None,
+    prepare: Callable[[int], None] | None,
     launch: Launch,
 ) -> int:
     """Bring all jobs of a sweep to an end; returns an exit code. Raises Busy and ConfigError.
 
     facts    what else is known of the sweep: the `config` that it starts from, its `name`, ...
-    prepare  begins what takes seconds before jobs can be trained, while the store is asked
+    prepare  begins what takes seconds before so many jobs can be trained, while the store is asked
     launch   trains jobs of a sweep, and returns whether nobody interrupted it
     """
     config = facts["config"]
@@ -47,11 +48,13 @@ def conduct(
     if not skip:
         sweep, jobs = anew(sweep, jobs)
     tracking = part(config, "tracking")  # first: what it refuses leaves no folder behind
+    sweep_up(outputs)
     with sweep.locked():
         begin(sweep, **identity, **facts, jobs=[job.facts for job in jobs])
         tracking.start(sweep, outputs)
-        if prepare and not all(is_finished(sweep.run(job)) for job in sweep.jobs):
-            prepare()
+        left = sum(not is_finished(sweep.run(job)) for job in sweep.jobs)
+        if prepare and left:
+            prepare(left)
         stored = tracking.stored(PATIENCE)
         watch = Watch(sweep, {run for run in stored if stored[run] == STATUS[FINISHED]})
         join(sweep, watch.skipped)
@@ -60,8 +63,9 @@ def conduct(
         try:
             with watching(watch, config["progress"]):
                 whole = launch(sweep.path.name, todo)
-        except BaseException:  # no cluster, perhaps: nothing goes on by itself
-            sweep.update(status=FAILED, ended=time.time())
+        except BaseException as error:  # no cluster, perhaps: nothing goes on by itself
+            status = FAILED if isinstance(error, Exception) else STOPPED
+            sweep.update(status=status, ended=time.time())
             tracking.finish()
             raise
         failed = watch.unfinished()

@@ -1,15 +1,12 @@
-"""A worker process of a sweep: one job after the other, with everything imported once."""
+"""What a worker process of a sweep does: one job after the other, with everything imported once."""
 
 import gc
-import logging
-import signal
 from collections.abc import Mapping
 from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from distributed import Worker
 from hydra._internal.callbacks import Callbacks
 from hydra.core.utils import JobReturn, JobStatus, env_override
 from omegaconf import OmegaConf
@@ -17,22 +14,12 @@ from omegaconf import OmegaConf
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import Busy
 from microgpt.sweep.job import Assignment, do, interrupt, record_failure
-from microgpt.terminal import RUN_FAILED
 from microgpt.tracking import SendingProcess
 
-LIVES = 3  # processes that may die of one job before it counts as failed
-# A file in the folder of a job under way, with the launch in a line for each time that it began. Dask
-# counts too, but for all jobs that were waiting at a worker that died.
-BEGUN = ".begun"
+STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 one_job = Lock()  # the current folder is the process's: other threads wait
-current: list[str] = []  # the launch of the job under way
+current: list["Task"] = []  # the one under way
 stopped: set[str] = set()  # the launches that were interrupted
-
-
-def dask_setup(worker: Worker) -> None:
-    """Called by Dask in each worker of our own clusters: Ctrl-C is for the launcher, which asks us."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -53,8 +40,9 @@ def perform(task: Task) -> int | None:
     shared = Path(task.place).is_dir()  # machines have the outputs in common, perhaps no more
     SendingProcess.offer(task.sender)
     with one_job, chdir(task.place if shared else "."), env_override(dict(task.environment)):
-        current[:] = [task.launch]
+        current[:] = [task]
         code = None if task.launch in stopped else _perform(task)
+        current.clear()
         tidy()
         return code
 
@@ -67,17 +55,7 @@ def tidy() -> None:
 
 
 def _perform(task: Task) -> int | None:
-    begun = task.job.run.path / BEGUN
-    if begun.exists() and begun.read_text().split().count(task.launch) >= LIVES:
-        lost(task, f"its process was killed, {LIVES} times")
-        begun.unlink()
-        return RUN_FAILED
-    begun.parent.mkdir(parents=True, exist_ok=True)
-    with begun.open("a") as file:
-        file.write(f"{task.launch}\n")
-    code = do(task.job) if task.callbacks is None else _told(task, task.callbacks)
-    begun.unlink(missing_ok=True)
-    return code
+    return do(task.job) if task.callbacks is None else _told(task, task.callbacks)
 
 
 def _told(task: Task, callbacks: Callbacks) -> int | None:
@@ -91,11 +69,13 @@ def _told(task: Task, callbacks: Callbacks) -> int | None:
     return done.return_value  # type: ignore[no-any-return]
 
 
-def stop(launch: str) -> None:
-    """Begin no job of a launch any more, and end those under way."""
+def stop(launch: str) -> int | None:
+    """Begin no job of a launch any more, and end the one under way, whose number is returned."""
     stopped.add(launch)
-    if current == [launch]:
+    under_way = [task.number for task in current if task.launch == launch]
+    if under_way:
         interrupt()
+    return under_way[0] if under_way else None
 
 
 def lost(task: Task, reason: str) -> None:

@@ -6,7 +6,6 @@ workers of a sweep share that of the launcher where they can reach it.
 """
 
 import os
-import sys
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
@@ -18,6 +17,8 @@ from subprocess import DEVNULL, Popen
 from tempfile import mkdtemp
 from threading import Lock, Thread
 from typing import Any, ClassVar, Literal, TypeAlias
+
+from microgpt.child import start_module
 
 Question: TypeAlias = Literal[
     "add", "statuses", "home", "left", "flush"
@@ -65,22 +66,16 @@ class SendingProcess:
             Path(mkdtemp(prefix="microgpt-"), "sending")
         )  # nobody else may look into it
         ours, theirs = Pipe()
-        with theirs:
-            self._child = self._start(theirs.fileno())
+        with theirs:  # who reads our output must not wait for another process
+            self._child = start_module(
+                "microgpt.tracking.sending",
+                theirs,
+                self.place,
+                env=os.environ,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+            )
         return ours
-
-    def _start(self, connection: int) -> "Popen[bytes]":
-        # -P, and our own path: modules of the folder that the command was given in are not meant.
-        path = os.pathsep.join(os.path.abspath(place) for place in sys.path if place)
-        return Popen(
-            [sys.executable, "-P", "-m", "microgpt.tracking.sending", str(connection), self.place],
-            env=os.environ | {"PYTHONPATH": path},
-            pass_fds=[connection],
-            stdin=DEVNULL,
-            stdout=DEVNULL,  # who reads our output must not wait for another process
-            stderr=DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us
-        )
 
     @property
     def ended(self) -> bool:

@@ -1,4 +1,4 @@
-"""The launcher of sweeps: the jobs in worker processes, by Dask."""
+"""The launcher of sweeps: the jobs in worker processes."""
 
 import os
 from collections.abc import Sequence
@@ -11,25 +11,26 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from microgpt.sweep.cluster import OwnCluster
     from microgpt.sweep.job import Assignment
+    from microgpt.sweep.pool import Pool
 
 
-class DaskLauncher(Launcher):
+class ProcessLauncher(Launcher):
     """Trains the jobs of a sweep in processes that may die without harm to the others."""
 
     def __init__(self, address: str | None, workers: int | None, memory_limit: str) -> None:
         self.address, self.workers, self.memory_limit = address, workers, memory_limit
         self.assignments: Sequence[Assignment] = ()
-        self.cluster: OwnCluster | None = None
+        self.pool: Pool | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Called by Hydra before `launch`."""
-        from microgpt.sweep.cluster import check  # late: Dask takes its time
+        """Called by Hydra before `launch`. Raises ConfigError."""
+        from microgpt.sweep.machine import memory_limit, worker_count  # late: `--help` needs none
 
-        check(self.workers, self.memory_limit)
+        self.count = worker_count(self.workers)
+        self.limit = memory_limit(self.memory_limit, self.count)
         self.config = config
         callbacks = hydra_context.callbacks
         self.callbacks = callbacks if callbacks.callbacks else None
@@ -38,26 +39,27 @@ class DaskLauncher(Launcher):
         """The jobs of the next `launch`: the sweeper has composed them, and no worker needs to again."""
         self.assignments = assignments
 
-    def prepare(self) -> None:
-        """Let the workers of our own come up, while the sweeper is busy with other things."""
+    def prepare(self, jobs: int) -> None:
+        """Lets workers for so many jobs come up, while the sweeper is busy with other things."""
         if self.address is None:
-            self.cluster = self._begun()
+            self._workers(jobs)
 
-    def _begun(self) -> "OwnCluster":
-        from microgpt.sweep.cluster import OwnCluster
+    def _workers(self, jobs: int) -> "Pool":
+        from microgpt.sweep.pool import Pool
 
-        return OwnCluster(self.workers, self.memory_limit)
+        if self.pool is None:
+            self.pool = Pool(min(self.count, jobs), self.limit)
+        return self.pool
 
     def release(self) -> None:
-        """End workers that nobody needs any more."""
-        if self.cluster:
-            self.cluster.close()
+        """Ends workers that nobody needs any more."""
+        if self.pool:
+            self.pool.close()
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Train; the return value of a job is its exit code, None if it was interrupted."""
-        from microgpt.sweep.cluster import run_all
         from microgpt.sweep.worker import Task
         from microgpt.tracking import SendingProcess
 
@@ -67,7 +69,12 @@ class DaskLauncher(Launcher):
             Task(job, number, *shared)
             for number, job in enumerate(self.assignments, initial_job_idx)
         ]
-        codes = run_all(tasks, self.address or self.cluster or self._begun())
+        if self.address is None:
+            codes = self._workers(len(tasks)).run(tasks)
+        else:
+            from microgpt.sweep.cluster import run_on  # late: Dask takes its time
+
+            codes = run_on(self.address, tasks)
         return [
             JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=code)
             for words, code in zip(job_overrides, codes, strict=True)

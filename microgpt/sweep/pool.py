@@ -1,0 +1,107 @@
+"""The jobs of a sweep in worker processes on this machine."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from time import monotonic
+
+from microgpt.console import out
+from microgpt.signals import interruptible
+from microgpt.sweep.process import Worker
+from microgpt.sweep.serve import END, PATIENCE
+from microgpt.sweep.worker import STOPPING, Task, lost
+from microgpt.terminal import RUN_FAILED
+
+POLL = 0.1  # seconds between two looks at the workers
+LIVES = 3  # workers that may die of one job before it has failed
+
+
+class Pool:
+    """Workers, which come up beside the planning of the sweep, and the jobs that they have."""
+
+    def __init__(self, workers: int, limit: int) -> None:
+        """`limit` is the resident memory of a worker, in bytes, above which it is replaced."""
+        self.limit = limit
+        self.workers = [Worker() for _ in range(workers)]
+
+    def run(self, tasks: Sequence[Task]) -> list[int | None]:
+        """The exit code of each task; None for those that an interrupt ended or kept from beginning."""
+        self.tasks = tasks
+        self.waiting = deque(range(len(tasks)))
+        self.deaths: Counter[int] = Counter()
+        self.codes: dict[int, int | None] = {}
+        self.signals: list[int] = []
+        with interruptible(self.signals):
+            while len(self.codes) < len(tasks) and not self.signals:
+                self._go_on()
+            if self.signals:
+                out.print(STOPPING)
+                self.codes |= dict.fromkeys(self.waiting)
+                self.waiting.clear()
+            while len(self.codes) < len(tasks):
+                for worker in self.workers:  # again and again: its training may not have begun
+                    worker.tell(tasks[0].launch)
+                self._go_on()
+            self._end()
+        return [self.codes[i] for i in range(len(tasks))]
+
+    def _go_on(self) -> None:
+        """Gives tasks to idle workers, takes answers, and replaces workers that died or are too large."""
+        for worker in self.workers:
+            if worker.task is None and self.waiting:
+                worker.task = self.waiting.popleft()
+                worker.tell(self.tasks[worker.task])
+        ready = wait([worker.pipe for worker in self.workers], POLL)
+        for worker in list(self.workers):
+            if worker.pipe in ready:
+                self._hear(worker)
+            if (size := worker.memory) > self.limit:
+                worker.kill(f"had {size / 1e6:.0f} MB of at most {self.limit / 1e6:.0f}")
+
+    def _hear(self, worker: Worker) -> None:
+        """Takes an answer, or the end of a worker."""
+        try:
+            code, problem = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._replace(worker, worker.bury())
+            return
+        assert worker.task is not None
+        if problem:
+            lost(self.tasks[worker.task], problem)
+        self.codes[worker.task] = RUN_FAILED if problem else code
+        worker.task = None
+
+    def _replace(self, worker: Worker, how: str) -> None:
+        """Gives the task of a worker that has died to another, a new one."""
+        self.workers.remove(worker)
+        if worker.task is not None:
+            self._try_again(worker.task, how)
+        elif self.waiting:
+            out.print(f"a worker {how}; another takes its place", markup=False)
+        if self.waiting:
+            self.workers.append(Worker())
+
+    def _try_again(self, i: int, how: str) -> None:
+        task = self.tasks[i]
+        self.deaths[i] += 1
+        if self.signals:
+            self.codes[i] = None
+        elif self.deaths[i] < LIVES:
+            out.print(f"{task.job.facts['name']}: its worker {how}; another goes on", markup=False)
+            self.waiting.appendleft(i)
+        else:
+            lost(task, f"{LIVES} workers died of it; the last {how}")
+            self.codes[i] = RUN_FAILED
+
+    def _end(self) -> None:
+        """Lets the workers send what they still have for the store, and end."""
+        deadline = monotonic() + PATIENCE
+        for worker in self.workers:
+            worker.tell(END)
+        for worker in self.workers:
+            worker.wait(max(0.0, deadline - monotonic()))
+
+    def close(self) -> None:
+        """Ends the workers that there still are."""
+        while self.workers:
+            self.workers.pop().bury()
