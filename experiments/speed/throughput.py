@@ -9,97 +9,44 @@ that a command starts: CPU seconds, and memory while so many of the runs were do
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
+from watched import MICROGPT, Watched
 
 from microgpt.tracking import open_store
 
 HERE = Path(__file__).parent
-MICROGPT = [sys.executable, "-c", "from microgpt.cli import main; main()"]
 RUNS, PLAIN_RUNS = 1000, 60
 WORDS = ["engine=native", "hydra.launcher.workers=2"]
-LOOK = 0.25  # seconds between two looks
 PARTS = 10  # of the runs, for each of which the most memory is kept
-KINDS = {
-    "sender": "microgpt.tracking.sending",
-    "worker": "microgpt.sweep.serve",
-    "rival's worker": "joblib",
-}
 
 
-class Watched:
-    """A command and all processes that it starts, seen from outside."""
+def figures(watched: Watched, runs: int) -> dict[str, Any]:
+    """What to write down."""
+    cpu = watched.cpu
+    return {
+        "runs": runs,
+        "wall seconds": round(watched.wall, 1),
+        "runs a minute": round(60 * runs / watched.wall, 1),
+        "seconds to the first run": round(watched.first, 1),
+        "CPU seconds": {kind: round(each, 1) for kind, each in cpu.items()},
+        "CPU milliseconds a run": round(1000 * sum(cpu.values()) / runs, 1),
+        "memory, MB, by tenths of the runs": tenths(watched, runs),
+    }
 
-    def __init__(self, command: list[str], outputs: Path, done: Callable[[], int]) -> None:
-        self.cpu: dict[str, dict[int, float]] = {}  # kind -> process -> seconds
-        self.memory: list[tuple[int, str, int, int]] = []  # runs done, kind, process, bytes
-        self.first = 0.0  # seconds until the first run had begun
-        self._known: dict[int, psutil.Process] = {}
-        self._kinds: dict[int, str] = {}
-        begun = time.perf_counter()
-        env = os.environ | {"MICROGPT_OUTPUTS": str(outputs)}
-        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
-        self._top = psutil.Process(process.pid)
-        while process.poll() is None:
-            count = done()
-            if count and not self.first:
-                self.first = time.perf_counter() - begun
-            self._look(count)
-            time.sleep(LOOK)
-        self.wall = time.perf_counter() - begun
-        assert process.returncode == 0, command
 
-    def _look(self, count: int) -> None:
-        try:
-            family = [self._top, *self._top.children(recursive=True)]
-        except psutil.Error:
-            return
-        for process in family:
-            self._known.setdefault(process.pid, process)
-        for pid, process in self._known.items():
-            try:
-                kind = self._kinds.setdefault(pid, self._kind(process))
-                times, memory = process.cpu_times(), process.memory_info().rss
-            except psutil.Error:
-                continue
-            self.cpu.setdefault(kind, {})[pid] = times.user + times.system
-            self.memory.append((count, kind, pid, memory))
-
-    def _kind(self, process: psutil.Process) -> str:
-        if process.pid == self._top.pid:
-            return "launcher"
-        words = " ".join(process.cmdline())
-        return next((kind for kind, word in KINDS.items() if word in words), "other")
-
-    def figures(self, runs: int) -> dict[str, Any]:
-        """What to write down."""
-        cpu = {kind: round(sum(each.values()), 1) for kind, each in self.cpu.items()}
-        return {
-            "runs": runs,
-            "wall seconds": round(self.wall, 1),
-            "runs a minute": round(60 * runs / self.wall, 1),
-            "seconds to the first run": round(self.first, 1),
-            "CPU seconds": cpu,
-            "CPU milliseconds a run": round(1000 * sum(cpu.values()) / runs, 1),
-            "memory, MB, by tenths of the runs": self._tenths(runs),
-        }
-
-    def _tenths(self, runs: int) -> dict[str, list[int]]:
-        """The most memory that one process of a kind had, while each tenth of the runs was done."""
-        most: dict[str, list[int]] = {}
-        for count, kind, _, memory in self.memory:
-            part = min(PARTS - 1, PARTS * count // runs)
-            row = most.setdefault(kind, [0] * PARTS)
-            row[part] = max(row[part], round(memory / 1e6))
-        return {kind: row for kind, row in most.items() if kind != "other"}
+def tenths(watched: Watched, runs: int) -> dict[str, list[int]]:
+    """The most memory that one process of a kind had, while each tenth of the runs was done."""
+    most: dict[str, list[int]] = {}
+    for look in watched.looks:
+        part = min(PARTS - 1, PARTS * look.done // runs)
+        row = most.setdefault(look.kind, [0] * PARTS)
+        row[part] = max(row[part], round(look.memory / 1e6))
+    return {kind: row for kind, row in most.items() if kind != "other"}
 
 
 def with_workbench(runs: int) -> dict[str, Any]:
@@ -113,7 +60,7 @@ def with_workbench(runs: int) -> dict[str, Any]:
         watched = Watched([*MICROGPT, *words], outputs, done)
         found = [file.lstat() for file in outputs.rglob("*") if file.is_file()]
         size = sum({file.st_ino: file.st_size for file in found}.values())  # links count once
-        return watched.figures(runs) | {"MB on disk": round(size / 1e6)}
+        return figures(watched, runs) | {"MB on disk": round(size / 1e6)}
 
 
 def without(runs: int) -> dict[str, Any]:
@@ -125,7 +72,7 @@ def without(runs: int) -> dict[str, Any]:
         command = [sys.executable, str(HERE / "plain_sweep.py"), str(runs), store]
         os.chdir(outputs)  # where MLflow puts artifacts
         done = lambda: len([*outputs.glob("mlruns/*/*")])  # noqa: E731
-        return Watched(command, outputs, done).figures(runs)
+        return figures(Watched(command, outputs, done), runs)
 
 
 def processor() -> str:
