@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
 from microgpt.run.record import Record
+from microgpt.tracking.moved import follow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"}
+DATABASE = "mlflow.db"  # in the outputs
 LONGEST = 6000  # characters of a param or tag: the store's limit
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a later update tries again
@@ -30,8 +32,12 @@ class StoreError(RuntimeError):
 
 def store_uri(uri: str | None, outputs: Path) -> str:
     """The store: the one asked for, MLFLOW_TRACKING_URI, or a database in `outputs`."""
-    default = f"sqlite:///{outputs.absolute() / 'mlflow.db'}"
-    return _absolute(check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None) or default)
+    asked = check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
+    return _absolute(asked or _default(outputs))
+
+
+def _default(outputs: Path) -> str:
+    return f"sqlite:///{outputs.absolute() / DATABASE}"
 
 
 def _absolute(uri: str) -> str:
@@ -55,6 +61,8 @@ def open_store(uri: str, outputs: Path) -> "MlflowClient":
     mlflow = imported()
     with _alone(uri, outputs):
         _set_up(uri)
+        if uri == _default(outputs):
+            follow(outputs / DATABASE, outputs)
         client: MlflowClient = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)  # now it has been opened
     return client
@@ -102,6 +110,9 @@ def _alone(uri: str, outputs: Path) -> Iterator[None]:
         return
     _, local, file = uri.partition("sqlite:///")
     lock = Path(f"{file}.lock") if local else outputs / ".store.lock"
+    if local and Path(file).is_file() and not os.access(lock.parent, os.W_OK):
+        yield  # an archive, which nobody sets up
+        return
     lock.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock):
         yield
