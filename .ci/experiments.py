@@ -17,6 +17,7 @@ from microgpt.ablation.verify_lock import lock_of, recorded, verify_lock
 from microgpt.build import build
 from microgpt.core.check import BadValue
 from microgpt.train import code_of
+from microgpt.trust import OURS_ALONE, replayed
 
 FEW = 10
 
@@ -24,7 +25,7 @@ FEW = 10
 def differs(lock: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
     """Whether other code answered a run's question than would today."""
     try:
-        now: str = code_of(config_of(lock, run))["source"]
+        now: str = code_of(replayed(config_of(lock, run), OURS_ALONE))["source"]
     except ModuleNotFoundError:  # the configuration names a module that is no more
         return True
     return now != run["source"]
@@ -42,7 +43,8 @@ def check(name: str) -> int:
             f"{name}: {len(others)} of {len(finished)} runs by other code than today's", flush=True
         )
         return verify_lock(path, len(finished) if len(finished) <= FEW else 1, 0, None)
-    documents = build(OmegaConf.create(config_of(lock, finished[0]))).documents
+    config = replayed(config_of(lock, finished[0]), OURS_ALONE)
+    documents = build(OmegaConf.create(config)).documents
     found = miscounted(lock, documents) or misquoted(lock, path.with_name("README.md"))
     if found:
         print(f"{name}: {found.verdict}: {found.says}")

@@ -8,6 +8,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,6 +34,7 @@ from microgpt.terminal import (
     RUN_FAILED,
     ConfigError,
     Parser,
+    add_trust,
     complain,
 )
 
@@ -68,6 +70,7 @@ def config_path() -> Path:
 def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
     """Parses Hydra's flags and the overrides, in any order. Exits with 2 for an invalid combination."""
     parser = Parser("microgpt train", add_help=False, parents=[get_args_parser()])
+    add_trust(parser, config_dir=False)  # Hydra has that
     args = parser.parse_intermixed_args(words)
     modes = ["--run", "--multirun", "--cfg", "--info", "--shell-completion"]
     given = [flag for flag in modes if getattr(args, flag[2:].replace("-", "_"))]
@@ -127,7 +130,7 @@ def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
         return OK
     if many or cfg.hydra.mode == RunMode.MULTIRUN:
         return _run_many(hydra, name, cfg if many else _sweeping(hydra, name, words))
-    return _run_one(hydra, name, words, cfg if one else None)
+    return _run_one(hydra, name, args, cfg if one else None)
 
 
 def _sweeping(hydra: Hydra, name: str, words: list[str]) -> DictConfig:
@@ -147,11 +150,11 @@ def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
     return OK
 
 
-def _run_one(hydra: Hydra, name: str, words: list[str], composed: DictConfig | None) -> int:
+def _run_one(hydra: Hydra, name: str, args: Namespace, composed: DictConfig | None) -> int:
     """Like `Hydra.run`, but removes an empty folder; returns the job's exit code."""
     with composing():
         cfg = composed or hydra.compose_config(
-            name, words, RunMode.RUN, with_log_configuration=True
+            name, list(args.overrides), RunMode.RUN, with_log_configuration=True
         )
     cfg.hydra.mode = RunMode.RUN
     callbacks = Callbacks(cfg)
@@ -162,7 +165,8 @@ def _run_one(hydra: Hydra, name: str, words: list[str], composed: DictConfig | N
     sweep_up(Path(str(OmegaConf.select(cfg, "paths.outputs"))))
     with folder_for_a_run(folder):
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
-        done = run_job(job, cfg, "hydra.run.dir", None, context)
+        task = partial(job, trusted=(args.trust, args.config_dir))
+        done = run_job(task, cfg, "hydra.run.dir", None, context)
     callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
     return int(done.return_value)
 
@@ -226,20 +230,30 @@ def _remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def job(cfg: DictConfig) -> int | None:
-    """Hydra's task function: trains one run. Returns its exit code; None if a sweep interrupted it."""
+def job(cfg: DictConfig, trusted: tuple[Sequence[str], str | None] = ((), None)) -> int | None:
+    """Hydra's task function: trains one run. Returns its exit code; None if a sweep interrupted it.
+
+    trusted  the arguments of `trust_of`, for a run that is resumed
+    """
     context = HydraConfig.get()
     folder = Path(context.runtime.output_dir)
     if context.mode == RunMode.MULTIRUN:
         from microgpt.sweep.job import work
 
         return work(cfg, folder)
-    from microgpt.train import train  # imported here, since `--help` does not need it
+    # Imported here, since `--help` does not need them.
+    from microgpt.train import train
+    from microgpt.trust import OURS_ALONE, trust_of
 
     overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)
+
+    def task() -> int:
+        trust = OURS_ALONE if cfg.resume is None else trust_of(*trusted)
+        return train(cfg, folder, overrides, trust)
+
     # An exception that left the task function would be printed by Hydra in several lines.
     try:
-        return guarded(lambda: train(cfg, folder, overrides), os_error=RUN_FAILED)
+        return guarded(task, os_error=RUN_FAILED)
     except BrokenPipeError:
         complain("the run has failed: its output was closed")
         return RUN_FAILED

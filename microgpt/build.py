@@ -17,6 +17,7 @@ from microgpt.core.trainer import Trainer
 from microgpt.parts import asked_of, check_arguments, made, parameters_of, refused
 from microgpt.syntax import shown
 from microgpt.terminal import ConfigError
+from microgpt.tracking import Tracking
 
 T = TypeVar("T")
 PARTS = (
@@ -116,9 +117,15 @@ def documents_of(config: Mapping[str, Any], source: Source) -> list[str]:
 
 def part(config: Mapping[str, Any], key: str, **extra: Any) -> Any:
     """Instantiates the group `key`, with additional arguments `extra`. Raises ConfigError."""
+    return made(key, config[key], asked_for(key, config[key]), extra)
+
+
+def asked_for(key: str, value: Any) -> type | None:
+    """The class that an option of the group `key` must make."""
+    if key == "tracking":
+        return Tracking
     parameters = {**parameters_of(Trainer), "data": parameters_of(assemble)["source"]}
-    asked = asked_of(parameters.get(key), config[key])
-    return made(key, config[key], asked, extra)
+    return asked_of(parameters.get(key), value)
 
 
 def call(key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:

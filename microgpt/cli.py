@@ -2,13 +2,17 @@
 
 import os
 import sys
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from signal import SIGTERM
+from typing import TYPE_CHECKING
 
 from microgpt.signals import handled, terminate
-from microgpt.terminal import INTERRUPTED, WRONG_INPUT, Parser, complain
+from microgpt.terminal import INTERRUPTED, WRONG_INPUT, Parser, add_trust, complain
+
+if TYPE_CHECKING:
+    from microgpt.trust import Trust
 
 USAGE = """usage: microgpt COMMAND ...
 
@@ -92,6 +96,12 @@ def _outputs() -> Path:
     return Path(os.environ.get("MICROGPT_OUTPUTS") or "outputs")
 
 
+def _trust(options: Namespace) -> "Trust":
+    from microgpt.trust import trust_of
+
+    return trust_of(options.trust, options.config_dir)
+
+
 def _name(text: str) -> str:
     """The argument that names a run, a sweep or an experiment."""
     if not text.strip():
@@ -108,6 +118,7 @@ def _sample(words: Sequence[str]) -> None:
     parser.add_argument("--top-p", type=float, help="sample from the top tokens of this total mass")
     parser.add_argument("--prompt", default="", help="the beginning of every document")
     parser.add_argument("--seed", type=int, help="makes the samples reproducible")
+    add_trust(parser)
     options = parser.parse_args(words)
     from microgpt.sample import sample
 
@@ -115,7 +126,8 @@ def _sample(words: Sequence[str]) -> None:
         key: getattr(options, key) for key in ("num_samples", "temperature", "top_k", "top_p")
     }
     given = {key: value for key, value in changes.items() if value is not None}
-    for text in sample(_outputs(), options.run, given, options.prompt, options.seed):
+    trust = _trust(options)
+    for text in sample(_outputs(), options.run, given, options.prompt, options.seed, trust):
         print(text)
 
 
@@ -188,10 +200,11 @@ def _report(words: Sequence[str]) -> None:
     )
     parser.add_argument("--uri", help=STORE)
     parser.add_argument("--out", metavar="DIR", default="experiments", help="the output folder")
+    add_trust(parser)
     options = parser.parse_args(words)
     from microgpt.ablation.report import report
 
-    report(options.name, options.uri, _outputs(), Path(options.out))
+    report(options.name, options.uri, _outputs(), Path(options.out), _trust(options))
 
 
 def _verify(words: Sequence[str]) -> int:
@@ -205,16 +218,18 @@ def _verify(words: Sequence[str]) -> int:
     some.add_argument("--sample", type=int, help="runs of an experiment; default: a tenth")
     some.add_argument("--all", action="store_true", help="every run of an experiment")
     parser.add_argument("--seed", type=int, default=0, help="selects the sampled runs")
+    add_trust(parser)
     options = parser.parse_args(words)
     from microgpt.ablation.verify import verify_run
     from microgpt.ablation.verify_lock import lock_of, recorded, verify_lock
     from microgpt.run.folder import NoSuchRun
 
+    trust = _trust(options)
     if lock := lock_of(options.what):
         count = sys.maxsize if options.all else options.sample
-        return verify_lock(lock, count, options.seed, options.data)
+        return verify_lock(lock, count, options.seed, options.data, trust)
     try:
-        return verify_run(options.what, options.uri, _outputs(), options.data)
+        return verify_run(options.what, options.uri, _outputs(), options.data, trust)
     except NoSuchRun as error:
         names = ", ".join(recorded())
         raise NoSuchRun(f"{error}; experiments are {names}" if names else f"{error}") from error
@@ -226,10 +241,12 @@ def _fork(words: Sequence[str]) -> int:
     parser.add_argument("--at-step", type=int, required=True, help="where it branches off")
     parser.add_argument("--uri", help="the store of the new run, and of RUN if it has no folder")
     parser.add_argument("changes", metavar="key=value", nargs="*", help="as for microgpt train")
+    add_trust(parser)
     options = parser.parse_intermixed_args(words)
     from microgpt.ablation.fork import fork
 
-    return fork(options.run, options.at_step, options.changes, options.uri, _outputs())
+    trust = _trust(options)
+    return fork(options.run, options.at_step, options.changes, options.uri, _outputs(), trust)
 
 
 def _compare(words: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ def made(key: str, value: Any, asked: type | None, extra: Mapping[str, Any]) -> 
             f"{name}: must name a class; write {group}=OPTION, see microgpt train --help"
         )
     name = f"{key}._target_={value['_target_']!r}"
-    target = _target(name, value["_target_"])
+    target = target_of(name, value["_target_"])
     parameters = parameters_of(target, name)
     check_arguments(key, parameters, value, extra, len(value.get("_args_", ())))
     own = {each: of for each, of in value.items() if not each.startswith("_")}
@@ -127,7 +127,7 @@ def refused(key: str, error: BadValue) -> ConfigError:
     return ConfigError(f"{name}={shown(error.value)}: {error.allowed}")
 
 
-def _target(name: str, path: str) -> Any:
+def target_of(name: str, path: str) -> Any:
     """Imports the object that a dotted path names. Raises ConfigError."""
     try:
         return get_object(path)

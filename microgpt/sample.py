@@ -14,10 +14,16 @@ from microgpt.core.tokenizer import UnknownCharacter
 from microgpt.run.folder import RunFolder, find_run
 from microgpt.run.reading import BadRecord
 from microgpt.run.state import check_finite, last_state
+from microgpt.trust import OURS_ALONE, Trust, replayed
 
 
 def sample(
-    outputs: Path, reference: str, changes: Mapping[str, Any], prompt: str, seed: int | None
+    outputs: Path,
+    reference: str,
+    changes: Mapping[str, Any],
+    prompt: str,
+    seed: int | None,
+    trust: Trust = OURS_ALONE,
 ) -> Iterator[str]:
     """Draws documents from a run's last whole checkpoint, with its sampling settings and `changes`.
 
@@ -26,7 +32,7 @@ def sample(
     run = find_run(outputs, reference)
     if not run.checkpoints():
         raise BadValue("RUN", reference, "must have a checkpoint, but has none")
-    parts = rebuild(run)
+    parts = rebuild(run, trust)
     trainer = parts.trainer
     state = last_state(run, trainer)
     if state is None:
@@ -59,12 +65,12 @@ def _drawn(run: RunFolder, samples: Iterator[str]) -> Iterator[str]:
         raise BadRecord(run.path, f"no samples from its last checkpoint: {error}") from error
 
 
-def rebuild(run: RunFolder, data: Path | None = None) -> Parts:
+def rebuild(run: RunFolder, trust: Trust, data: Path | None = None) -> Parts:
     """Builds the run's configuration on the documents in its folder, else on those of `data`.
 
     Raises ConfigError, and BadValue for documents other than the run's.
     """
-    own = OmegaConf.create(run.config)
+    own = OmegaConf.create(replayed(run.config, trust))
     if data is not None and "path" in own.data:
         own.data.path = str(data)
     parts = build(own, run.documents)

@@ -30,3 +30,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         complain(f"{message} (see {self.prog} --help)")
         sys.exit(WRONG_INPUT)
+
+
+def add_trust(parser: argparse.ArgumentParser, config_dir: bool = True) -> None:
+    """Adds the options that say which code a run's record may name; see `trust.py`."""
+    parser.add_argument(
+        "--trust",
+        metavar="PACKAGE",
+        action="append",
+        default=[],
+        help="a package whose classes the record may name, beside microgpt's; may be repeated",
+    )
+    if config_dir:
+        parser.add_argument(
+            "--config-dir",
+            metavar="DIR",
+            help="trust the classes that the configurations in DIR name",
+        )

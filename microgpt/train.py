@@ -22,19 +22,20 @@ from microgpt.run.source import code, modules_of, targets
 from microgpt.run.state import last_state
 from microgpt.syntax import key_and_value
 from microgpt.terminal import OK, ConfigError, complain
+from microgpt.trust import OURS_ALONE, Trust, replayed
 
 MAY_CHANGE = ("progress", "trainer.stop_after", "tracking")  # keys that a resume may change
 UNNAMED = ("paths", "tracking", "progress", "description")  # keys left out of a run's name
 Overrides: TypeAlias = Sequence[str]
 
 
-def train(cfg: DictConfig, folder: Path, overrides: Overrides) -> int:
+def train(cfg: DictConfig, folder: Path, overrides: Overrides, trust: Trust = OURS_ALONE) -> int:
     """Trains the configuration `cfg` in `folder`, or resumes the run that `cfg.resume` names.
 
     Returns an exit code. Raises ConfigError, NoSuchRun and Busy before anything is written.
     """
     if cfg.resume is not None:
-        return resume(cfg, overrides)
+        return resume(cfg, overrides, trust)
     config = resolve(cfg)
     tracking = part(config, "tracking")
     tracking.prepare()
@@ -58,7 +59,7 @@ def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
     run.create(config, parts.documents, diff, git=git, begun=time.time(), **facts)
 
 
-def resume(cfg: DictConfig, overrides: Overrides) -> int:
+def resume(cfg: DictConfig, overrides: Overrides, trust: Trust) -> int:
     """Resumes a run from its last checkpoint, with its own configuration.
 
     Returns an exit code. Raises ConfigError, NoSuchRun, BadRecord and Busy before anything is written.
@@ -72,7 +73,7 @@ def resume(cfg: DictConfig, overrides: Overrides) -> int:
         raise NoSuchRun(f"resume={error}") from error
     check_resumable(given)
     with run.locked():
-        own = own_config(run, cfg, given)
+        own = own_config(run, replayed(run.config, trust), cfg, given)
         if run.info["status"] == FINISHED:
             return sync_finished(run, resolve(own))
         parts = build(own, run.documents)
@@ -101,9 +102,11 @@ def check_resumable(given: Mapping[str, str]) -> None:
             raise ConfigError(f"{key}={value}: {problem}")
 
 
-def own_config(run: RunFolder, cfg: DictConfig, given: Mapping[str, str]) -> DictConfig:
-    """The run's configuration with the overrides in MAY_CHANGE."""
-    own = OmegaConf.create(run.config)
+def own_config(
+    run: RunFolder, config: dict[str, Any], cfg: DictConfig, given: Mapping[str, str]
+) -> DictConfig:
+    """The run's configuration, `config`, with the overrides in MAY_CHANGE."""
+    own = OmegaConf.create(config)
     own.trainer.stop_after = cfg.trainer.stop_after
     # Where the folder lies now: it may have been moved, or be a copy.
     home = None if "paths.outputs" in given else run.outputs

@@ -27,7 +27,7 @@ FLOORS = [
     {"core"},
     {"vector", "native", "accelerate", "run", "datasets", "child", "signals", "syntax", "terminal"},
     {"tracking"},
-    {"build", "complaints", "console", "guard", "parts", "ui"},
+    {"build", "complaints", "console", "guard", "parts", "trust", "ui"},
     {"one_run", "train", "sample"},
     {"sweep"},
     {"app", "override"},

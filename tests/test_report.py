@@ -23,6 +23,7 @@ from microgpt.core.assemble import make_corpus
 from microgpt.core.check import BadValue
 from microgpt.core.streams.independent import Independent
 from microgpt.tracking.view import find_parent
+from microgpt.trust import Trust, Untrusted
 from tests.command import Within
 from tests.sweeps import (
     CONFIG,
@@ -228,7 +229,9 @@ def test_tokens_are_those_of_the_documents_in_their_order() -> None:
         assert tokens_trained(config, documents) == expected
     assert tokens_trained(config, None) is None
     gone = {**config, "streams": {"_target_": "nowhere.Streams"}}
-    assert tokens_trained(gone, documents) is None
+    assert tokens_trained(gone, documents, Trust(("nowhere",))) is None
+    with pytest.raises(Untrusted, match=r"streams\._target_='nowhere.Streams': must be a class of"):
+        tokens_trained(gone, None)
 
 
 def test_a_report_is_written_whole_or_not_at_all(

@@ -107,12 +107,13 @@ def test_a_class_that_is_gone(
     monkeypatch.syspath_prepend(tmp_path / "mine")
     invalidate_caches()
     _, run = train_here(outputs, *SHORT, "optimizer._target_=slow_adam.SlowAdam")
-    assert verify(outputs, "here")[0] == 0
+    words = "here", "--trust", "slow_adam"
+    assert verify(outputs, *words)[0] == 0
     module.unlink()
     del sys.modules["slow_adam"]
     invalidate_caches()
     shutil.rmtree(tmp_path / "mine/__pycache__", ignore_errors=True)
-    code, said = verify(outputs, "here")
+    code, said = verify(outputs, *words)
     assert code == 2
     assert "microgpt: cannot run again: optimizer._target_='slow_adam.SlowAdam': cannot be" in said
     assert f"the record is of commit {run.info['git']['commit']}: check it out" in said

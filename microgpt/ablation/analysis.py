@@ -166,7 +166,7 @@ def _row(
 ) -> dict[str, Any]:
     finished = arm.finished
     sizes = {run.tags.get("n_params") for run in finished}
-    counts = [tokens_trained(run.config, sweep.documents) for run in finished]
+    counts = [tokens_trained(run.config, sweep.documents, sweep.trust) for run in finished]
     tokens = [count for count in counts if count is not None]
     row: dict[str, Any] = {
         "arm": arm.name,

@@ -30,21 +30,29 @@ from microgpt.sample import rebuild
 from microgpt.syntax import key_and_value
 from microgpt.terminal import ConfigError
 from microgpt.train import identity, run_name
+from microgpt.trust import OURS_ALONE, Trust, replayed
 
 
-def fork(reference: str, step: int, words: Sequence[str], uri: str | None, outputs: Path) -> int:
+def fork(
+    reference: str,
+    step: int,
+    words: Sequence[str],
+    uri: str | None,
+    outputs: Path,
+    trust: Trust = OURS_ALONE,
+) -> int:
     """Trains a new run that equals `reference` up to step `step` and continues with the overrides `words`.
 
     Returns an exit code. Raises ConfigError, BadValue and NoSuchRun before anything is written.
     """
     with found(reference, uri, outputs) as parent:
-        config = overridden(parent.config, words)
+        config = overridden(replayed(parent.config, trust), words)
         config["resume"] = config["sweep"] = None
         config["paths"]["outputs"] = str(outputs.absolute())
         if uri is not None and "uri" in config["tracking"]:
             config["tracking"]["uri"] = uri
         check_step(parent, step)
-        before = rebuild(parent)
+        before = rebuild(parent, trust)
         parts = built(config, parent, {key_and_value(word)[0] for word in words})
         check_fit(parts, before, step)
         state = state_at(parent, before.trainer, step)

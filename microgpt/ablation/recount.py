@@ -12,6 +12,7 @@ from microgpt.ablation.readme import render_readme
 from microgpt.ablation.replay import Difference
 from microgpt.ablation.store import FINISHED, Arm, Run, Sweep
 from microgpt.run.reading import read_text
+from microgpt.trust import OURS_ALONE, Trust
 
 COUNTED = ("baseline", "table", "fit", "rates", "verdict", "because")  # computed from the runs
 CLOCKED = "What it took"  # the section of a page with clock times, which no lock contains
@@ -27,9 +28,11 @@ class Recorded(Tuning):
         return self.flags[arm.name]
 
 
-def miscounted(lock: Mapping[str, Any], documents: Sequence[str]) -> Difference | None:
-    """The first number in the lock that its runs do not give, if any."""
-    counted = analyse(_sweep(lock, documents), _tuning(lock))
+def miscounted(
+    lock: Mapping[str, Any], documents: Sequence[str], trust: Trust = OURS_ALONE
+) -> Difference | None:
+    """The first number in the lock that its runs do not give, if any. Raises Untrusted."""
+    counted = analyse(_sweep(lock, documents, trust), _tuning(lock))
     for key in COUNTED:
         if found := _unlike(lock[key], counted[key], key):
             place, said, given = found
@@ -64,7 +67,7 @@ def _sections(text: str) -> dict[str, list[str]]:
     return found
 
 
-def _sweep(lock: Mapping[str, Any], documents: Sequence[str]) -> Sweep:
+def _sweep(lock: Mapping[str, Any], documents: Sequence[str], trust: Trust) -> Sweep:
     """The sweep as far as it is in the lock: final metrics, without curves."""
     arms = []
     for row in lock["table"]:
@@ -79,6 +82,7 @@ def _sweep(lock: Mapping[str, Any], documents: Sequence[str]) -> Sweep:
         arms=tuple(arms),
         parent="",
         documents=tuple(documents),
+        trust=trust,
     )
 
 

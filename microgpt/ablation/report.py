@@ -34,6 +34,7 @@ from microgpt.run.reading import BadRecord
 from microgpt.terminal import complain
 from microgpt.tracking import cut, told
 from microgpt.tracking.view import find_parent
+from microgpt.trust import OURS_ALONE, Trust
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,13 +44,15 @@ WIDE = 300  # columns, so that no figure is truncated; a terminal may wrap lines
 FOLDER = "report"  # the report's path in the parent run's artifacts
 
 
-def report(name: str, uri: str | None, outputs: Path, experiments: Path) -> Path:
+def report(
+    name: str, uri: str | None, outputs: Path, experiments: Path, trust: Trust = OURS_ALONE
+) -> Path:
     """Reports the latest sweep of an experiment, or the sweep with this id; returns the report's folder.
 
-    Raises BadValue and BadRecord before anything is written.
+    Raises BadValue, BadRecord and Untrusted before anything is written.
     """
     client, store = client_of(uri, outputs)
-    sweep, lock = examine(client, name, store)
+    sweep, lock = examine(client, name, store, trust)
     folder = experiments / folder_name(str(lock["experiment"]))
     warn_of_another(folder / LOCK, lock)
     experiments.mkdir(parents=True, exist_ok=True)
@@ -78,13 +81,15 @@ def warn_of_another(path: Path, lock: Mapping[str, Any]) -> None:
         complain(f"{path} was of sweep {old['id']}; {new}, which has other jobs, takes its place")
 
 
-def examine(client: "MlflowClient", name: str, store: str) -> tuple[Sweep, dict[str, Any]]:
-    """Reads a sweep and computes its lock. Raises BadValue, BadRecord."""
-    sweep = read_sweep(client, find_parent(client, name, store))
+def examine(
+    client: "MlflowClient", name: str, store: str, trust: Trust = OURS_ALONE
+) -> tuple[Sweep, dict[str, Any]]:
+    """Reads a sweep and computes its lock. Raises BadValue, BadRecord, Untrusted."""
+    sweep = read_sweep(client, find_parent(client, name, store), trust)
     asked, found = asked_by(sweep), None
     if asked.tuning:
         with suppress(BadValue, BadRecord):  # the report then says that the tuning is missing
-            found = read_sweep(client, find_parent(client, asked.tuning, store))
+            found = read_sweep(client, find_parent(client, asked.tuning, store), trust)
     return sweep, analyse(sweep, tuning(sweep, asked, found))
 
 

@@ -27,6 +27,7 @@ from microgpt.run.reading import (
 from microgpt.terminal import complain
 from microgpt.tracking import open_store, store_uri
 from microgpt.tracking.artifacts import SHARED, shared_documents
+from microgpt.trust import Trust
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,6 +110,7 @@ class Sweep:
     arms: tuple[Arm, ...]
     parent: str  # the id of its MLflow run
     documents: tuple[str, ...] | None  # the data, if the store has them
+    trust: Trust  # what the runs' configurations may name
 
     @property
     def runs(self) -> list[Run]:
@@ -131,7 +133,7 @@ def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
         raise BadValue("uri", store, " ".join(str(error).split())[:160]) from error
 
 
-def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
+def read_sweep(client: "MlflowClient", parent: "Stored", trust: Trust) -> Sweep:
     """Reads the sweep of a parent run with all its runs. Raises BadValue, BadRecord.
 
     A run with a damaged file is named on standard error, and has no result.
@@ -159,6 +161,7 @@ def read_sweep(client: "MlflowClient", parent: "Stored") -> Sweep:
         arms=tuple(Arm(name, own[0].differs, tuple(own)) for name, own in arms.items()),
         parent=run_id,
         documents=documents,
+        trust=trust,
     )
 
 

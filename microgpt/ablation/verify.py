@@ -33,6 +33,7 @@ from microgpt.run.state import check_fits
 from microgpt.sample import rebuild
 from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
+from microgpt.trust import OURS_ALONE, Trust, Untrusted
 
 EXACT, DIVERGED, CANNOT = 0, 1, 2  # exit codes
 PARENT = "the parent's metrics in the store"
@@ -51,12 +52,17 @@ class Verdict:
     found: str = ""  # what was compared, if it is bit-exact
 
 
-def verify_run(reference: str, uri: str | None, outputs: Path, data: Path | None) -> int:
-    """Verifies a run and prints the verdict; returns an exit code. Raises NoSuchRun, BadValue."""
+def verify_run(
+    reference: str, uri: str | None, outputs: Path, data: Path | None, trust: Trust = OURS_ALONE
+) -> int:
+    """Verifies a run and prints the verdict; returns an exit code.
+
+    Raises NoSuchRun, BadValue and Untrusted.
+    """
     with opened(reference, uri, outputs) as record:
         out.print(f"run {record.name}  {record.run.info.run_name}", markup=False)
         try:
-            verdict = judge(record, data)
+            verdict = judge(record, data, trust)
             if verdict.difference and record.is_under_way():
                 raise Gone("it is resumed, or was meanwhile; verify it when it is over")
         except Gone as error:
@@ -83,13 +89,13 @@ def tell(verdict: Verdict) -> int:
     return DIVERGED
 
 
-def judge(record: Record, data: Path | None) -> Verdict:
-    """Trains the run again, to its end or to the first difference. Raises Gone, BadValue."""
+def judge(record: Record, data: Path | None, trust: Trust) -> Verdict:
+    """Trains the run again, to its end or to the first difference. Raises Gone, BadValue, Untrusted."""
     if record.run.info.status == "RUNNING":
         allowed = "must be over, but is still running, as the store has it; see `microgpt sync`"
         raise BadValue("run", record.run.info.run_id, allowed)
     try:
-        info, parts = record.folder.info, _rebuilt(record, data)
+        info, parts = record.folder.info, _rebuilt(record, data, trust)
     except BadRecord as error:
         raise Gone(f"the store's {_named(error)} {error.problem}") from error
     now = identity(parts, info.get("fork"))
@@ -111,13 +117,15 @@ def _named(error: BadRecord) -> str:
     return Path(error.file).name
 
 
-def _rebuilt(record: Record, data: Path | None) -> Parts:
-    """Builds the recorded configuration on the recorded data. Raises Gone."""
+def _rebuilt(record: Record, data: Path | None, trust: Trust) -> Parts:
+    """Builds the recorded configuration on the recorded data. Raises Gone, Untrusted."""
     info = record.folder.info
     if not info["data"]:
         raise Gone(f"it failed before its first step: {info.get('reason')}")
     try:
-        return rebuild(record.folder, data)
+        return rebuild(record.folder, trust, data)
+    except Untrusted:
+        raise
     except ConfigError as error:
         advice = ""
         if "_target_" in str(error) and "commit" in info["git"]:

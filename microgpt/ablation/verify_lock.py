@@ -13,7 +13,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 from omegaconf import OmegaConf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -32,9 +32,11 @@ from microgpt.run.documents import to_lines
 from microgpt.run.source import modules
 from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
+from microgpt.trust import OURS_ALONE, Trust, replayed
 
 SHARE = 10  # by default, one of this many runs is trained again
 PROCESSES = 2  # maximum number of parallel processes
+Entry: TypeAlias = Mapping[str, Any]  # a lock, or a run in it
 
 
 def lock_of(name: str) -> Path | None:
@@ -53,10 +55,13 @@ def _experiments() -> list[Path]:
     return [Path("experiments"), Path(microgpt.__file__).parent.parent / "experiments"]
 
 
-def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) -> int:
-    """Verifies an experiment and prints the verdict; returns an exit code. Raises BadValue, BadRecord.
+def verify_lock(
+    path: Path, sample: int | None, seed: int, data: Path | None, trust: Trust = OURS_ALONE
+) -> int:
+    """Verifies an experiment and prints the verdict; returns an exit code.
 
-    `sample` runs are chosen at random by `seed`; None is a tenth, at least one.
+    `sample` runs are chosen at random by `seed`; None is a tenth, at least one. Raises BadValue, BadRecord
+    and Untrusted.
     """
     if sample is not None:
         integer("sample", sample, 1)
@@ -65,17 +70,17 @@ def verify_lock(path: Path, sample: int | None, seed: int, data: Path | None) ->
     lock = read_lock(path)
     finished = [run for run in lock["runs"] if run["status"] == FINISHED]
     try:
-        base = _built(lock, finished[0], data)
+        base = _built(lock, finished[0], data, trust)
     except Gone as error:
         complain(f"cannot run again: {error}")
         return CANNOT
     readme = path.with_name("README.md")
-    if found := miscounted(lock, base.documents) or misquoted(lock, readme):
+    if found := miscounted(lock, base.documents, trust) or misquoted(lock, readme):
         return tell(Verdict(found, []))
     out.print(f"{path} is intact, its numbers follow from its runs, and {readme} agrees with it")
     chosen = draw(finished, sample, seed)
     out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again")
-    jobs = [(lock, run, data) for run in chosen]
+    jobs = [(lock, run, data, trust) for run in chosen]
     return _all(jobs)
 
 
@@ -93,7 +98,7 @@ def draw(runs: Sequence[Any], sample: int | None, seed: int) -> list[Any]:
     return [runs[i] for i in sorted(Random(seed).sample(range(len(runs)), count))]
 
 
-def _all(jobs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any], Path | None]]) -> int:
+def _all(jobs: Sequence[tuple[Entry, Entry, Path | None, Trust]]) -> int:
     """Trains all jobs again and prints the verdicts; stops at the first that differs."""
     count = min(PROCESSES, len(jobs), os.cpu_count() or 1)
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _die_silently)
@@ -131,9 +136,9 @@ def _die_silently() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def run_again(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None) -> Verdict:
-    """Trains a run of a lock again. Raises Gone."""
-    parts = _built(lock, run, data)
+def run_again(lock: Entry, run: Entry, data: Path | None, trust: Trust) -> Verdict:
+    """Trains a run of a lock again. Raises Gone, Untrusted."""
+    parts = _built(lock, run, data, trust)
     now = identity(parts)
     before = {"source": run["source"], "fingerprint": run.get("fingerprint", lock["fingerprint"])}
     if files := lock.get("source_files", {}).get(run["source"]):
@@ -149,9 +154,9 @@ def run_again(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None
     return Verdict(difference, changed, found)
 
 
-def _built(lock: Mapping[str, Any], run: Mapping[str, Any], data: Path | None) -> Parts:
-    """Builds a run's configuration on the documents of the lock. Raises Gone."""
-    config = OmegaConf.create(config_of(lock, run))
+def _built(lock: Entry, run: Entry, data: Path | None, trust: Trust) -> Parts:
+    """Builds a run's configuration on the documents of the lock. Raises Gone, Untrusted."""
+    config = OmegaConf.create(replayed(config_of(lock, run), trust))
     if data is not None:
         config.data.path = str(data.absolute())
     try:

@@ -4,7 +4,7 @@ from microgpt.tracking.process import SendingProcess
 from microgpt.tracking.projection import STATUS, params_of
 from microgpt.tracking.store import StoreError, cut, open_store, store_uri, told
 from microgpt.tracking.sync import is_tracked, sync
-from microgpt.tracking.tracker import MLflow, NoTracking
+from microgpt.tracking.tracker import MLflow, NoTracking, Tracking
 
 __all__ = [
     "STATUS",
@@ -12,6 +12,7 @@ __all__ = [
     "NoTracking",
     "SendingProcess",
     "StoreError",
+    "Tracking",
     "cut",
     "is_tracked",
     "open_store",

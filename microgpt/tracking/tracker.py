@@ -14,7 +14,39 @@ AT_ONCE = 5.0  # seconds for what the process that sends knows itself
 FEW = 3  # folders: their sending is not worth waiting for
 
 
-class MLflow:
+class Tracking:
+    """The interface of tracking. This base class tracks nothing."""
+
+    def prepare(self) -> None:
+        """Let what takes seconds begin, while the work is prepared."""
+
+    def start(self, folder: Folder, outputs: Path) -> None:
+        """Begin to send what `folder` gets."""
+
+    def add(self, folder: Folder) -> None:
+        """Send what another folder has, too."""
+
+    def stored(self, patience: float) -> dict[str, str]:
+        """The status of each run of a sweep, as far as the store tells it within so many seconds."""
+        return {}
+
+    def look(self) -> str | None:
+        """What shows the sweep: the address on a server, or the command that starts one."""
+        return None
+
+    def settle(self) -> None:
+        """Send what is known already, if that is much."""
+
+    def finish(self) -> str | None:
+        """Send the rest. Returns what went wrong, if anything did."""
+        return None
+
+
+class NoTracking(Tracking):
+    """The folder is all there is."""
+
+
+class MLflow(Tracking):
     """Tracks a run, or a sweep, in MLflow beside the work, from a process of its own.
 
     The work never waits for the store: a store that is down or slow makes its figures late,
@@ -87,31 +119,3 @@ class MLflow:
             return self._process.ask(question, *words).result(patience)
         except (TimeoutError, Trouble):  # then nothing is known
             return None
-
-
-class NoTracking:
-    """The folder is all there is."""
-
-    def prepare(self) -> None:
-        """Nothing to prepare."""
-
-    def start(self, folder: Folder, outputs: Path) -> None:
-        """Nothing to begin."""
-
-    def add(self, folder: Folder) -> None:
-        """Nor to send."""
-
-    def stored(self, patience: float) -> dict[str, str]:
-        """No store knows of any run."""
-        return {}
-
-    def look(self) -> str | None:
-        """Nowhere."""
-        return None
-
-    def settle(self) -> None:
-        """Nothing to send."""
-
-    def finish(self) -> str | None:
-        """Nor to wait for."""
-        return None

@@ -140,11 +140,12 @@ def test_they_train_and_can_be_sampled_verified_and_forked(
     assert {"mynorm", "myoptimizer", "mysource"} <= run.info["source_files"].keys()
     assert "test/loss" in run.metrics()[-1]
 
-    done = within("sample", run.path.name, "--num-samples", "3", "--seed", "1")
+    trust = ("--config-dir", str(outside))
+    done = within("sample", run.path.name, "--num-samples", "3", "--seed", "1", *trust)
     assert (done.code, len(done.out.splitlines())) == (0, 3), done.err
-    done = within("verify", run.path.name)
+    done = within("verify", run.path.name, *trust)
     assert done.code == 0, done.out + done.err
-    done = within("fork", run.path.name, "--at-step", "2", "optimizer.decay=0.5")
+    done = within("fork", run.path.name, "--at-step", "2", "optimizer.decay=0.5", *trust)
     assert done.code == 0, done.err
     fork = the_new(outputs, {run.path})
     assert fork.info["status"] == FINISHED
