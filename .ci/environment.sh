@@ -1,13 +1,12 @@
 # .venv from a cache, and into it. To be sourced in the checkout.
 #
-# An entry is what pip installed for this pyproject.toml and Python; a new week has a new one, so that new
-# releases of dependencies come in. .venv is a copy, no link: what is changed in it stays there.
+# An entry is what pip installed for this pyproject.toml, constraints.txt and Python. .venv is a copy, no
+# link: what is changed in it stays there.
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/microgpt-ci
 entry=$cache/$({
-    cat pyproject.toml
+    cat pyproject.toml constraints.txt
     python3 -c 'import platform, sys; print(sys.version, sys.base_prefix, platform.machine())'
-    date +%G-%V
 } | sha256sum | cut -c1-16)
 
 restore() {
