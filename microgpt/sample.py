@@ -65,7 +65,7 @@ def _drawn(run: RunFolder, samples: Iterator[str]) -> Iterator[str]:
         raise BadRecord(run.path, f"no samples from its last checkpoint: {error}") from error
 
 
-def rebuild(run: RunFolder, trust: Trust, data: Path | None = None) -> Parts:
+def rebuild(run: RunFolder, trust: Trust = OURS_ALONE, data: Path | None = None) -> Parts:
     """Builds the run's configuration on the documents in its folder, else on those of `data`.
 
     Raises ConfigError, and BadValue for documents other than the run's.

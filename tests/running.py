@@ -23,6 +23,7 @@ from microgpt.tracking import sync
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.sync import Store
 from microgpt.train import train
+from microgpt.trust import Trust
 
 REPOSITORY = Path(__file__).parent.parent
 NAMES = REPOSITORY / "tests/golden/names_tiny.txt"
@@ -38,6 +39,7 @@ TINY = [
 ]
 SHORT = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
 # A step takes 20 ms, and no time of the processor: for runs that something shall happen to.
+TRUST = Trust(packages=("tests",))  # of resumes: runs have the schedules of tests/schedules.py
 SLOWLY = ["schedule=constant", "schedule._target_=tests.schedules.Slow"]
 FACTS: dict[str, Any] = {  # of a run that nobody trained
     **dict.fromkeys(("name", "signature", "source"), "none"),
@@ -93,7 +95,7 @@ def train_as(outputs: Path, folder: Path, *overrides: str) -> int:
     """What `train` returns for a command line."""
     overrides = (f"paths.outputs={outputs}", *overrides)
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return train(compose("train", list(overrides)), folder, overrides)
+        return train(compose("train", list(overrides)), folder, overrides, TRUST)
 
 
 def wait_until(holds: Callable[[], Any]) -> None:

@@ -93,11 +93,11 @@ def test_killed_again_and_again_in_a_store(
     gate.touch()  # so that something is in the store long before the end
     kill_at(outputs, 10, "train", *TINY, *words)  # before the store is open
     run = only_run(outputs)
-    process = start(outputs, "train", f"resume={run.path}")
+    process = start(outputs, "train", f"resume={run.path}", "--trust=tests")
     wait_until(lambda: has_stored(outputs, 10))
     kill(process)
     gate.unlink()
-    process = start(outputs, "train", f"resume={run.mlflow_run_id}")
+    process = start(outputs, "train", f"resume={run.mlflow_run_id}", "--trust=tests")
     wait_until(lambda: (run.path / "checkpoints/step-200.safetensors").exists())
     kill(process)
     resume_here(outputs, run.path.name)
