@@ -75,6 +75,19 @@ def of_group(group: str, *folders: Path) -> list[str]:
     return [option for there, option in options(*folders) if there == group]
 
 
+def defaults() -> set[tuple[str, str]]:
+    """(group, option) of what is trained where nothing is said."""
+    chosen = dict(_chosen(CONF / "train.yaml"))
+    inside = _chosen(CONF / f"model/{chosen['model']}.yaml")
+    named = {*chosen.items(), *((f"model/{group}", option) for group, option in inside)}
+    return named & set(options(CONF))
+
+
+def _chosen(file: Path) -> list[tuple[str, str]]:
+    entries = _keys(file).get("defaults", [])
+    return [pair for entry in entries if isinstance(entry, Mapping) for pair in entry.items()]
+
+
 def composed(text: Path, words: Words, *folders: Path) -> DictConfig:
     """`microgpt train` with these words, small, on the documents or the text of a file.
 

@@ -10,11 +10,24 @@ import pytest
 
 from microgpt.terminal import ConfigError
 from tests.options.checks import CHECKS, the_engines_agree
-from tests.options.choices import CONF, DOCUMENTS, IMPOSSIBLE, Words, combinations, options
+from tests.options.choices import (
+    CONF,
+    DOCUMENTS,
+    IMPOSSIBLE,
+    Words,
+    combinations,
+    defaults,
+    options,
+)
 from tests.options.subject import Subject, subject
 
 Check = Callable[[Subject], None]
-ALONE: list[Words] = [(f"{group}={option}",) for group, option in options(CONF)]
+# A default changes nothing where it is chosen, and an engine is replaced by each in turn.
+SAME = {(group, option) for group, option in options(CONF) if group == "engine"} | defaults()
+ALONE: list[Words] = [
+    (),
+    *((f"{group}={option}",) for group, option in options(CONF) if (group, option) not in SAME),
+]
 SET: list[Words] = [  # values that are as good as an option
     ("model.block.residual=0",),
     ("model/block=post_norm", "model.block.residual=2"),
@@ -26,7 +39,7 @@ SET: list[Words] = [  # values that are as good as an option
     ("optimizer=sgd", "optimizer.momentum=0.9"),
 ]
 COMBINED = list(combinations(330))
-FEW, MANY, ALL = 16, 90, len(COMBINED)
+FEW, MANY, ALL = 8, 32, len(COMBINED)
 
 checks = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 
@@ -44,10 +57,11 @@ def test_there_are_options_in_every_group() -> None:
     assert {"data", "engine", "loss", "model", "optimizer", "schedule", "streams"} <= groups
     assert len(ALONE) > 30
     assert {word.partition("=")[0] for words in COMBINED[:FEW] for word in words} >= groups
+    assert {group for group, _ in defaults()} == groups
 
 
 @checks
-@pytest.mark.parametrize("words", ALONE + SET, ids=" ".join)
+@pytest.mark.parametrize("words", ALONE + SET, ids=lambda words: " ".join(words) or "defaults")
 def test_an_option_alone(check: Check, words: Words, text: Path) -> None:
     check(subject(text, words))
 
@@ -67,21 +81,20 @@ def test_a_combination(check: Check, words: Words, text: Path) -> None:
     check(subject(text, words))
 
 
-@pytest.mark.slow
-@checks
-@pytest.mark.parametrize("words", COMBINED[FEW:MANY], ids=range(FEW, MANY))
-def test_many_combinations(check: Check, words: Words, text: Path) -> None:
-    check(subject(text, words))
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(pytest.param(words, marks=pytest.mark.slow) for words in COMBINED[FEW:MANY]),
+        *(pytest.param(words, marks=pytest.mark.soak) for words in COMBINED[MANY:]),
+    ],
+    ids=range(FEW, ALL),
+)
+def test_many_combinations(words: Words, text: Path) -> None:
+    for check in CHECKS:
+        check(subject(text, words))
 
 
 @pytest.mark.soak
-@checks
-@pytest.mark.parametrize("words", COMBINED[MANY:], ids=range(MANY, ALL))
-def test_more_combinations(check: Check, words: Words, text: Path) -> None:
-    check(subject(text, words))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("words", ALONE + SET, ids=" ".join)
+@pytest.mark.parametrize("words", ALONE + SET, ids=lambda words: " ".join(words) or "defaults")
 def test_fifty_steps_of_an_option(words: Words, text: Path) -> None:
     the_engines_agree(subject(text, words, steps=50))
