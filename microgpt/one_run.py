@@ -12,6 +12,7 @@ from microgpt.console import out, summary, watcher
 from microgpt.core.events import Callback, Diverged
 from microgpt.core.trainer import Trainer
 from microgpt.run.folder import RunFolder
+from microgpt.run.held_out import HELD_OUT, measure, write_held_out
 from microgpt.run.identity import parameters_sha256
 from microgpt.run.record import FAILED, FINISHED, STOPPED
 from microgpt.signals import interruptible
@@ -50,7 +51,10 @@ def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback
     ending: dict[str, Any] = {}
     try:
         tracking.start(run, Path(parts.config["paths"]["outputs"]))
-        ending = outcome(trainer, trainer.run())
+        finished = trainer.run()
+        if finished and trainer.corpus.split.test:
+            write_held_out(run.path / HELD_OUT, measure(trainer))
+        ending = outcome(trainer, finished)
     except Diverged as error:
         ending = {"status": FAILED, "failed_at": error.step, "reason": error.reason}
     except KeyboardInterrupt:  # the second signal

@@ -24,6 +24,7 @@ from microgpt.terminal import complain
 NAME = re.compile(r"step-(\d+)\.safetensors")
 TYPECODES = {"F64": "d", "I64": "q"}
 DIGEST = "sha256"  # the key of the digest in the metadata
+UNREADABLE = (ValueError, KeyError, TypeError, safetensors.SafetensorError)
 FACTS, PERHAPS = {"step", "seconds"}, {"best"}  # the other keys
 Tensors: TypeAlias = Mapping[str, tuple[tuple[int, ...], "array[Any]"]]  # name -> shape, numbers
 
@@ -51,9 +52,14 @@ def write_checkpoint(path: Path, state: Checkpointed) -> None:
     metadata = {"step": str(state.step), "seconds": repr(state.seconds)}
     if state.best:
         metadata["best"] = json.dumps(state.best)
-    metadata[DIGEST] = digest(metadata, numbers)
+    write_tensors(path, metadata, numbers)
+
+
+def write_tensors(path: Path, metadata: Mapping[str, str], numbers: Tensors) -> None:
+    """Writes a safetensors file with a digest of its content, atomically."""
+    whole = {**metadata, DIGEST: digest(metadata, numbers)}
     tensors = {name: _spec(shape, buffer) for name, (shape, buffer) in numbers.items()}
-    write_whole(path, safetensors.serialize(tensors, metadata))
+    write_whole(path, safetensors.serialize(tensors, whole))
 
 
 def digest(metadata: Mapping[str, str], tensors: Tensors) -> str:
@@ -69,11 +75,11 @@ def digest(metadata: Mapping[str, str], tensors: Tensors) -> str:
 def read_checkpoint(path: Path) -> Checkpointed:
     """Reads the state from `path`; a line says if its content has no digest. Raises BadCheckpoint."""
     try:
-        metadata, tensors = _parse(read_bytes(path))
+        metadata, tensors = parse_tensors(read_bytes(path))
         state = _state(metadata, tensors)
     except BadRecord as error:
         raise BadCheckpoint(path, error.problem) from error
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except UNREADABLE as error:
         raise BadCheckpoint(path, f"is not a complete checkpoint: {error}") from error
     if DIGEST not in metadata:
         complain(f"{path}: an earlier version wrote it, without a digest: damage would not show")
@@ -82,8 +88,8 @@ def read_checkpoint(path: Path) -> Checkpointed:
     return state
 
 
-def _parse(content: bytes) -> tuple[dict[str, str], Tensors]:
-    """The metadata and the tensors of a file."""
+def parse_tensors(content: bytes) -> tuple[dict[str, str], Tensors]:
+    """The metadata and the tensors of a file. Raises one of UNREADABLE."""
     # First, since it checks the header, in which JSON could be nested too deeply for Python.
     listed = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
     tensors = {
@@ -92,12 +98,12 @@ def _parse(content: bytes) -> tuple[dict[str, str], Tensors]:
     }
     length = int.from_bytes(content[:8], "little")
     metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
-    if metadata.keys() - PERHAPS - {DIGEST} != FACTS:
-        raise ValueError(f"its metadata are {', '.join(sorted(metadata))}")
     return metadata, tensors
 
 
 def _state(metadata: Mapping[str, str], tensors: Tensors) -> Checkpointed:
+    if metadata.keys() - PERHAPS - {DIGEST} != FACTS:
+        raise ValueError(f"its metadata are {', '.join(sorted(metadata))}")
     best = json.loads(metadata["best"]) if "best" in metadata else None
     step, seconds = int(metadata["step"]), float(metadata["seconds"])
     state = Checkpointed(step, {}, {}, {}, {}, seconds, (best[0], best[1]) if best else None)

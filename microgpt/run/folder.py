@@ -5,6 +5,8 @@ run.json         identity and status
 metrics.jsonl    one object per logged step
 samples.txt      one sample per line
 checkpoints/     step-<n>.safetensors
+held_out.safetensors
+                 nats of every test document under the final weights, if there is a test part
 documents.txt    the data, up to 10 MB; a hard link to one file per digest in outputs/data where possible
 traceback.txt    the unexpected exception, if any
 git.diff         uncommitted changes, if any
