@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
-from microgpt.ablation.claims import CONFIRMED, REFUTED, UNCLEAR, Evidence, Evident, claim
+from microgpt.ablation.claims import Evidence, Evident, claim
 from microgpt.ablation.fit import power_law
 from microgpt.ablation.question import fits, question
+from microgpt.ablation.statistics.verdict import Outcome
 from microgpt.app import config_path
 from microgpt.core.check import BadValue
 from tests.sweeps import asked
 
+SUPPORTED, OPPOSITE, REFUTED, UNDECIDED = Outcome
 KEY = "model.n_head"
 MATTERS = 0.01
 
@@ -47,23 +49,25 @@ SLOPE = {1: 2.40, 2: 2.35, 4: 2.30, 8: 2.25, 16: 2.20}
 @pytest.mark.parametrize(
     ("stated", "means", "verdict"),
     [
-        ({"kind": "optimum"}, VALLEY, CONFIRMED),
+        ({"kind": "optimum"}, VALLEY, SUPPORTED),
         ({"kind": "optimum"}, FLAT, REFUTED),
         ({"kind": "optimum"}, SLOPE, REFUTED),
-        ({"kind": "optimum"}, {**FLAT, 4: 2.18, 16: 2.25}, CONFIRMED),
-        ({"kind": "optimum"}, {**FLAT, 4: 2.191}, UNCLEAR),
-        ({"kind": "worse", "arms": [{KEY: 1}, {KEY: 16}]}, VALLEY, CONFIRMED),
+        ({"kind": "optimum"}, {**FLAT, 4: 2.18, 16: 2.25}, SUPPORTED),
+        ({"kind": "optimum"}, {**FLAT, 4: 2.191}, UNDECIDED),
+        ({"kind": "worse", "arms": [{KEY: 1}, {KEY: 16}]}, VALLEY, SUPPORTED),
         ({"kind": "worse", "arms": [{KEY: 1}, {KEY: 8}]}, FLAT, REFUTED),
-        ({"kind": "worse", "arms": [{KEY: 16}], "than": {KEY: 1}}, VALLEY, CONFIRMED),
-        ({"kind": "worse", "arms": [{KEY: 1}], "than": {KEY: 16}}, VALLEY, REFUTED),
-        ({"kind": "better", "arms": [{KEY: 16}]}, SLOPE, CONFIRMED),
-        ({"kind": "better", "arms": [{KEY: 1}]}, SLOPE, REFUTED),
-        ({"kind": "equal", "arms": [{KEY: 1}, {KEY: 16}]}, FLAT, CONFIRMED),
+        ({"kind": "worse", "arms": [{KEY: 16}], "than": {KEY: 1}}, VALLEY, SUPPORTED),
+        ({"kind": "worse", "arms": [{KEY: 1}], "than": {KEY: 16}}, VALLEY, OPPOSITE),
+        ({"kind": "better", "arms": [{KEY: 16}]}, SLOPE, SUPPORTED),
+        ({"kind": "better", "arms": [{KEY: 1}]}, SLOPE, OPPOSITE),
+        ({"kind": "better", "arms": [{KEY: 1}, {KEY: 16}]}, SLOPE, REFUTED),
+        ({"kind": "worse", "arms": [{KEY: 1}]}, {**FLAT, 1: 2.205}, REFUTED),
+        ({"kind": "equal", "arms": [{KEY: 1}, {KEY: 16}]}, FLAT, SUPPORTED),
         ({"kind": "equal", "arms": [{KEY: 1}, {KEY: 16}]}, VALLEY, REFUTED),
         (
             {"kind": "all", "claims": [{"kind": "optimum"}, {"kind": "worse", "arms": [{KEY: 1}]}]},
             VALLEY,
-            CONFIRMED,
+            SUPPORTED,
         ),
         (
             {
@@ -90,7 +94,30 @@ def test_verdicts(stated: dict[str, Any], means: dict[int, float], verdict: str)
     ],
 )
 def test_noise_hides_everything(stated: dict[str, Any]) -> None:
-    assert claim(stated).judge(evidence(VALLEY, sd=0.3)).verdict == UNCLEAR
+    assert claim(stated).judge(evidence(VALLEY, sd=0.3)).verdict == UNDECIDED
+
+
+def test_worse_by_what_matters_is_rarely_supported_where_it_is_a_little_less() -> None:
+    rng, stated = Random(8), {"kind": "worse", "arms": [{KEY: 1}]}
+    less = {**FLAT, 1: 2.2 + 0.95 * MATTERS}
+    found = [claim(stated).judge(evidence(less, rng=rng)).verdict for _ in range(400)]
+    assert found.count(SUPPORTED) <= 0.05 * 400
+    assert UNDECIDED in found
+
+
+def test_all_of_several_need_no_correction_and_any_of_them_does() -> None:
+    """An interval that ends beyond what matters alone, and before it together with three others."""
+    losses = {1: [0.0, 0.0, 0.0, 0.0, 0.0], 2: [0.014, 0.0175, 0.0145, 0.0185, 0.0155]}
+    arms = [
+        Evident(f"n_head={n}", {KEY: str(n)}, dict(enumerate(losses[min(n, 2)])), None)
+        for n in (1, 2, 4, 8, 16)
+    ]
+    found = Evidence(arms, arms[0], 0.0135, KEY, None)
+    stated = {"arms": [{KEY: n} for n in (2, 4, 8, 16)]}
+    assert claim({"kind": "worse", **stated}).judge(found).verdict is SUPPORTED
+    short = Evidence(arms, arms[0], 0.0186, KEY, None)
+    assert claim({"kind": "worse", "arms": [{KEY: 2}]}).judge(short).verdict is REFUTED
+    assert claim({"kind": "worse", **stated}).judge(short).verdict is UNDECIDED
 
 
 def test_a_significant_difference_that_does_not_matter_confirms_nothing() -> None:
@@ -103,13 +130,13 @@ def test_an_optimum_is_rarely_confirmed_where_there_is_none() -> None:
     rng = Random(7)
     no_threshold = [evidence(FLAT, 0.02, rng=rng) for _ in range(500)]
     found = [claim({"kind": "optimum"}).judge(e).verdict for e in no_threshold]
-    assert found.count(CONFIRMED) <= 0.05 * 500
+    assert found.count(SUPPORTED) <= 0.05 * 500
 
 
 def test_an_arm_that_is_not_ranked_decides_nothing() -> None:
     for stated in ({"kind": "optimum"}, {"kind": "worse", "arms": [{KEY: 1}]}):
         judged = claim(stated).judge(evidence(VALLEY, unranked=1))
-        assert judged.verdict == UNCLEAR
+        assert judged.verdict == UNDECIDED
         assert judged.because == "n_head=1 is not ranked: no reason"
 
 
@@ -129,12 +156,13 @@ def law(exponent: float, bend: float, sd: float = 0.0005) -> Evidence:
 @pytest.mark.parametrize(
     ("given", "claimed", "verdict"),
     [
-        ((0.08, 0.01), {"exponent": [0.05, 0.1], "bend": "flattens"}, CONFIRMED),
-        ((0.08, 0.01), {"exponent": [0.05, 0.1]}, CONFIRMED),
+        ((0.08, 0.01), {"exponent": [0.05, 0.1], "bend": "flattens"}, SUPPORTED),
+        ((0.08, 0.01), {"exponent": [0.05, 0.1]}, SUPPORTED),
         ((0.08, -0.01), {"exponent": [0.05, 0.1], "bend": "flattens"}, REFUTED),
-        ((0.08, 0.0), {"exponent": [0.05, 0.1], "bend": "flattens"}, UNCLEAR),
+        ((0.02, -0.01), {"exponent": [0.05, 0.1], "bend": "flattens"}, REFUTED),
+        ((0.08, 0.0), {"exponent": [0.05, 0.1], "bend": "flattens"}, UNDECIDED),
         ((0.02, 0.01), {"exponent": [0.05, 0.1], "bend": "flattens"}, REFUTED),
-        ((0.08, 0.0), {"exponent": [0.0801, 0.1]}, UNCLEAR),
+        ((0.08, 0.0), {"exponent": [0.0801, 0.1]}, UNDECIDED),
     ],
 )
 def test_power_laws(given: tuple[float, float], claimed: dict[str, Any], verdict: str) -> None:

@@ -49,7 +49,7 @@ ONLY_IN = {
     },
     "distributed": {"sweep"},
     "mlflow": {"tracking", "ablation"},
-    "numpy": {"accelerate"},
+    "numpy": {"accelerate", "ablation"},
     "scipy": {"ablation"},
     "matplotlib": {"ablation"},
 }

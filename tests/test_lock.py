@@ -43,7 +43,7 @@ def test_the_lock(told: tuple[Path, str, Made]) -> None:
 def test_a_changed_lock_is_caught(told: tuple[Path, str, Made], tmp_path: Path) -> None:
     text = (told[0] / LOCK).read_text()
     file = tmp_path / LOCK
-    for before, after in [('"confirmed"', '"refuted"'), ('"mean": 2.', '"mean": 1.')]:
+    for before, after in [('"supported"', '"refuted"'), ('"mean": 2.', '"mean": 1.')]:
         assert before in text
         file.write_text(text.replace(before, after, 1))
         with pytest.raises(BadRecord, match="was changed by hand"):

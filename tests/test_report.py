@@ -14,9 +14,11 @@ from mlflow import MlflowClient
 
 from microgpt.ablation import report as reporting
 from microgpt.ablation.lock import LOCK, read_lock
+from microgpt.ablation.readme import settled as text_of_settled
 from microgpt.ablation.render import render_table
 from microgpt.ablation.report import examine, folder_name, report
-from microgpt.ablation.store import client_of
+from microgpt.ablation.settled import settled
+from microgpt.ablation.store import Arm, Run, Sweep, client_of
 from microgpt.ablation.tokens import tokens_trained
 from microgpt.build import part
 from microgpt.core.assemble import make_corpus
@@ -64,16 +66,16 @@ def test_the_table_has_the_stores_figures(told: tuple[Path, str, Made]) -> None:
     assert row["loss"]["sd"] == pytest.approx(statistics.stdev(ours), abs=1e-6)
     gaps = [a - b for a, b in zip(ours, base)]
     assert row["difference"]["mean"] == pytest.approx(statistics.fmean(gaps), abs=1e-6)
-    half = 2.776445 * statistics.stdev(gaps) / math.sqrt(5)  # Student's t for 4 degrees of freedom
+    half = 4.314656 * statistics.stdev(gaps) / math.sqrt(5)  # Student's t for 4, at 0.05 / 4
     low = statistics.fmean(gaps) - half
     assert row["difference"]["low"] == pytest.approx(low, abs=2e-6)
     bits = row["loss"]["mean"] * 1.7 / math.log(2)
     assert row["bpc"]["mean"] == pytest.approx(bits, abs=1e-5)
     words = {name: row["word"] for name, row in rows(lock).items()}
-    assert words["n_head=1"] == words["n_head=2"] == words["n_head=16"] == "worse"
+    assert {words[f"n_head={n}"] for n in (1, 2, 16)} == {"worse by what matters"}
     assert words["n_head=4"] == "baseline"
-    assert words["n_head=8"] == "not distinguishable"
-    assert lock["verdict"] == "confirmed"
+    assert words["n_head=8"] == "undecided"
+    assert lock["verdict"] == "supported"
 
 
 def test_the_page_says_it_all(told: tuple[Path, str, Made]) -> None:
@@ -85,7 +87,7 @@ def test_the_page_says_it_all(told: tuple[Path, str, Made]) -> None:
     claimed = "one of the inner arms better than both ends"
     for said in ("How many heads?", "arXiv 2000.00000", "An optimum between", claimed):
         assert said in page
-    assert "**Verdict: confirmed.**" in page
+    assert "**Verdict: supported.**" in page
     assert "flattened" in page
     for command in ("train -m experiment=heads", "report heads", "verify heads"):
         assert f"microgpt {command}" in page
@@ -114,7 +116,7 @@ def test_the_sweeps_run_has_the_report(bench: Path, told: tuple[Path, str, Made]
     assert there == {file.name: file.stat().st_size for file in folder.iterdir()}
     note = client.get_run(parent).data.tags["mlflow.note.content"]
     assert render_table(read_lock(folder / LOCK)).strip() in note
-    assert "Verdict: confirmed" in note
+    assert "Verdict: supported" in note
 
 
 def test_the_same_store_gives_the_same_bytes_elsewhere(
@@ -133,7 +135,7 @@ def test_the_same_store_gives_the_same_bytes_elsewhere(
         assert (tmp_path / "experiments/heads" / file.name).read_bytes() == file.read_bytes(), file
     index = (tmp_path / "experiments/README.md").read_text()
     assert "| [heads](heads/README.md) | How many heads? |" in index
-    assert index.rstrip().endswith("| confirmed |")
+    assert index.rstrip().endswith("| supported |")
 
 
 def test_the_terminal(
@@ -146,8 +148,8 @@ def test_the_terminal(
     (line,) = [line for line in ended.out.splitlines() if line.split()[:1] == ["n_head=16"]]
     assert f"{row['loss']['mean']:.4f}" in line
     assert f"{row['difference']['mean']:+.4f}" in line
-    assert line.split()[-1] == "worse"
-    assert "confirmed: n_head=1 less n_head=4" in ended.out
+    assert line.rstrip().endswith("worse by what matters")
+    assert "supported: n_head=1 less n_head=4" in ended.out
     assert (tmp_path / "heads/README.md").is_file()
 
 
@@ -178,7 +180,7 @@ def test_what_has_no_result_is_named_and_in_no_mean(bench: Path) -> None:
     )  # the seeds that the baseline finished, too
     last = rows(lock)["n_head=16"]
     assert (last["loss"], last["word"], last["flag"]) == (None, "not ranked", "no run finished")
-    assert lock["verdict"] == "not distinguishable"
+    assert lock["verdict"] == "undecided"
     page = page_of(lock)
     assert "9 of 25 runs have no result and are in no mean" in page
     assert "- n_head=1 seed=0: failed at step 7: train/loss is nan" in page
@@ -186,21 +188,46 @@ def test_what_has_no_result_is_named_and_in_no_mean(bench: Path) -> None:
 
 def test_one_seed_can_show_nothing(bench: Path) -> None:
     lock = lock_of(bench, heads(seeds=[3]))
-    assert {row["word"] for row in lock["table"]} == {"baseline", "not distinguishable"}
+    assert {row["word"] for row in lock["table"]} == {"baseline", "undecided"}
     assert {row["loss"]["low"] for row in lock["table"]} == {None}
-    assert lock["verdict"] == "not distinguishable"
+    assert lock["verdict"] == "undecided"
     assert "have 1 seeds in common; two are needed" in lock["because"]
 
 
 @pytest.mark.parametrize(
     ("fall", "said"),
-    [(0.005, "The fall is below 0.01, what matters: the curves have flattened"),
+    [(0.005, "The fall is below 0.01, what matters."),
      (0.03, "the comparison has settled")],
 )  # fmt: skip
 def test_whether_the_curves_have_flattened(bench: Path, fall: float, said: str) -> None:
     lock = lock_of(bench, heads(fall=fall, seeds=[0, 1]))
     assert lock["settled"]["mean"] == pytest.approx(fall, abs=1e-6)
     assert said in page_of(lock)
+
+
+def test_flat_curves_say_nothing_where_the_learning_rate_ends_at_zero() -> None:
+    found = settled(*curves([(250, 0.01), (500, 0.005), (750, 0.002), (1000, 0.0)]))
+    assert found is not None
+    assert found["decays"]
+    assert "only longer runs can tell" in text_of_settled({"settled": found, "ablation": asked()})
+
+
+def test_the_part_of_the_steps_is_the_one_that_was_measured() -> None:
+    """Evaluations every 250 of 1,000 steps know nothing of the last fifth alone."""
+    found = settled(*curves([(step, 0.01) for step in (250, 500, 750, 1000)]))
+    assert found is not None
+    assert found["share"] == 0.25
+    assert "Over the last 25 % of the steps" in text_of_settled(
+        {"settled": found, "ablation": None}
+    )
+
+
+def curves(points: list[tuple[int, float]]) -> tuple[Sweep, Arm]:
+    """A sweep of one run that is evaluated at these steps, with these learning rates."""
+    rows = [{"step": step, "lr": lr, "val/loss": 2.5 - step / 1e6} for step, lr in points]
+    run = Run("one", "one", 0, "finished", {}, metrics={"val/loss": 2.499}, rows=rows)
+    arm = Arm("one", {}, (run,))
+    return Sweep("", "", "", "", None, None, None, {}, (arm,), "", None), arm
 
 
 def test_a_sweep_without_a_question(bench: Path) -> None:

@@ -54,19 +54,28 @@ def test_a_grid_of_learning_rates(bench: Path) -> None:
     lock = lock_of(bench, rates())
     (grid,) = lock["rates"]
     assert (grid["best"], grid["flag"]) == (0.01, None)
-    assert lock["verdict"] == "confirmed"
+    assert lock["verdict"] == "supported"
     assert "(rates.png)" in page_of(lock)
 
 
 @pytest.mark.parametrize(("best", "end"), [(0.001, "lowest"), (0.1, "highest")])
-def test_a_best_rate_at_the_grids_edge_is_not_ranked(bench: Path, best: float, end: str) -> None:
+def test_a_best_rate_at_the_grids_edge_refutes_an_optimum(
+    bench: Path, best: float, end: str
+) -> None:
+    """The rates themselves can be compared; that the best lies at the edge is said beside."""
     lock = lock_of(bench, rates(best))
-    assert {row["word"] for row in lock["table"]} == {"not ranked"}
-    assert {row["flag"] for row in lock["table"]} == {
-        f"best learning rate {best:g} is its grid's {end}"
-    }
-    assert lock["verdict"] == "not distinguishable"
-    assert "not ranked" in lock["because"]
+    assert {row["flag"] for row in lock["table"]} == {None}
+    assert lock["rates"][0]["flag"] == f"best learning rate {best:g} is its grid's {end}"
+    assert lock["verdict"] == "refuted"
+    assert f"is its grid's {end}" in page_of(lock)
+
+
+def test_an_arm_whose_best_rate_is_at_the_grids_edge_is_not_ranked(bench: Path) -> None:
+    lock = lock_of(bench, tuning({32: 0.04}))
+    for row in lock["table"]:
+        wide = row["differs"][WIDTH] == "32"
+        assert (row["word"] == "not ranked") == wide
+        assert row["flag"] == ("best learning rate 0.04 is its grid's highest" if wide else None)
 
 
 def test_a_rate_that_diverged_is_never_the_best_but_bounds_the_grid(bench: Path) -> None:
@@ -92,7 +101,7 @@ def test_a_power_law_over_arms_at_their_tuned_rates(bench: Path) -> None:
     assert found["low"] < expected < found["high"]
     assert lock["fit"]["bend"]["word"] == "flattens"
     assert len(lock["fit"]["local"]) == 2
-    assert lock["verdict"] == "confirmed"
+    assert lock["verdict"] == "supported"
     page = page_of(lock)
     assert "(fit.png)" in page
     assert f"train -m experiment={lock['tuning']['experiment']}" in page

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from microgpt.ablation.claims import UNCLEAR, Evidence, Evident, Judged, claim
+from microgpt.ablation.claims import Evidence, Evident, Judged, claim
 from microgpt.ablation.entries import (
     data_entry,
     digits,
@@ -19,14 +19,9 @@ from microgpt.ablation.lock import neutral
 from microgpt.ablation.question import Question, fits, question
 from microgpt.ablation.rates import Grid, Tuning, grids, rate_used
 from microgpt.ablation.settled import settled
-from microgpt.ablation.stats import (
-    Summary,
-    detectable,
-    holm,
-    p_value,
-    summary,
-    word,
-)
+from microgpt.ablation.statistics.power import detectable
+from microgpt.ablation.statistics.summary import Summary, p_value, summary
+from microgpt.ablation.statistics.verdict import Outcome, Verdict, verdict
 from microgpt.ablation.store import Arm, Sweep
 from microgpt.ablation.tokens import tokens_trained
 from microgpt.core.check import BadValue
@@ -52,7 +47,7 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
         "verdict": judged.verdict if judged else None,
         "because": judged.because if judged else None,
         "baseline": base.name,
-        "table": table(sweep, flags, base),
+        "table": table(sweep, flags, base, asked.matters),
         "settled": settled(sweep, base),
         "rates": [grid_entry(one) for one in own] or None,
         "tuning": tuning_entry(tuned),
@@ -110,32 +105,37 @@ def _flag(sweep: Sweep, arm: Arm, own: Sequence[Grid], tuned: Tuning | None) -> 
         return "no run finished"
     if lost := [run for run in arm.runs if run.status == "failed"]:
         return f"{len(lost)} of {len(arm.runs)} runs failed: the rest are survivors"
-    for grid in own:
-        if grid.flag and fits(arm.differs, grid.differs):
-            return grid.flag
+    if (
+        len(own) > 1
+    ):  # the arms of one grid are its rates, which may be compared wherever the best lies
+        for grid in own:
+            if grid.flag and fits(arm.differs, grid.differs):
+                return grid.flag
     return tuned.flag(arm, rate_used(sweep, arm)) if tuned else None
 
 
-def table(sweep: Sweep, flags: Mapping[str, str | None], base: Arm) -> list[dict[str, Any]]:
-    """A row per arm. Only arms that may be ranked are compared with the baseline."""
-    paired = {arm.name: _difference(arm, base) for arm in sweep.arms if not flags[arm.name]}
-    if flags[base.name]:
-        paired = {}
-    told = {name: d for name, d in paired.items() if d is not None and name != base.name}
-    ps = {name: p for name, d in told.items() if (p := p_value(d)) is not None}
-    corrected = dict(zip(ps, holm(list(ps.values()))))
+def table(
+    sweep: Sweep, flags: Mapping[str, str | None], base: Arm, matters: float
+) -> list[dict[str, Any]]:
+    """A row per arm. Only arms that may be ranked are compared with the baseline.
+
+    The intervals of all differences hold together.
+    """
+    ranked = [] if flags[base.name] else [arm for arm in sweep.arms if not flags[arm.name]]
+    pairs = {arm.name: _pairs(arm, base) for arm in ranked if arm is not base}
+    comparisons = sum(len(found) > 1 for found in pairs.values())
+    told = {name: summary(found, comparisons or 1) for name, found in pairs.items() if found}
     return [
-        _row(sweep, arm, flags[arm.name], told.get(arm.name), corrected.get(arm.name), len(ps))
-        | {"word": _word(arm, base, flags, told, corrected)}
+        _row(sweep, arm, flags[arm.name], told.get(arm.name), comparisons)
+        | {"word": _word(arm, base, flags, told, matters)}
         for arm in sweep.arms
     ]
 
 
-def _difference(arm: Arm, base: Arm) -> Summary | None:
-    """arm - base over their common seeds."""
+def _pairs(arm: Arm, base: Arm) -> list[float]:
+    """arm - base at each of their common seeds."""
     ours, theirs = arm.losses(), base.losses()
-    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-    return summary(pairs) if pairs else None
+    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
 
 
 def _word(
@@ -143,7 +143,7 @@ def _word(
     base: Arm,
     flags: Mapping[str, str | None],
     told: Mapping[str, Summary],
-    corrected: Mapping[str, float],
+    matters: float,
 ) -> str:
     if flags[arm.name]:
         return "not ranked"
@@ -153,16 +153,15 @@ def _word(
         return "baseline not ranked"
     if arm.name not in told:
         return "no seed in common"
-    return word(told[arm.name], corrected.get(arm.name))
+    found = told[arm.name]
+    if found.low is None or found.high is None:
+        return Verdict.UNDECIDED
+    word = verdict(found.low, found.high, matters)
+    return word if matters else word.direction or Verdict.UNDECIDED
 
 
 def _row(
-    sweep: Sweep,
-    arm: Arm,
-    flag: str | None,
-    difference: Summary | None,
-    corrected: float | None,
-    comparisons: int,
+    sweep: Sweep, arm: Arm, flag: str | None, difference: Summary | None, comparisons: int
 ) -> dict[str, Any]:
     finished = arm.finished
     sizes = {run.tags.get("n_params") for run in finished}
@@ -182,7 +181,7 @@ def _row(
     }
     if difference:
         row["difference"] = rounded(difference) | {
-            "p": digits(corrected),
+            "p": digits(p_value(difference, comparisons)),
             "detectable": digits(detectable(difference, comparisons)),
         }
     return row
@@ -203,7 +202,7 @@ def _judge(
     evidence = Evidence(arms, reference, asked.matters, asked.axis, fit)
     judged = stated.judge(evidence)
     missing = len(sweep.unfinished)
-    if missing and judged.verdict != UNCLEAR:
+    if missing and judged.verdict is not Outcome.UNDECIDED:
         judged = Judged(judged.verdict, f"{judged.because} ({missing} runs did not finish)")
     return judged
 

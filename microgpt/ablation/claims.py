@@ -8,9 +8,10 @@
                 `steepens` or nothing said; needs `fit`
     all         every one of `claims: [...]` holds
 
-Verdicts. Confirmed: the difference is significant (paired t-test over seeds, Holm-corrected for several
-comparisons) and its mean is at least `matters`. Refuted: its whole 95 % interval is below `matters`.
-Otherwise: not distinguishable with these seeds.
+Outcomes, by the paired 95 % interval. Supported: all of it is at `matters` or beyond. Refuted: all of it
+falls short of `matters`, being equivalent or too small; opposite: moreover all of it lies on the other side
+of 0. Otherwise: undecided with these seeds. What holds for all of several comparisons needs no correction;
+what holds for any of them does: such intervals hold together.
 """
 
 import re
@@ -20,17 +21,16 @@ from typing import Any, ClassVar
 
 from microgpt.ablation.fit import Fit
 from microgpt.ablation.question import fits, scalar
-from microgpt.ablation.stats import LEVEL, Summary, holm, p_value, summary
+from microgpt.ablation.statistics.summary import Summary, summary
+from microgpt.ablation.statistics.verdict import Outcome, at_least, equal, verdict
 from microgpt.core.check import BadValue
-
-CONFIRMED, REFUTED, UNCLEAR = "confirmed", "refuted", "not distinguishable"
 
 
 @dataclass(frozen=True)
 class Judged:
     """A verdict, with its reason in one sentence."""
 
-    verdict: str
+    verdict: Outcome
     because: str
 
 
@@ -90,31 +90,34 @@ class Claim:
 
 @dataclass(frozen=True)
 class Compared:
-    """The difference `this - other` over their common seeds."""
+    """The difference `this - other` over their common seeds.
+
+    `alone` has the interval for itself; `together` those of all comparisons of a claim hold at once.
+    """
 
     this: Evident
     other: Evident
-    difference: Summary
-    p: float
+    alone: Summary
+    together: Summary
+    matters: float
 
-    def __str__(self) -> str:
-        d = self.difference
-        interval = f"95 % [{d.low:+.4f}, {d.high:+.4f}]"
-        return f"{self.this.name} less {self.other.name} {d.mean:+.4f}, {interval}"
+    def told(self, difference: Summary) -> str:
+        """The comparison in words, with one of the two intervals."""
+        low, high = _signed(difference, 1)
+        names = f"{self.this.name} less {self.other.name} {difference.mean:+.4f}"
+        return f"{names}, 95 % [{low:+.4f}, {high:+.4f}]: {verdict(low, high, self.matters)}"
 
 
-def compare(this: Evident, other: Evident) -> Compared | str:
-    """The comparison of two arms, or why they cannot be compared."""
+def compare(this: Evident, other: Evident, matters: float, comparisons: int) -> Compared | str:
+    """One of `comparisons` comparisons of two arms, or why they cannot be compared."""
     for arm in (this, other):
         if arm.unranked:
             return f"{arm.name} is not ranked: {arm.unranked}"
     seeds = sorted(this.losses.keys() & other.losses.keys())
     if len(seeds) < 2:
         return f"{this.name} and {other.name} have {len(seeds)} seeds in common; two are needed"
-    difference = summary([this.losses[seed] - other.losses[seed] for seed in seeds])
-    p = p_value(difference)
-    assert p is not None  # two seeds have a spread
-    return Compared(this, other, difference, p)
+    pairs = [this.losses[seed] - other.losses[seed] for seed in seeds]
+    return Compared(this, other, summary(pairs), summary(pairs, comparisons), matters)
 
 
 class Worse(Claim):
@@ -138,20 +141,22 @@ class Worse(Claim):
 
     def judge(self, evidence: Evidence) -> Judged:
         other = evidence.arm(self.than) if self.than else evidence.baseline
-        compared = [compare(evidence.arm(wanted), other) for wanted in self.arms]
+        arms, matters = [evidence.arm(wanted) for wanted in self.arms], evidence.matters
+        compared = [compare(arm, other, matters, len(arms)) for arm in arms]
         if problems := [one for one in compared if isinstance(one, str)]:
-            return Judged(UNCLEAR, "; ".join(problems))
-        told = [one for one in compared if isinstance(one, Compared)]
-        corrected = holm([one.p for one in told])
-        each = [self._one(one, p, evidence.matters) for one, p in zip(told, corrected)]
-        return Judged(together(each), "; ".join(map(str, told)))
+            return Judged(Outcome.UNDECIDED, "; ".join(problems))
+        each = [self._one(one) for one in compared if isinstance(one, Compared)]
+        return Judged(together([outcome for outcome, _ in each]), "; ".join(why for _, why in each))
 
-    def _one(self, one: Compared, corrected: float, matters: float) -> str:
-        _, high = _signed(one.difference, self.sign)
-        mean = self.sign * one.difference.mean
-        if corrected < LEVEL and mean >= matters:
-            return CONFIRMED
-        return REFUTED if high < matters else UNCLEAR
+    def _one(self, one: Compared) -> tuple[Outcome, str]:
+        """All must hold, which needs no correction; that any does not is enough, which needs it."""
+        alone = self._outcome(one.alone, one.matters)
+        if alone is Outcome.SUPPORTED:
+            return alone, one.told(one.alone)
+        return self._outcome(one.together, one.matters), one.told(one.together)
+
+    def _outcome(self, difference: Summary, matters: float) -> Outcome:
+        return at_least(*_signed(difference, self.sign), matters)
 
 
 class Better(Worse):
@@ -168,19 +173,15 @@ class Equal(Worse):
     kind = "equal"
     relation = "as good as"
 
-    def _one(self, one: Compared, corrected: float, matters: float) -> str:
-        low, high = _signed(one.difference, 1)
-        if -matters < low and high < matters:
-            return CONFIRMED
-        return REFUTED if corrected < LEVEL and abs(one.difference.mean) >= matters else UNCLEAR
+    def _outcome(self, difference: Summary, matters: float) -> Outcome:
+        return equal(*_signed(difference, 1), matters)
 
 
 class Optimum(Claim):
     """Some inner arm beats both ends by at least `matters`.
 
-    An inner arm's p-value is the larger of its two, since it must beat both ends. These are
-    Holm-corrected over the inner arms, so the best arm need not be known beforehand.
-    Refuted: each inner arm's difference from at least one end is refuted.
+    The intervals of all comparisons hold together, so the best arm need not be known beforehand.
+    Refuted: each inner arm falls short of at least one end. Of a monotone curve, it does.
     """
 
     kind = "optimum"
@@ -190,26 +191,26 @@ class Optimum(Claim):
 
     def judge(self, evidence: Evidence) -> Judged:
         first, *inner, last = evidence.along_axis()
-        pairs = [(compare(first, arm), compare(last, arm)) for arm in inner]
+        known = evidence.matters, 2 * len(inner)
+        pairs = [(compare(first, arm, *known), compare(last, arm, *known)) for arm in inner]
         flat = [one for pair in pairs for one in pair]
         if problems := [one for one in flat if isinstance(one, str)]:
-            return Judged(UNCLEAR, "; ".join(dict.fromkeys(problems)))
+            return Judged(Outcome.UNDECIDED, "; ".join(dict.fromkeys(problems)))
         told = [(a, b) for a, b in pairs if isinstance(a, Compared) and isinstance(b, Compared)]
-        corrected = holm([max(a.p, b.p) for a, b in told])
-        verdicts = [self._arm(pair, p, evidence.matters) for pair, p in zip(told, corrected)]
-        best = max(told, key=lambda pair: min(one.difference.mean for one in pair))
-        because = "; ".join(map(str, best))
-        if CONFIRMED in verdicts:
-            return Judged(CONFIRMED, because)
-        return Judged(REFUTED if set(verdicts) == {REFUTED} else UNCLEAR, because)
+        outcomes = [self._arm(pair) for pair in told]
+        best = max(told, key=lambda pair: min(one.together.mean for one in pair))
+        because = "; ".join(one.told(one.together) for one in best)
+        if Outcome.SUPPORTED in outcomes:
+            return Judged(Outcome.SUPPORTED, because)
+        refuted = set(outcomes) == {Outcome.REFUTED}
+        return Judged(Outcome.REFUTED if refuted else Outcome.UNDECIDED, because)
 
     @staticmethod
-    def _arm(pair: tuple[Compared, Compared], corrected: float, matters: float) -> str:
-        means = [one.difference.mean for one in pair]
-        if corrected < LEVEL and min(means) >= matters:
-            return CONFIRMED
-        short = any(_signed(one.difference, 1)[1] < matters for one in pair)
-        return REFUTED if short else UNCLEAR
+    def _arm(pair: tuple[Compared, Compared]) -> Outcome:
+        ends = {at_least(*_signed(one.together, 1), one.matters) for one in pair}
+        if ends == {Outcome.SUPPORTED}:
+            return Outcome.SUPPORTED
+        return Outcome.REFUTED if ends & FALSE else Outcome.UNDECIDED
 
 
 class PowerLaw(Claim):
@@ -233,14 +234,15 @@ class PowerLaw(Claim):
     def judge(self, evidence: Evidence) -> Judged:
         fit = evidence.fit
         if fit is None or fit.exponent.low is None or fit.exponent.high is None:
-            return Judged(UNCLEAR, "there is no fit with an interval")
+            return Judged(Outcome.UNDECIDED, "there is no fit with an interval")
         low, high = fit.exponent.low, fit.exponent.high
         inside, outside = self.low <= low and high <= self.high, high < self.low or low > self.high
-        each = [CONFIRMED if inside else REFUTED if outside else UNCLEAR]
+        each = [Outcome.SUPPORTED if inside else Outcome.REFUTED if outside else Outcome.UNDECIDED]
         because = f"exponent {fit.exponent.mean:.4f}, 95 % [{low:.4f}, {high:.4f}]"
         if self.bend:
             opposite = {"flattens": "steepens", "steepens": "flattens"}[self.bend]
-            each.append({self.bend: CONFIRMED, opposite: REFUTED}.get(fit.word, UNCLEAR))
+            known = {self.bend: Outcome.SUPPORTED, opposite: Outcome.OPPOSITE}
+            each.append(known.get(fit.word, Outcome.UNDECIDED))
             because += f"; {fit.word} (coefficient {fit.bend.mean:+.4f}"
             because += f", 95 % [{fit.bend.low:+.4f}, {fit.bend.high:+.4f}])"
         return Judged(together(each), because)
@@ -268,6 +270,7 @@ class All(Claim):
         return Judged(together([judged.verdict for judged in each]), "; ".join(told))
 
 
+FALSE = {Outcome.REFUTED, Outcome.OPPOSITE}
 KINDS: dict[str, Callable[..., Claim]] = {
     one.kind: one for one in (Optimum, Worse, Better, Equal, PowerLaw, All)
 }
@@ -284,11 +287,12 @@ def claim(section: Mapping[str, Any]) -> Claim:
         raise BadValue(f"ablation.claim ({kind})", rest, str(error).partition("() ")[2]) from error
 
 
-def together(verdicts: Sequence[str]) -> str:
-    """The verdict on a conjunction: refuted if one part is refuted."""
-    if REFUTED in verdicts:
-        return REFUTED
-    return CONFIRMED if set(verdicts) == {CONFIRMED} else UNCLEAR
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of a conjunction: refuted if one part does not hold; opposite if all parts are."""
+    found = set(outcomes)
+    if len(found) == 1:
+        return found.pop()
+    return Outcome.REFUTED if found & FALSE else Outcome.UNDECIDED
 
 
 def _named(values: Mapping[str, Any]) -> str:

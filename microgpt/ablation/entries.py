@@ -6,7 +6,7 @@ from typing import Any, overload
 from microgpt.ablation.fit import Fit
 from microgpt.ablation.lock import differences, metrics_sha256
 from microgpt.ablation.rates import Grid, Tuning
-from microgpt.ablation.stats import Summary
+from microgpt.ablation.statistics.summary import Summary
 from microgpt.ablation.store import Arm, Run, Sweep
 
 DIGITS = 6  # of computed figures, so that they are the same on every machine

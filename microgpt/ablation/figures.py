@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.stats import Summary, summary
+from microgpt.ablation.statistics.summary import Summary, summary
 from microgpt.ablation.store import Arm, Sweep
 
 if TYPE_CHECKING:

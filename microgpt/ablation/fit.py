@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from microgpt.ablation.stats import LEVEL, Summary, p_value, summary
+from microgpt.ablation.statistics.summary import LEVEL, Summary, p_value, summary
 
 SIZES = 3  # minimum number of sizes, since two determine a line and no bend
 

@@ -16,6 +16,7 @@ HEAD = """# Questions and verdicts
 
 Written by `microgpt report` from the lock file of each experiment. Each folder has the question, its
 source, what was expected before the run, the table, the figures and the commands that check it.
+[method](method/README.md) explains the words of a verdict, and how often they are wrong.
 
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microgpt.ablation.question import RATE, Question, fits, scalar
-from microgpt.ablation.stats import Summary, summary
+from microgpt.ablation.statistics.summary import Summary, summary
 from microgpt.ablation.store import Arm, Sweep
 from microgpt.run.identity import leaves
 

@@ -13,8 +13,9 @@ from microgpt.ablation.render import (
     render_table,
     signed,
 )
-from microgpt.ablation.stats import LEVEL, POWER
+from microgpt.ablation.statistics.power import CONFIDENCE, POWER
 
+METHOD = "experiments/method/README.md"
 LIMITS = (
     "At this scale: models of a few thousand parameters, one data set of first names, one budget of "
     "steps. Nothing here says that it holds for larger ones."
@@ -93,15 +94,19 @@ def setting(lock: Mapping[str, Any]) -> str:
 def notes(lock: Mapping[str, Any]) -> str:
     """Notes on how to read the table."""
     compared = sum(1 for row in lock["table"] if row["difference"])
-    several = f"corrected by Holm over {compared} comparisons" if compared > 1 else "two-sided"
+    several = (
+        f" The intervals of all {compared} differences hold together (Bonferroni), with p and `could show`."
+        if compared > 1
+        else ""
+    )
     return (
-        "Means over seeds; sd is that of a single run. The difference is paired: arm less baseline at the "
-        "same seed, which is the same documents in the same order and the same initial weights where "
-        f"shapes match; p is of the paired t-test, {several}; below {LEVEL:g} an arm is better or worse. "
-        "Each interval is for itself alone, without correction. `could show` is the smallest true "
-        f"difference that these seeds would have shown with power {POWER:g} at the level "
-        f"{LEVEL:g} / {max(compared, 1)}. "
-        "Tokens are predicted tokens in training, the mean over seeds."
+        "Means over seeds; sd is that of a single run, its interval is for itself alone. The difference "
+        "is paired: arm less baseline at the same seed, which is the same documents in the same order and "
+        f"the same initial weights where shapes match; its interval is Student's.{several} "
+        f"`{METHOD}` explains the words. `could show` is the smallest true difference that as many seeds "
+        f"show with power {POWER:g}, with {100 * CONFIDENCE:.0f} % confidence in the sd. All intervals are "
+        "over seeds, for these held-out documents. Tokens are predicted tokens in training, the mean over "
+        "seeds."
     )
 
 
@@ -150,7 +155,7 @@ def _fit(fit: Mapping[str, Any] | None) -> list[str]:
 
 
 def settled(lock: Mapping[str, Any]) -> str:
-    """How much the losses changed over the last fifth of the steps, compared with `matters`."""
+    """How much the losses changed over the last fifth of the steps or more, compared with `matters`."""
     found, matters = lock["settled"], (lock["ablation"] or {}).get("matters")
     if found is None:
         return "Nobody knows: no run was evaluated on the way (`trainer.eval_every`)."
@@ -163,10 +168,15 @@ def settled(lock: Mapping[str, Any]) -> str:
     if moved:
         text += " Differences from the baseline moved by "
         text += f"{figure(abs(moved['moved']))} at most ({moved['arm']})."
+    if found["decays"]:
+        return (
+            f"{text} The learning rate falls to near zero, which flattens any curve: whether a longer run "
+            "would end otherwise, only longer runs can tell."
+        )
     if not matters:
         return text
     if most["fell"] < matters:
-        return f"{text} The fall is below {matters:g}, what matters: the curves have flattened."
+        return f"{text} The fall is below {matters:g}, what matters."
     if moved and abs(moved["moved"]) < matters:
         return (
             f"{text} The fall is not below {matters:g}, what matters, but the movement of the differences "

@@ -7,7 +7,7 @@ LOSSES = (
     *("arm", "runs", "held-out loss", "sd", "95 % interval", "bits/char", "95 % interval"),
     *("parameters", "tokens"),
 )
-DIFFERENCES = ("arm", "difference", "95 % interval", "p (Holm)", "could show", "verdict")
+DIFFERENCES = ("arm", "difference", "95 %, together", "p (Bonferroni)", "could show", "verdict")
 
 
 def render_table(lock: Mapping[str, Any]) -> str:
