@@ -71,7 +71,7 @@ def read_only(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
         return place
 
     yield mount
-    subprocess.run(["umount", str(place)], capture_output=True, check=False)
+    subprocess.run(["umount", "--lazy", str(place)], capture_output=True, check=False)
 
 
 @pytest.mark.slow
