@@ -4,7 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Within, files, refused, spelt
+from tests.command import OFFLINE, TINY, Within, command, files, refused, spelt
+
+
+@pytest.mark.slow
+def test_what_makes_no_sense_is_refused_once_and_fails_no_sweep(place: Path) -> None:
+    words = ["train", *TINY, *OFFLINE, "-m", "trainer.checkpoint_every=0"]
+    ended = command([*words, "model.n_head=1,3"], place)
+    assert ended.code == 0, ended
+    assert ended.err == "microgpt: n_head=3 refused: model.n_head=3: must divide n_embd=4\n"
+    assert "2 jobs: 1 finished, 1 refused" in ended.out
+    again = command([*words, "model.n_head=1,3"], place)
+    assert (again.code, again.err) == (0, ended.err)
+    assert "2 jobs: 1 finished before, skipped, 1 refused before, skipped" in again.out
+    none = command([*words, "model/init=mup", "optimizer=sgd,muon"], place)
+    assert none.code == 1
+    assert none.err.count("refused: model.init='MuP': its rates are for adam") == 2
 
 
 def test_a_sweep_that_is_none(

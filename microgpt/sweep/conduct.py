@@ -68,7 +68,7 @@ def conduct(
             sweep.update(status=status, ended=time.time())
             tracking.finish()
             raise
-        failed = watch.unfinished()
+        failed = watch.unfinished() or len(watch.refused()) == len(watch.jobs)
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
         tracking.settle()

@@ -1,5 +1,6 @@
 """One job of a sweep: brings its run folder to an end, from wherever it stands."""
 
+import re
 import time
 import traceback
 from collections.abc import Mapping
@@ -23,9 +24,14 @@ from microgpt.terminal import OK, RUN_FAILED, WRONG_INPUT, ConfigError
 from microgpt.train import code_of, create, restart
 
 FOREVER = float("inf")
+COMBINED = ("model", "optimizer", "schedule", "loss", "trainer", "sampling")
 DATA_KEPT = 4  # of the jobs before, in this process
 under_way: list[Trainer] = []  # in this process
 documents: dict[str, list[str]] = {}  # by their digest, those used last at the end
+
+
+class Refused(ConfigError):
+    """A combination that makes no sense: its parts cannot be built, here or elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def _done(job: Assignment, run: RunFolder) -> int | None:
     try:
         return _train(job, run)
     except (ConfigError, BadRecord) as error:
-        record_failure(job, str(error))
+        record_failure(job, str(error), refused=isinstance(error, Refused))
         return WRONG_INPUT
     except Exception as error:
         if not run.exists or run.ended < begun:  # it failed before its first step
@@ -113,8 +119,15 @@ def _train(job: Assignment, run: RunFolder) -> int | None:
 
 
 def _built(job: Assignment) -> Parts:
-    """The parts of a job, whose documents are read only if no job before had the same."""
-    parts = built(job.config, documents.pop(job.facts["data"], None))
+    """The parts of a job, whose documents are read only if no job before had the same.
+
+    Raises Refused, or ConfigError for what is no matter of the combination, such as a missing file.
+    """
+    try:
+        parts = built(job.config, documents.pop(job.facts["data"], None))
+    except ConfigError as error:
+        group = re.split("[.=:]", str(error))[0]
+        raise Refused(str(error)) if group in COMBINED else error from None
     documents[parts.data["digest"]] = parts.documents
     while len(documents) > DATA_KEPT:
         del documents[next(iter(documents))]
@@ -141,8 +154,11 @@ def membership(sweep: str, job: Mapping[str, Any], run: RunFolder) -> dict[str, 
     }
 
 
-def record_failure(job: Assignment, reason: str) -> None:
-    """A run that could not begin, or whose process died: failed, with the reason."""
+def record_failure(job: Assignment, reason: str, refused: bool = False) -> None:
+    """A run that could not begin, or whose process died: failed, with the reason.
+
+    `refused`: it will never begin, and is not counted among those that failed.
+    """
     run, config, failed_at = job.run, job.config, 0
     if not run.exists:
         facts = {key: job.facts[key] for key in ("signature", "source")}
@@ -151,6 +167,7 @@ def record_failure(job: Assignment, reason: str) -> None:
         run.create(config, [], "", **facts, **membership(job.sweep, job.facts, run))
     with suppress(BadRecord):  # then they may be the reason
         failed_at = next((int(row["step"]) for row in reversed(run.metrics())), 0)
-    run.update(status=FAILED, reason=reason, failed_at=failed_at, ended=time.time())
+    ending = {"reason": reason, "refused": refused, "failed_at": failed_at, "ended": time.time()}
+    run.update(status=FAILED, **ending)
     tracking = part(config, "tracking")
     tracking.start(run, Path(config["paths"]["outputs"]))

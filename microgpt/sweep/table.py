@@ -15,7 +15,7 @@ from rich.table import Table
 
 from microgpt.console import out
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
-from microgpt.sweep.watch import SKIPPED, WAITING, Watch
+from microgpt.sweep.watch import REFUSED, SKIPPED, WAITING, Watch
 from microgpt.terminal import complain
 
 PAUSE = 0.5  # seconds between two looks
@@ -26,8 +26,9 @@ ENDS = 5  # jobs that ended, shown below them
 def tell_begin(watch: Watch, look: str | None) -> None:
     """What there is to do, what there is not, and where to look meanwhile."""
     states = [before.status for name, before in watch.before.items() if name not in watch.skipped]
-    new, failed = states.count(WAITING), states.count(FAILED)
-    told = [(new, "new"), (len(watch.skipped), "finished before, skipped")]
+    new, failed, refused = states.count(WAITING), states.count(FAILED), len(watch.refused())
+    told = [(new, "new"), (len(watch.skipped) - refused, "finished before, skipped")]
+    told += [(refused, "refused before, skipped")]
     told += [(len(states) - new - failed, "begun before, going on")]
     told += [(failed, "failed before, done again")]
     parts = ", ".join(f"{number} {what}" for number, what in told if number)
@@ -64,7 +65,7 @@ def _lines(watch: Watch, over: Flag) -> None:
     while not last:
         last = over.wait(PAUSE)
         ended = watch.look()
-        before = watch.count(FINISHED, FAILED, SKIPPED) - len(ended)
+        before = watch.count(FINISHED, FAILED, SKIPPED, REFUSED) - len(ended)
         for done, name in enumerate(ended, before + 1):
             count = f"{done:>{len(str(len(watch.jobs)))}} / {len(watch.jobs)}"
             out.print(f"{count}  {_told(watch, name)}", markup=False)
@@ -86,10 +87,11 @@ def _live(watch: Watch, over: Flag) -> None:
 def _table(watch: Watch, ended: list[str]) -> Group:
     """How all is going; the jobs that run; those that ended last."""
     jobs = len(watch.jobs)
-    done = watch.count(FINISHED, FAILED, SKIPPED)
+    done = watch.count(FINISHED, FAILED, SKIPPED, REFUSED)
     left = watch.seconds_left()
     words = [f"{watch.count(FINISHED)} finished", f"{watch.count(RUNNING)} running"]
     words += [f"{watch.count(FAILED)} failed"] * (watch.count(FAILED) > 0)
+    words += [f"{watch.count(REFUSED)} refused"] * (watch.count(REFUSED) > 0)
     words += [f"{watch.count(SKIPPED)} skipped"] * (watch.count(SKIPPED) > 0)
     words += [f"{jobs - done - watch.count(RUNNING)} waiting"]
     if left is not None:
@@ -119,13 +121,16 @@ def _told(watch: Watch, name: str) -> str:
     """A job that has ended, in a line."""
     now = watch.now[name]
     held_out = f"  held-out {now.held_out:.4f}" if now.held_out is not None else ""
-    end = f"failed: {now.reason}" if now.status == FAILED else f"finished{held_out}"
+    unfinished = now.status in (FAILED, REFUSED)
+    end = f"{now.status}: {now.reason}" if unfinished else f"finished{held_out}"
     return f"{watch.jobs[name]['name']}  {end}"
 
 
 def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -> None:
     """How the sweep ended; what failed, how to do just that again; where to look."""
     left = watch.unfinished()
+    for name, reason in watch.refused().items():
+        complain(f"{watch.jobs[name]['name']} refused: {reason}")
     out.print(f"{_counts(watch)}", markup=False)
     for name, reason in left.items():
         if whole or watch.now[name].status == FAILED:
@@ -145,6 +150,7 @@ def _counts(watch: Watch) -> str:
         (watch.count(FINISHED), "finished"),
         (watch.count(SKIPPED), "skipped, finished before"),
         (watch.count(FAILED, KILLED), "failed"),
+        (watch.count(REFUSED), "refused"),
     ]
     rest = len(watch.jobs) - sum(number for number, _ in told)
     told.append((rest, "not finished"))

@@ -12,6 +12,7 @@ from microgpt.run.record import FAILED, FINISHED, KILLED
 from microgpt.run.sweep import SweepFolder
 
 WAITING, SKIPPED = "waiting", "skipped"
+REFUSED = "refused"  # a combination that makes no sense
 TAIL = 4096  # bytes that hold the last record of a run
 
 
@@ -39,13 +40,17 @@ class Watch:
         self.skipped = {
             name
             for name, before in self.before.items()
-            if before.status == FINISHED or (before.status == WAITING and name in stored)
+            if before.status in (FINISHED, REFUSED) or (before.status == WAITING and name in stored)
         }
-        self.now = {
-            name: Standing(SKIPPED) if name in self.skipped else _waiting(before)
-            for name, before in self.before.items()
-        }
+        self.now = {name: self._first(name) for name in self.before}
         self._begun = monotonic()
+
+    def _first(self, name: str) -> Standing:
+        """How a job stands before the sweep begins."""
+        before = self.before[name]
+        if name in self.skipped and before.status != REFUSED:
+            return Standing(SKIPPED)
+        return _waiting(before)
 
     def look(self) -> list[str]:
         """Look again at the jobs that are not over; returns those that have come to an end."""
@@ -53,12 +58,12 @@ class Watch:
         place = self.sweep.path.parent.parent / "runs"
         there = set(os.listdir(place)) if place.is_dir() else set()  # of thousands, most may wait
         for name, last in self.now.items():
-            if last.status in (SKIPPED, FINISHED) or name not in there:
+            if last.status in (SKIPPED, FINISHED, REFUSED) or name not in there:
                 continue
             now = standing(self._runs[name])
             if now == self.before[name]:
                 now = _waiting(now)
-            elif now.status in (FINISHED, FAILED) and now != last:
+            elif now.status in (FINISHED, FAILED, REFUSED) and now != last:
                 ended.append(name)
             self.now[name] = now
         return ended
@@ -68,13 +73,17 @@ class Watch:
         return sum(now.status in statuses for now in self.now.values())
 
     def unfinished(self) -> dict[str, str]:
-        """The jobs that are not finished, and why."""
+        """The jobs that are not finished though they might be, and why."""
         self.look()
         return {
             name: now.reason or f"it is {now.status}"
             for name, now in self.now.items()
-            if now.status not in (FINISHED, SKIPPED)
+            if now.status not in (FINISHED, SKIPPED, REFUSED)
         }
+
+    def refused(self) -> dict[str, str]:
+        """The jobs that make no sense, and why."""
+        return {name: now.reason for name, now in self.now.items() if now.status == REFUSED}
 
     def seconds_left(self) -> float | None:
         """How long it takes, at the pace so far; None before there is one."""
@@ -82,7 +91,7 @@ class Watch:
         for name, now in self.now.items():
             if now.status == SKIPPED:
                 continue
-            over = now.status in (FINISHED, FAILED)
+            over = now.status in (FINISHED, FAILED, REFUSED)
             done += now.step - self.before[name].step
             left += 0 if over else max(0, self.steps - now.step)
         return (monotonic() - self._begun) * left / done if done > 0 else None
@@ -104,6 +113,7 @@ def standing(run: RunFolder) -> Standing:
         return Standing(FAILED, reason=str(error))
     loss = row.get("train/loss")
     step, why = int(row.get("step", 0)), info.get("reason") or ""
+    status = REFUSED if status == FAILED and info.get("refused") else status
     return Standing(status, step, loss, held_out, why, info.get("ended"))
 
 
