@@ -56,6 +56,7 @@ def _train(outputs: Path, lr: str, seed: int) -> dict[str, Any]:
         "arm": arm,
         "seed": seed,
         "differs": differs,
+        "tags": {"lr": lr, "seed": str(seed)},
         "overrides": own,
         **facts,
     }
@@ -75,6 +76,7 @@ def _log_parent(outputs: Path, jobs: list[dict[str, Any]]) -> None:
         "description": "Two rates",
         "ablation": ASKED,
         "config": _config(outputs / "runs" / jobs[0]["run"]),
+        "grid": {},
         "jobs": [*jobs, failed],
     }
     tags = {"sweep.id": "abc-def", "sweep.experiment": "rates", "microgpt.id": "abc-def"}
