@@ -243,11 +243,11 @@ def test_more_is_asked_than_a_socket_holds(outputs: Path) -> None:
 def test_a_process_that_sends_and_cannot_be_started(
     outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError("Resource temporarily unavailable")
 
     monkeypatch.setattr(SendingProcess, "_beside", None)
-    monkeypatch.setattr(SendingProcess, "_start", refuse)
+    monkeypatch.setattr("microgpt.tracking.process.start_module", refuse)
     code, run = train_here(outputs, *SHORT)
     assert (code, run.status) == (0, FINISHED)
     problem = "the process that sends could not be started: Resource temporarily unavailable"

@@ -31,19 +31,25 @@ class Pool:
         self.deaths: Counter[int] = Counter()
         self.codes: dict[int, int | None] = {}
         self.signals: list[int] = []
-        with interruptible(self.signals):
-            while len(self.codes) < len(tasks) and not self.signals:
-                self._go_on()
-            if self.signals:
-                out.print(STOPPING)
-                self.codes |= dict.fromkeys(self.waiting)
-                self.waiting.clear()
-            while len(self.codes) < len(tasks):
-                for worker in self.workers:  # again and again: its training may not have begun
-                    worker.tell(tasks[0].launch)
-                self._go_on()
-            self._end()
+        try:
+            with interruptible(self.signals):
+                self._run()
+                self._end()
+        finally:  # at once, if it is the second Ctrl-C: the store would wait for what they train
+            self.close()
         return [self.codes[i] for i in range(len(tasks))]
+
+    def _run(self) -> None:
+        while len(self.codes) < len(self.tasks) and not self.signals:
+            self._go_on()
+        if self.signals:
+            out.print(STOPPING)
+            self.codes |= dict.fromkeys(self.waiting)
+            self.waiting.clear()
+        while len(self.codes) < len(self.tasks):
+            for worker in self.workers:  # again and again: its training may not have begun
+                worker.tell(self.tasks[0].launch)
+            self._go_on()
 
     def _go_on(self) -> None:
         """Gives tasks to idle workers, takes answers, and replaces workers that died or are too large."""
