@@ -142,3 +142,4 @@ def test_addresses_that_others_can_reach() -> None:
     closed = ["tls://10.0.0.1:8786", "tcp://127.0.0.1:8786", "tcp://localhost:1", "tcp://[::1]:1"]
     assert not any(map(is_open, [*closed, "localhost:8786"]))
     assert all(map(is_open, ["tcp://10.0.0.1:8786", "node1:8786", "tcp://[fe80::1]:1", "node1"]))
+    assert all(map(is_open, ["ws://10.0.0.1:8786", "ucx://10.0.0.1:8786"]))  # without keys, too

@@ -1,6 +1,7 @@
 """What a sweep is before it begins: its rows of overrides, its jobs, their names and tags."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from microgpt.app import config_path
 from microgpt.build import resolve
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
+from microgpt.sweep.job import Assignment, do
 from microgpt.sweep.plan import Job, jobs_of
-from microgpt.terminal import ConfigError
+from microgpt.terminal import WRONG_INPUT, ConfigError
 from tests.running import TINY
 
 Arms = Sequence[dict[str, Any]]
@@ -306,3 +308,15 @@ def test_the_composer_refuses_what_hydra_refuses(
         loader.load_sweep_config(base, [word])
     with pytest.raises(refusals):
         compose([word])
+
+
+def test_a_class_that_cannot_be_imported_may_be_there_another_time(
+    loader: ConfigLoader, tmp_path: Path
+) -> None:
+    """Its job has failed, and is done again; it is not refused for ever."""
+    words = "schedule=constant", "schedule._target_=nosuch.Mine"
+    (planned_job,) = planned(loader, *words, f"paths.outputs={tmp_path}")
+    job = Assignment("s", planned_job.facts, planned_job.config)
+    assert do(job) == WRONG_INPUT
+    assert "cannot be imported" in job.run.info["reason"]
+    assert job.run.info["refused"] is False

@@ -16,6 +16,10 @@ import pytest
 
 from microgpt.run.folder import all_runs
 from microgpt.run.record import FINISHED
+from microgpt.sweep.job import Assignment
+from microgpt.sweep.pool import Pool
+from microgpt.sweep.worker import Task
+from microgpt.terminal import WRONG_INPUT
 from tests.running import TINY, microgpt, running, wait_until
 
 SWEEP = ("train", "-m", *TINY, "trainer.eval_every=0", "trainer.checkpoint_every=0")
@@ -59,6 +63,24 @@ def test_a_worker_that_grows_is_replaced(outputs: Path) -> None:
     )
     assert len(re.findall(replaced, said)) >= 2
     assert [run.status for run in all_runs(outputs)] == [FINISHED] * 8
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_gets_no_job(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its death would count against a job that it never had."""
+    (outputs / "runs/damaged/.lock").mkdir(parents=True)  # the job ends at once
+    facts = {"run": "damaged", "name": "damaged"}
+    job = Assignment("s", facts, {"paths": {"outputs": str(outputs)}})
+    pool = Pool(1, sys.maxsize)
+    pool.workers[0].kill("grew")
+    try:
+        assert pool.run([Task(job, 0, "launch", ".", {}, None, None)]) == [WRONG_INPUT]
+    finally:
+        pool.close()
+    assert pool.deaths.total() == 0
+    assert capsys.readouterr().out == "a worker grew; another takes its place\n"
 
 
 @pytest.mark.slow

@@ -36,11 +36,11 @@ def far(outputs: Path) -> list[RunFolder]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["dask", "basic"])
+@pytest.mark.parametrize("launcher", ["processes", "basic"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> None:
     """Ctrl-C goes to the whole group of a terminal, SIGTERM to the launcher alone."""
-    words = LONG if launcher == "dask" else [*LONG[:-2], "seed=1,2", "hydra/launcher=basic"]
+    words = LONG if launcher == "processes" else [*LONG[:-2], "seed=1,2", "hydra/launcher=basic"]
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words],
         env=environment(outputs),
@@ -49,7 +49,7 @@ def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> N
         text=True,
         start_new_session=True,
     )
-    count = 2 if launcher == "dask" else 1
+    count = 2 if launcher == "processes" else 1
     try:
         wait_until(lambda: len(far(outputs)) == count or process.poll() is not None)
         family = psutil.Process(process.pid).children(recursive=True)

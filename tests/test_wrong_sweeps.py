@@ -1,9 +1,13 @@
 """Sweeps with jobs that cannot be, sweeps that are none, and faults of the program."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from microgpt.sweep.machine import memory_limit
+from microgpt.terminal import ConfigError
 from tests.command import OFFLINE, TINY, Within, command, files, refused, spelt
 
 
@@ -36,6 +40,12 @@ def test_a_sweep_that_is_none(
     refused(within(*spelt("-m seed=1,2 hydra.sweeper.zip=5")), ["hydra.sweeper.zip=5", "list"])
     refused(within(*spelt("-m seed=1,2 hydra.sweeper.arms=[1]")), ["hydra.sweeper.arms=[1]"])
     assert files(place / "outputs") == []
+
+
+@pytest.mark.parametrize("limit", [None, True, "", "-1", "1e400", [1], math.inf, math.nan])
+def test_a_limit_of_memory_that_is_none(limit: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^hydra\.launcher\.memory_limit=.*: must be a size"):
+        memory_limit(limit, 2)
 
 
 FAULTY = """

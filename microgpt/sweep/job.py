@@ -127,7 +127,8 @@ def _built(job: Assignment) -> Parts:
         parts = built(job.config, documents.pop(job.facts["data"], None))
     except ConfigError as error:
         group = re.split("[.=:]", str(error))[0]
-        raise Refused(str(error)) if group in COMBINED else error from None
+        may_come = isinstance(error.__cause__, ImportError)  # a package that is not installed yet
+        raise Refused(str(error)) if group in COMBINED and not may_come else error from None
     documents[parts.data["digest"]] = parts.documents
     while len(documents) > DATA_KEPT:
         del documents[next(iter(documents))]

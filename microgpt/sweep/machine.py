@@ -29,9 +29,10 @@ def memory_limit(limit: str, workers: int) -> int:
         return _memory() // workers
     from dask.utils import parse_bytes
 
-    with suppress(ValueError):
-        if (size := parse_bytes(limit)) > 0:
-            return size
+    if str(limit)[:1].isdigit():  # else Dask takes an empty text, and true, for one byte
+        with suppress(ValueError, OverflowError):
+            if (size := parse_bytes(str(limit))) > 0:
+                return size
     raise ConfigError(f"hydra.launcher.memory_limit={limit}: must be a size, as 2GB, or auto")
 
 

@@ -54,7 +54,7 @@ class Pool:
     def _go_on(self) -> None:
         """Gives tasks to idle workers, takes answers, and replaces workers that died or are too large."""
         for worker in self.workers:
-            if worker.task is None and self.waiting:
+            if worker.task is None and self.waiting and not worker.fault:
                 worker.task = self.waiting.popleft()
                 worker.tell(self.tasks[worker.task])
         ready = wait([worker.pipe for worker in self.workers], POLL)
