@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 import microgpt.sweep  # noqa: F401 - makes our sweeper and launcher known to Hydra
 from microgpt.complaints import UNCOMPOSED, composing, explain
 from microgpt.guard import guarded
+from microgpt.secret import kept
 from microgpt.syntax import written
 from microgpt.terminal import (
     OK,
@@ -58,6 +59,20 @@ def run_app(words: Sequence[str]) -> int:
             raise ConfigError(explain(error, args.overrides, folders)) from error
 
     return guarded(command, os_error=RUN_FAILED)
+
+
+class Discreet(Hydra):
+    """Composes configurations without the password of the store, which Hydra would print and write."""
+
+    def compose_config(self, *args: Any, **kwargs: Any) -> DictConfig:
+        """As in Hydra."""
+        cfg = super().compose_config(*args, **kwargs)
+        tracking = cfg.get("tracking")
+        given = OmegaConf.to_container(tracking) if isinstance(tracking, DictConfig) else None
+        uri = given.get("uri") if isinstance(given, dict) else None
+        if isinstance(uri, str) and kept(uri) != uri:
+            OmegaConf.update(cfg, "tracking.uri", kept(uri))
+        return cfg
 
 
 def config_path() -> Path:
@@ -95,7 +110,7 @@ def application(args: Namespace) -> Iterator[Hydra]:
         place = f"file://{Path(args.config_dir).absolute()}"
         search_path.prepend("command-line", place, SearchPathQuery(provider="schema"))
     try:
-        yield Hydra.create_main_hydra2(CONFIG, search_path)
+        yield Discreet.create_main_hydra2(CONFIG, search_path)
     finally:
         GlobalHydra.instance().clear()
 

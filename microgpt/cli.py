@@ -8,6 +8,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
+from microgpt.secret import keep_all
 from microgpt.signals import handled, terminate
 from microgpt.terminal import INTERRUPTED, WRONG_INPUT, Parser, add_trust, complain
 
@@ -38,6 +39,7 @@ def main() -> None:
 
     Exit codes: 0, 1 for a run that failed, 2 for wrong input, 130 for Ctrl-C, 143 for SIGTERM.
     """
+    keep_all(sys.argv)
     try:
         try:
             with handled(terminate, [SIGTERM]):

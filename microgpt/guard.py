@@ -1,8 +1,10 @@
 """Maps the exceptions of a command to messages and exit codes."""
 
+import sys
 import traceback
 from collections.abc import Callable
 
+from microgpt.secret import blackened
 from microgpt.terminal import (
     INTERRUPTED,
     OK,
@@ -54,5 +56,6 @@ def reported(error: Exception) -> int:
     if isinstance(error, StoreError):
         complain(str(error))
     else:
-        traceback.print_exception(error)
+        text = "".join(traceback.format_exception(error))
+        print(blackened(text), end="", file=sys.stderr)
     return RUN_FAILED

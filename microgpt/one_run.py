@@ -15,6 +15,7 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.held_out import HELD_OUT, measure, write_held_out
 from microgpt.run.identity import parameters_sha256
 from microgpt.run.record import FAILED, FINISHED, STOPPED
+from microgpt.secret import blackened
 from microgpt.signals import interruptible
 from microgpt.terminal import OK, RUN_FAILED, complain, first_line
 
@@ -62,7 +63,7 @@ def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback
         ending = {"status": STOPPED, "stopped_at": place}
     except BaseException as error:
         with suppress(OSError):  # such as one of a full disk
-            run.write(TRACEBACK, traceback.format_exc())
+            run.write(TRACEBACK, blackened(traceback.format_exc()))
         reason = described(error)
         ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}
         raise
@@ -72,7 +73,8 @@ def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback
 
 def described(error: BaseException) -> str:
     """An error's type and message in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+    text = blackened(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def outcome(trainer: Trainer, finished: bool) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import NoReturn
 
+from microgpt.secret import masked
+
 OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -13,7 +15,7 @@ class ConfigError(ValueError):
 
 def complain(line: str) -> None:
     """Prints `microgpt: line` on standard error, as one line."""
-    print(f"microgpt: {' '.join(line.split())}", file=sys.stderr)
+    print(f"microgpt: {masked(' '.join(line.split()))}", file=sys.stderr)
 
 
 def first_line(error: BaseException) -> str:

@@ -78,6 +78,7 @@ def resume(cfg: DictConfig, overrides: Overrides, trust: Trust) -> int:
             return sync_finished(run, resolve(own))
         parts = build(own, run.documents)
         tracking = part(parts.config, "tracking")
+        tracking.prepare()
         restart(run, parts)
         out.print(f"run {run.info['id']} goes on after step {parts.trainer.step}")
         return train_and_report(parts, run, tracking)

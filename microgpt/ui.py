@@ -14,8 +14,9 @@ from time import monotonic, sleep
 from typing import IO
 
 from microgpt.core.check import BadValue
+from microgpt.secret import blackened, public, restored
 from microgpt.signals import STOPPING, handled
-from microgpt.tracking import store_uri
+from microgpt.tracking import database_file, store_uri
 from microgpt.tracking.view import runs_address
 
 HOST = "127.0.0.1"
@@ -35,7 +36,7 @@ def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -
     """
     store = store_uri(uri, outputs)
     if store.startswith(("http:", "https:")):
-        print(f"open  {runs_address(store, outputs, store.rstrip('/'), sweep)}")
+        print(f"open  {runs_address(store, outputs, public(store).rstrip('/'), sweep)}")
         return
     _refuse_missing_file(store)
     free = free_port(port)
@@ -74,8 +75,8 @@ def free_port(wanted: int) -> int:
 
 def _refuse_missing_file(store: str) -> None:
     """Raises BadValue for a missing SQLite file, which SQLite would otherwise create."""
-    path = store.removeprefix("sqlite:///")
-    if path != store and not Path(path).exists():
+    file = database_file(store)
+    if file is not None and not file.exists():
         raise BadValue("uri", store, "no runs yet; `microgpt train` makes the first")
 
 
@@ -84,13 +85,13 @@ def _server(
     store: str, outputs: Path, port: int
 ) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
     """MLflow's server with its log, in a process group that ends with the block."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
-    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST]
+    command += ["--port", str(port), "--workers", "1"]
     command += ["--artifacts-destination", (outputs.absolute() / "artifacts").as_uri()]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
-            env=environ | LIGHT,
+            env=environ | LIGHT | {"MLFLOW_BACKEND_STORE_URI": restored(store)},  # not for `ps`
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -140,4 +141,4 @@ def _ended(log: IO[bytes]) -> BadValue:
     log.seek(0)
     lines = log.read().decode(errors="replace").split("\n")
     said = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-    return BadValue("server", "mlflow", f"exited; the last line of its log: {said}")
+    return BadValue("server", "mlflow", f"exited; the last line of its log: {blackened(said)}")

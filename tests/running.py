@@ -243,6 +243,6 @@ def sync_here(outputs: Path) -> list[str]:
     return list(sync(everything, f"sqlite:///{outputs}/mlflow.db", outputs))
 
 
-def untracked(outputs: Path, *overrides: str) -> RunFolder:
+def untracked(outputs: Path, *overrides: str, name: str = "here") -> RunFolder:
     """A finished run that no store knows."""
-    return train_here(outputs, "tracking=none", *SHORT, *overrides)[1]
+    return train_here(outputs, "tracking=none", *SHORT, *overrides, name=name)[1]

@@ -31,8 +31,8 @@ COMMANDS = {
 # The files of a run's folder that a command needs.
 NEEDS = {
     "runs": {"run.json", "metrics.jsonl", ".lock"},
-    "sync": {"run.json", "config.yaml", ".lock"},
-    "sync RUN": {"run.json", "config.yaml", ".lock"},
+    "sync": {"run.json", "config.yaml", "metrics.jsonl", ".lock"},
+    "sync RUN": {"run.json", "config.yaml", "metrics.jsonl", ".lock"},
     "compare": set(),  # these two need the store alone
     "verify": set(),
     "sample": {"run.json", "config.yaml", "documents.txt"},

@@ -25,7 +25,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import those of its own floor and of the floors below.
 FLOORS = [
     {"core"},
-    {"vector", "native", "accelerate", "run", "datasets", "child", "signals", "syntax", "terminal"},
+    {
+        "child",
+        "vector",
+        "native",
+        "accelerate",
+        "run",
+        "datasets",
+        "secret",
+        "signals",
+        "syntax",
+        "terminal",
+    },
     {"tracking"},
     {"build", "complaints", "console", "guard", "parts", "trust", "ui"},
     {"one_run", "train", "sample"},

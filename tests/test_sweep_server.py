@@ -1,6 +1,7 @@
 """Sweeps and a store that is down, dies, or is slow: the folders have all, and sync sends it once."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from mlflow.entities import Run
 from microgpt.run.folder import all_runs
 from microgpt.run.record import FINISHED
 from microgpt.run.sweep import all_sweeps
-from microgpt.tracking.sweep import statuses
+from microgpt.tracking.sweep import stored as stored_of
 from tests.conftest import Here
 from tests.running import (
     NOWHERE,
@@ -59,11 +60,11 @@ def begin(outputs: Path, where: str, *words: str, first: str = "") -> "subproces
     )
 
 
-def ended(process: "subprocess.Popen[str]") -> str:
+def ended(process: "subprocess.Popen[str]", counts: str = f"{JOBS} finished") -> str:
     """What a sweep complained of that came to its end."""
     said, complained = process.communicate(timeout=600)
     assert process.returncode == 0, (said, complained)
-    assert f"{JOBS} jobs: {JOBS} finished\n" in said
+    assert f"{JOBS} jobs: {counts}\n" in said
     return complained
 
 
@@ -84,8 +85,8 @@ def check_all_there(outputs: Path) -> None:
     folders = {run.path.name: run for run in all_runs(outputs)}
     assert sorted(run.data.tags["microgpt.id"] for run in children) == sorted(folders)
     assert len(folders) == JOBS
-    asked = statuses(store(outputs), parent.info.experiment_id, sweep.path.name)
-    assert asked == dict.fromkeys(folders, "FINISHED")
+    asked = stored_of(store(outputs), parent.info.experiment_id, sweep.path.name)
+    assert asked == {run.mlflow_run_id: (name, "FINISHED") for name, run in folders.items()}
     for child in children:
         tags = child.data.tags
         assert child.info.status == "FINISHED"
@@ -233,3 +234,23 @@ def test_a_server_whose_every_answer_takes_seconds(outputs: Path, tmp_path: Path
         assert took < 2 * whole + WAITING
         assert {run.status for run in all_runs(outputs)} == {FINISHED}
         sync_twice(outputs, "--uri", address)
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_waited_for_once(outputs: Path) -> None:
+    """A sweep takes some seconds longer than with none, and says once that not all is sent."""
+
+    def timed(uri: str, counts: str, *words: str) -> tuple[float, str]:
+        begun = time.monotonic()
+        quick = ["trainer.num_steps=3", "hydra/launcher=basic", *words]
+        complained = ended(begin(outputs, f"tracking.uri={uri}", *quick), counts)
+        return time.monotonic() - begun, complained
+
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as mute:  # it never answers
+        hanging = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        usual, _ = timed(NOWHERE, f"{JOBS} finished", "trainer.log_every=2")
+        for counts in (f"{JOBS} finished", f"{JOBS} skipped, finished before"):
+            took, complained = timed(hanging, counts)
+            print(f"{usual=:.1f} {took=:.1f}")
+            assert complained.count("not all is in MLflow yet") == 1
+            assert took < 2 * usual + 12

@@ -159,14 +159,32 @@ def test_a_run_that_diverges(outputs: Path, capfd: pytest.CaptureFixture[str]) -
     assert there.info.status == "FAILED"
     assert there.data.tags["failed_at"] == str(step)
     assert there.data.tags["reason"].startswith("train/loss is ")
-    kept = recorded(run)
-    finite = {name: [p for p in points if math.isfinite(p[1])] for name, points in kept.items()}
-    assert history(store(outputs), there.info.run_id) == finite
-    assert there.data.metrics["train/loss"] == finite["train/loss"][-1][1]
+    expected = {name: finite(points) for name, points in recorded(run).items()}
+    found = {n: finite(points) for n, points in history(store(outputs), there.info.run_id).items()}
+    assert found == expected
     with sqlite3.connect(outputs / "mlflow.db") as database:
-        for table in ("metrics", "latest_metrics"):
-            query = f"select count(*) from {table} where is_nan or abs(value) > 1e300"
-            assert database.execute(query).fetchone() == (0,)
+        query = "select count(*) from metrics where abs(value) > 1e300"
+        assert database.execute(query).fetchone() == (0,)
+
+
+def finite(points: list[tuple[int, float]]) -> list[tuple[int, float | None]]:
+    """Points with None for what is not finite: nan does not equal nan."""
+    return [(step, value if math.isfinite(value) else None) for step, value in points]
+
+
+def test_a_run_that_diverged_stands_below_those_that_finished(outputs: Path) -> None:
+    good = untracked(outputs)
+    bad = untracked(outputs, "seed=1", name="bad")
+    bad(Stepped(13, 0.1, 1, {"train/loss": 0.1, "val/loss": 0.1, "val/bpc": 0.1}))
+    bad(Stepped(14, math.inf, 1, {"train/loss": math.inf}))
+    bad.update(status=FAILED, failed_at=14, reason="train/loss is inf")
+    for run in (bad, good):
+        project_here(run, outputs)
+    client = store(outputs)
+    homes = [each.info.experiment_id for each in stored(outputs)[:1]]
+    for name in ("val/loss", "train/loss"):
+        table = client.search_runs(homes, order_by=[f"metrics.`{name}` ASC"])
+        assert [each.info.status for each in table] == ["FINISHED", "FAILED"]
 
 
 def test_a_run_that_breaks_off(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,3 +273,32 @@ def test_mlflow_is_not_imported_for_nothing(words: list[str], tmp_path: Path) ->
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert done.stderr == "False\n"
+
+
+@pytest.mark.parametrize("gone", ["rows", "files", "checkpoints", "tags", "params"])
+def test_sync_sends_what_is_gone_from_the_store(gone: str, outputs: Path) -> None:
+    """And only that: what the store has is not written again."""
+    run = untracked(outputs)
+    project_here(run, outputs)
+    before = rows_of(outputs)
+    place = outputs / f"artifacts/microgpt/{run.mlflow_run_id}/artifacts"
+    files = {file.relative_to(place): file.read_bytes() for file in place.rglob("*.*")}
+    if gone == "files":
+        (place / "metrics.jsonl").unlink()
+        (run.path / "samples.txt").write_text("damaged")
+    elif gone == "checkpoints":
+        shutil.rmtree(place / "checkpoints")
+    else:
+        where = {
+            "rows": "metrics where step = 5",
+            "tags": "tags where key = 'n_params'",
+            "params": "params where key = 'seed'",
+        }[gone]
+        with sqlite3.connect(outputs / "mlflow.db") as database:
+            assert database.execute(f"delete from {where}").rowcount > 0
+    for _ in range(2):
+        assert list(sync([run], None, outputs)) == [f"here  finished  MLflow {run.mlflow_run_id}"]
+        assert rows_of(outputs) == before
+        assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+        there = {file.relative_to(place): file.read_bytes() for file in place.rglob("*.*")}
+        assert there == files

@@ -36,6 +36,15 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def answers(address: str) -> bool:
+    """Whether a tracking server is up."""
+    try:
+        with urlopen(f"{address}/health", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
 @contextmanager
 def serving(outputs: Path, port: int) -> Iterator[str]:
     """A tracking server on the store in `outputs`, killed with the block; its address."""
@@ -48,15 +57,8 @@ def serving(outputs: Path, port: int) -> Iterator[str]:
             command, env=os.environ | LIGHT, stdout=log, stderr=log, start_new_session=True
         )
 
-    def answers() -> bool:
-        try:
-            with urlopen(f"{address}/health", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
-
     try:
-        wait_until(answers)
+        wait_until(lambda: answers(address))
         yield address
     finally:
         os.killpg(server.pid, signal.SIGKILL)

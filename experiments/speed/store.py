@@ -17,13 +17,14 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from socket import gethostname
 from time import perf_counter
 from typing import Any
 
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.sweep import SweepFolder, all_sweeps
 from microgpt.tracking.sweep import SweepProjection
-from microgpt.tracking.sync import Store
+from microgpt.tracking.sync import Store, sync
 from microgpt.tracking.view import runs_address
 
 HERE = Path(__file__).parent
@@ -36,14 +37,20 @@ TINY = ["model.n_embd=8", "model.n_head=2", "trainer.num_steps=40", "trainer.eva
 TINY += ["trainer.eval_documents=10"]
 EVERY = "sweep-of-every-run"
 COPIES = {  # of the rows of one run in a table: what its columns become
-    "runs": {"run_uuid": ":new", "name": "'seed=' || :seed", "start_time": "start_time + :seed"},
+    "runs": {
+        "run_uuid": ":new",
+        "name": "'seed=' || :seed",
+        "start_time": "start_time + :seed",
+        "artifact_uri": "replace(artifact_uri, :old, :new)",
+    },
     "params": {"run_uuid": ":new", "value": "iif(key = 'seed', :seed, value)"},
     "latest_metrics": {"run_uuid": ":new"},
     "metrics": {"run_uuid": ":new"},
     "tags": {
         "run_uuid": ":new",
         "key": "iif(key like 'sweep.%' and :seed >= :jobs, 'sweep.' || :sweep, key)",
-        "value": "case key when 'seed' then :seed when 'microgpt.id' then :name else value end",
+        "value": "case key when 'seed' then :seed when 'microgpt.id' then :name"
+        " when 'microgpt.uid' then :new when 'microgpt.folder' then :place else value end",
     },
 }
 
@@ -68,7 +75,8 @@ def multiply(outputs: Path, count: int) -> None:
         {
             "old": first.mlflow_run_id,
             "new": f"{seed:032x}",
-            "name": f"{seed:012x}{first.path.name[12:]}",
+            "name": (name := f"{seed:012x}{first.path.name[12:]}"),
+            "place": f"{gethostname()}:{first.path.with_name(name)}",
             "seed": seed,
             "sweep": f"{seed // JOBS:012x}-sweep",
             "jobs": JOBS,
@@ -88,6 +96,7 @@ def multiply(outputs: Path, count: int) -> None:
         )
     for run in runs:
         copy(first, run)
+        copy_artifacts(first, run, outputs / "artifacts/microgpt")
     job = sweep.jobs[0]
     jobs = [job, *(job | {"run": run["name"]} for run in runs)]
     every = SweepFolder(sweep.path.with_name(EVERY))
@@ -103,17 +112,44 @@ def copy(first: RunFolder, run: dict[str, Any]) -> None:
     for name in ("config.yaml", "metrics.jsonl", "samples.txt"):
         shutil.copy(first.path / name, path / name)
     begun = first.info["begun"] + run["seed"]  # one a second
-    info = first.info | {"id": path.name, "begun": begun, "name": f"seed={run['seed']}"}
+    info = first.info | {"id": path.name, "uid": run["new"], "begun": begun}
+    info["name"] = f"seed={run['seed']}"
+    if run["seed"] >= JOBS:
+        info["sweeps"] = {run["sweep"]: "default"}
     (path / "run.json").write_text(json.dumps(info, indent=1))  # RunFolder would wait for the disk
     os.utime(path / "run.json", (begun, begun))
     (path / ".mlflow_run_id").write_text(run["new"])
 
 
-def skip_check(outputs: Path, sweep: SweepFolder) -> dict[str, str]:
+def copy_artifacts(first: RunFolder, run: dict[str, Any], place: Path) -> None:
+    """What the store has of a run's folder."""
+    own = place / run["new"] / "artifacts"
+    shutil.copytree(place / first.mlflow_run_id / "artifacts", own)
+    for file in first.path.with_name(run["name"]).glob("[!.]*"):
+        shutil.copy(file, own)
+
+
+def sync_all(outputs: Path) -> None:
+    """What `microgpt sync` does where there is nothing to send."""
+    before = rows_of(outputs)
+    for line in sync(all_runs(outputs), f"sqlite:///{outputs}/mlflow.db", outputs):
+        assert "MLflow" in line, line
+    assert rows_of(outputs) == before, "it has sent something"
+
+
+def rows_of(outputs: Path) -> int:
+    """How many rows the store has that grow with what is sent."""
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
+        tables = "runs", "metrics", "tags", "inputs"
+        counts = [database.execute(f"select count(*) from {table}").fetchone() for table in tables]
+    return sum(count for (count,) in counts)
+
+
+def skip_check(outputs: Path, sweep: SweepFolder) -> dict[str, tuple[str, str]]:
     """What the beginning of a sweep asks the store: its run, and the status of each job's run."""
     projection = Store(f"sqlite:///{outputs}/mlflow.db", outputs).project(sweep, "microgpt")
     assert isinstance(projection, SweepProjection)
-    return projection.statuses()
+    return projection.stored()
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -139,6 +175,7 @@ def measure(outputs: Path) -> dict[str, float]:
         "skip check, sweep of all": timed(lambda: skip_check(outputs, every)),
         "a run finds its place": timed(lambda: store.project(last, "microgpt")),
         "address for microgpt ui": timed(lambda: runs_address(uri, outputs, "http://server")),
+        "microgpt sync, nothing to send": timed(lambda: sync_all(outputs)),
         "microgpt runs": timed(lambda: microgpt(outputs, "runs")),
         "microgpt runs -n 0": microgpt(outputs, "runs", "-n", "0"),
         "microgpt train -m, one tiny job": microgpt(outputs, "train", "-m", *TINY, "seed=987654"),

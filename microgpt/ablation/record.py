@@ -1,5 +1,6 @@
 """Reads the record of a run from a store: metrics, tags and files."""
 
+import math
 import re
 import shutil
 import tempfile
@@ -88,11 +89,17 @@ class Store:
         return list({run.info.run_id: run for run in runs}.values())
 
     def series(self, run: "Run") -> Series:
-        """The complete history of each metric in the store's database, without clock times."""
+        """The complete history of each metric in the store's database, without clock times.
+
+        All NaN are one object: lists that hold it are equal.
+        """
         names = [name for name in run.data.metrics if not name.startswith("cost/")]
         with self._asked():
             histories = {n: self.client.get_metric_history(run.info.run_id, n) for n in names}
-        return {n: sorted((m.step, m.value) for m in history) for n, history in histories.items()}
+        return {
+            name: sorted((m.step, m.value if m.value == m.value else math.nan) for m in history)
+            for name, history in histories.items()
+        }
 
     def fetch(self, run: "Run", folder: Path) -> RunFolder:
         """Copies the run's files into `folder`. Raises BadValue if the store lacks one."""

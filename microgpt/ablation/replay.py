@@ -110,9 +110,12 @@ def figures_of(row: Mapping[str, float]) -> Metrics:
 
 
 def _agrees(values: list[float], figure: float | None, who: str) -> bool:
-    """Whether `values` is exactly one value, equal to `figure`; a database has no non-finite values."""
+    """Whether `values` is exactly one value, equal to `figure`.
+
+    A database has NaN, or nothing, for what is not finite, and for held-out losses of a run that diverged.
+    """
     if figure is None or (who != ROWS and not math.isfinite(figure)):
-        return not values
+        return not values or (who != ROWS and all(value != value for value in values))
     return len(values) == 1 and same(values[0], figure)
 
 

@@ -25,7 +25,7 @@ from microgpt.run.reading import (
     yaml_of,
 )
 from microgpt.terminal import complain
-from microgpt.tracking import open_store, store_uri
+from microgpt.tracking import database_file, open_store, problem, store_uri
 from microgpt.tracking.artifacts import SHARED, shared_documents
 from microgpt.trust import Trust
 
@@ -124,13 +124,13 @@ class Sweep:
 def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
     """A client of an existing store, and the store's address. Raises BadValue."""
     store = store_uri(uri, outputs)
-    _, local, path = store.partition("sqlite:///")
-    if local and not Path(path.partition("?")[0]).is_file():
+    file = database_file(store)
+    if file is not None and not file.is_file():
         raise BadValue("uri", store, "no store there; `microgpt train -m` makes the first sweep")
     try:
         return open_store(store, outputs), store
     except Exception as error:  # whatever a store may raise
-        raise BadValue("uri", store, " ".join(str(error).split())[:160]) from error
+        raise BadValue("uri", store, problem(error)) from error
 
 
 def read_sweep(client: "MlflowClient", parent: "Stored", trust: Trust) -> Sweep:

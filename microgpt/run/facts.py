@@ -19,6 +19,10 @@ STATUSES = "running", "finished", "failed", "stopped"
 PLACE = re.compile(r"step \d+ of \d+")
 STATUS = Kind(f"one of {', '.join(STATUSES)}", lambda value: value in STATUSES)
 STOP = Kind("step N of M", lambda value: bool(TEXT.holds(value) and PLACE.fullmatch(value)))
+UID = Kind(
+    "32 hexadecimal digits",
+    lambda value: bool(TEXT.holds(value) and re.fullmatch("[0-9a-f]{32}", value)),
+)
 DOCUMENTS = with_keys("", {"documents": COUNT, "name": TEXT, "digest": TEXT, "vocabulary": TEXT})
 DATA = Kind(  # none are known of documents that could not be read
     "facts about documents", lambda value: value == {} or DOCUMENTS.holds(value)
@@ -43,6 +47,7 @@ RUN_FACTS: Kinds = {
     "data": DATA,
 }
 RUN_OTHERS: Kinds = {
+    "uid": UID,
     "ended": or_null(TIME),
     "stopped_at": or_null(STOP),
     "failed_at": or_null(COUNT),
@@ -57,6 +62,7 @@ RUN_OTHERS: Kinds = {
 }
 SWEEP_FACTS: Kinds = {**BOTH, "jobs": each(JOB), "grid": KEYS, "config": CONFIG}
 SWEEP_OTHERS: Kinds = {
+    "uid": UID,
     "ended": or_null(TIME),
     "experiment": or_null(TEXT),
     "ablation": or_null(KEYS),

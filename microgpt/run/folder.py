@@ -21,6 +21,7 @@ from heapq import heappop, heappush
 from math import inf
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
@@ -39,6 +40,7 @@ from microgpt.run.reading import (
     yaml_of,
 )
 from microgpt.run.record import RUNNING, Record, begin_of
+from microgpt.secret import masked
 
 SHORTEST = 4  # minimum length of an id's prefix
 SLACK = 1.0  # seconds that a file system's clock may be behind
@@ -71,7 +73,8 @@ class RunFolder(Record):
         texts |= {"git.diff": diff} if diff else {}
         write_all({self.path / name: text.encode() for name, text in texts.items()})
         self.metrics_path.touch()
-        self.begin(id=self.path.name, status=RUNNING, **facts)  # last: now the folder is a run
+        facts |= {"id": self.path.name, "uid": uuid4().hex, "status": RUNNING}
+        self.begin(**facts)  # last: now the folder is a run
 
     @property
     def config(self) -> dict[str, Any]:
@@ -174,8 +177,8 @@ class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mis
 
 
 def to_yaml(config: dict[str, Any]) -> str:
-    """A configuration as YAML."""
-    return str(yaml.dump(config, Dumper=Dumper, sort_keys=False, allow_unicode=True))
+    """A configuration as YAML, without the passwords of its addresses."""
+    return masked(yaml.dump(config, Dumper=Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _sync(path: Path) -> None:

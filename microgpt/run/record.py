@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 from microgpt.run.checkpoint import write_whole
 from microgpt.run.facts import STATUSES
+from microgpt.run.locks import lock
 from microgpt.run.reading import BadRecord, Kinds, check, json_of, read_bytes, reading
+from microgpt.secret import masked
 
 RUNNING, FINISHED, FAILED, STOPPED = STATUSES
 KILLED = "killed"  # recorded as running, but no process holds the lock
@@ -55,7 +57,7 @@ class Record:
     def begin(self, **facts: Any) -> None:
         """Writes the JSON file of a new record, or of one that begins anew."""
         text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-        write_whole(self._file, text.encode())
+        write_whole(self._file, masked(text).encode())
 
     def update(self, **facts: Any) -> None:
         """Changes or adds facts. Raises BadRecord if there are none: a part would not be a record."""
@@ -109,7 +111,7 @@ class Record:
             raise BadRecord(self._lock_path, "must be a file, but is a folder") from error
 
     def _take(self, descriptor: int, deadline: float) -> None:
-        while not _lock(descriptor):
+        while lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Busy(f"another process is at work in {self.path}")
@@ -121,11 +123,8 @@ class Record:
         if not self._lock_path.exists():
             return False
         with reading(self._lock_path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+            # Where there are no locks, the record is believed.
+            return lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB) is not True
 
 
 def begin_of(record: Record) -> float:
@@ -134,11 +133,3 @@ def begin_of(record: Record) -> float:
         return float(record.info["begun"])
     except BadRecord:
         return math.inf
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from microgpt.build import plain
 from microgpt.run.record import Busy
+from microgpt.secret import ADDRESS, kept
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
@@ -49,9 +50,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
 
     def launch(sweep_id: str, todo: Sequence[Job]) -> bool:
         known = {"sweep": sweep_id, "paths.outputs": outputs}  # a worker may be at home elsewhere
-        if (uri := os.environ.get("MLFLOW_TRACKING_URI")) and not config["tracking"].get(
-            "uri", uri
-        ):
+        if uri := _address(config["tracking"]):
             known["tracking.uri"] = uri
         shared = [*constant, *(f"{key}={quoted(value)}" for key, value in known.items())]
         shared += [f"hydra.sweep.dir={quoted(outputs)}"]
@@ -76,6 +75,14 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     finally:
         if is_ours:
             launcher.release()
+
+
+def _address(tracking: Mapping[str, Any]) -> str | None:
+    """The store that jobs are told of: that of this environment, or their own without its password."""
+    own = tracking.get("uri", "")
+    if own is None:
+        return os.environ.get(ADDRESS)
+    return kept(own) if isinstance(own, str) and kept(own) != own else None
 
 
 def _given(config: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

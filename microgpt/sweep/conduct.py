@@ -56,9 +56,9 @@ def conduct(
         if prepare and left:
             prepare(left)
         stored = tracking.stored(PATIENCE)
-        watch = Watch(sweep, {run for run in stored if stored[run] == STATUS[FINISHED]})
+        watch = Watch(sweep, {name for name, how in stored.values() if how == STATUS[FINISHED]})
         join(sweep, watch.skipped)
-        tell_begin(watch, look := tracking.look())
+        tell_begin(watch, look := tracking.look(), tracking.elsewhere())
         todo = [job for job in jobs if job.run not in watch.skipped]
         try:
             with watching(watch, config["progress"]):
@@ -71,18 +71,20 @@ def conduct(
         failed = watch.unfinished() or len(watch.refused()) == len(watch.jobs)
         status = STOPPED if not whole else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
-        tracking.settle()
-        look = tracking.look() or look
-        catch_up(sweep, tracking)
         problem = tracking.finish()
+        look = tracking.look() or look
+        if not problem:
+            catch_up(sweep, tracking)
+            problem = tracking.finish()
     tell_end(watch, whole, problem, look)
     return INTERRUPTED if not whole else RUN_FAILED if failed else OK
 
 
 def begin(sweep: SweepFolder, **facts: Any) -> None:
     """Write what is known of a sweep; one that goes on began when it first did."""
-    begun = sweep.info["begun"] if sweep.exists else time.time()
-    sweep.begin(id=sweep.path.name, begun=begun, status=RUNNING, ended=None, **facts)
+    known = sweep.info if sweep.exists else {"begun": time.time(), "uid": uuid4().hex}
+    facts |= {key: known[key] for key in ("begun", "uid") if key in known}
+    sweep.begin(id=sweep.path.name, status=RUNNING, ended=None, **facts)
 
 
 def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job]]:
@@ -110,9 +112,13 @@ def join(sweep: SweepFolder, skipped: set[str]) -> None:
 
 
 def catch_up(sweep: SweepFolder, tracking: Any) -> None:
-    """Send the runs that the store has otherwise: a worker may have died before it sent them."""
+    """Send the runs that the store has otherwise: a worker may have died before it sent them.
+
+    Only what belongs to the folders here counts: other machines may have runs of the same jobs.
+    """
     stored = tracking.stored(PATIENCE)
     for run in map(sweep.run, sweep.jobs):
         with suppress(BadRecord):  # a damaged one has been named
-            if run.exists and stored.get(run.path.name) != STATUS[run.status]:
+            _, there = stored.get(run.mlflow_run_id, ("", ""))
+            if run.exists and there != STATUS[run.status]:
                 tracking.add(run)

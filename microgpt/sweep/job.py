@@ -19,6 +19,7 @@ from microgpt.run.identity import signature
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FAILED, FINISHED
 from microgpt.run.sweep import sweep_folder
+from microgpt.secret import blackened
 from microgpt.signals import interruptible
 from microgpt.terminal import OK, RUN_FAILED, WRONG_INPUT, ConfigError
 from microgpt.train import code_of, create, restart
@@ -87,7 +88,7 @@ def _done(job: Assignment, run: RunFolder) -> int | None:
         return WRONG_INPUT
     except Exception as error:
         if not run.exists or run.ended < begun:  # it failed before its first step
-            run.write(TRACEBACK, traceback.format_exc())
+            run.write(TRACEBACK, blackened(traceback.format_exc()))
             record_failure(job, described(error))
         return RUN_FAILED
 

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event as Flag
@@ -23,8 +23,8 @@ ROWS = 12  # running jobs shown at most
 ENDS = 5  # jobs that ended, shown below them
 
 
-def tell_begin(watch: Watch, look: str | None) -> None:
-    """What there is to do, what there is not, and where to look meanwhile."""
+def tell_begin(watch: Watch, look: str | None, elsewhere: Mapping[str, int]) -> None:
+    """What there is to do, what there is not, what others do too, and where to look meanwhile."""
     states = [before.status for name, before in watch.before.items() if name not in watch.skipped]
     new, failed, refused = states.count(WAITING), states.count(FAILED), len(watch.refused())
     told = [(new, "new"), (len(watch.skipped) - refused, "finished before, skipped")]
@@ -33,6 +33,8 @@ def tell_begin(watch: Watch, look: str | None) -> None:
     told += [(failed, "failed before, done again")]
     parts = ", ".join(f"{number} {what}" for number, what in told if number)
     out.print(f"sweep  {watch.sweep.path.name}  {len(watch.jobs)} jobs: {parts}", markup=False)
+    for place, number in elsewhere.items():
+        out.print(f"       {number} under way in {place}, trained here too", markup=False)
     tell_look(look)
 
 

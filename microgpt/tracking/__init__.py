@@ -1,8 +1,10 @@
 """MLflow: a copy of what the folders say. The one place that writes to a store."""
 
+from microgpt.tracking.address import database_file, store_uri
+from microgpt.tracking.labels import params_of
+from microgpt.tracking.owner import STATUS
 from microgpt.tracking.process import SendingProcess
-from microgpt.tracking.projection import STATUS, params_of
-from microgpt.tracking.store import StoreError, cut, open_store, store_uri, told
+from microgpt.tracking.store import StoreError, cut, open_store, problem, told
 from microgpt.tracking.sync import is_tracked, sync
 from microgpt.tracking.tracker import MLflow, NoTracking, Tracking
 
@@ -14,9 +16,11 @@ __all__ = [
     "StoreError",
     "Tracking",
     "cut",
+    "database_file",
     "is_tracked",
     "open_store",
     "params_of",
+    "problem",
     "store_uri",
     "sync",
     "told",

@@ -1,17 +1,17 @@
 """The files of a run in a store, in one call; documents once a sweep, not once a run."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import FileInfo, Run
 
+CHECKPOINTS = "checkpoints"
 SHARED = "documents"  # the folder of a sweep's run that holds its jobs' documents, by their digests
 
 
@@ -23,20 +23,46 @@ class Parents:
         self.documents: set[tuple[str, str]] = set()  # a run's id, an artifact
 
 
-def send_files(
-    client: "MlflowClient", folder: RunFolder, run: "Run", parents: Parents, *, is_new: bool
-) -> None:
+def send_files(client: "MlflowClient", folder: RunFolder, run: "Run", parents: Parents) -> None:
     """All files of a folder, but for the checkpoints that are there and the documents of a sweep."""
-    run_id, shared = str(run.info.run_id), shared_documents(run)
-    listed = [] if is_new else client.list_artifacts(run_id, "checkpoints")
-    there = {file.path: file.file_size for file in listed}
-    names = [file.relative_to(folder.path) for file in folder.files()]
-    if shared and Path(DOCUMENTS) in names:
-        names.remove(Path(DOCUMENTS))
-        parent = run.data.tags["mlflow.parentRunId"]
-        _share(client, parent, folder.path / DOCUMENTS, Path(shared), parents)
+    there = {file.path: file.file_size for file in _listed(client, run, CHECKPOINTS)}
+    names = _own_files(folder, run)
     new = [n for n in names if there.get(n.as_posix()) != (folder.path / n).stat().st_size]
-    _send(client, run_id, {name: folder.path / name for name in new})
+    _send_all(client, folder, run, parents, new)
+
+
+def send_missing(client: "MlflowClient", folder: RunFolder, run: "Run", parents: Parents) -> None:
+    """The files that a store has not, and the facts: of the others the folder may have damaged ones."""
+    there = _names_there(client, run)
+    names = _own_files(folder, run)
+    new = [n for n in names if n.as_posix() not in there or n.name == folder.FILE]
+    _send_all(client, folder, run, parents, new)
+
+
+def has_files(client: "MlflowClient", folder: RunFolder, run: "Run", parents: Parents) -> bool:
+    """Whether a store has all files of a folder."""
+    names = {name.as_posix() for name in _own_files(folder, run)}
+    shared = shared_documents(run) if (folder.path / DOCUMENTS).is_file() else None
+    is_shared = shared is None or _is_shared(client, run, shared, parents)
+    return names <= _names_there(client, run) and is_shared
+
+
+def _names_there(client: "MlflowClient", run: "Run") -> set[str]:
+    return {file.path for place in ("", CHECKPOINTS) for file in _listed(client, run, place)}
+
+
+def _send_all(
+    client: "MlflowClient", folder: RunFolder, run: "Run", parents: Parents, names: list[Path]
+) -> None:
+    if (shared := shared_documents(run)) and (folder.path / DOCUMENTS).is_file():
+        _share(client, run, folder.path / DOCUMENTS, shared, parents)
+    _send(client, run, {name: folder.path / name for name in names})
+
+
+def _own_files(folder: RunFolder, run: "Run") -> list[Path]:
+    """The files of a folder, relative to it, less the documents where its sweep has them."""
+    names = [file.relative_to(folder.path) for file in folder.files()]
+    return [name for name in names if name != Path(DOCUMENTS) or not shared_documents(run)]
 
 
 def shared_documents(run: "Run") -> str | None:
@@ -46,22 +72,41 @@ def shared_documents(run: "Run") -> str | None:
     return f"{SHARED}/{tags['data.digest']}.txt" if known else None
 
 
-def _share(client: "MlflowClient", parent: str, file: Path, name: Path, parents: Parents) -> None:
+def _share(client: "MlflowClient", run: "Run", file: Path, name: str, parents: Parents) -> None:
     """Send documents to the run of a sweep, if it has not got them."""
-    known = parent, name.as_posix()
-    if known in parents.documents:
-        return
-    listed: Sequence[str] = [each.path for each in client.list_artifacts(parent, SHARED)]
-    if name.as_posix() not in listed:
-        _send(client, parent, {name: file})
-    parents.documents.add(known)
+    if not _is_shared(client, run, name, parents):
+        parent = run.data.tags["mlflow.parentRunId"]
+        _send(client, client.get_run(parent), {Path(name): file})
+        parents.documents.add((parent, name))
 
 
-def _send(client: "MlflowClient", run_id: str, files: dict[Path, Path]) -> None:
+def _is_shared(client: "MlflowClient", run: "Run", name: str, parents: Parents) -> bool:
+    """Whether the run of a sweep has documents, which is asked once."""
+    parent = run.data.tags["mlflow.parentRunId"]
+    if (parent, name) not in parents.documents:
+        if name not in [file.path for file in client.list_artifacts(parent, SHARED)]:
+            return False
+        parents.documents.add((parent, name))
+    return True
+
+
+def _listed(client: "MlflowClient", run: "Run", place: str) -> "list[FileInfo]":
+    """The artifacts of a run in a folder."""
+    return list(_repository(client, run).list_artifacts(place or None))
+
+
+def _send(client: "MlflowClient", run: "Run", files: dict[Path, Path]) -> None:
     """Files under new names, in one call: the folder that it is given holds links to them."""
     with TemporaryDirectory(prefix="microgpt-") as place:
         for name, file in files.items():
             link = Path(place, name)
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(file)
-        client.log_artifacts(run_id, place)
+        _repository(client, run).log_artifacts(place)
+
+
+def _repository(client: "MlflowClient", run: "Run") -> Any:
+    """Where the artifacts of a run are; the client would ask for the run first, with all it has."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(run.info.artifact_uri, tracking_uri=client.tracking_uri)

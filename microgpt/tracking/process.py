@@ -7,21 +7,22 @@ workers of a sweep share that of the launcher where they can reach it.
 
 import os
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import count
 from multiprocessing import Pipe
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from shutil import rmtree
 from subprocess import DEVNULL, Popen
-from tempfile import mkdtemp
+from tempfile import TemporaryFile, mkdtemp
 from threading import Lock, Thread
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import IO, Any, ClassVar, Literal, TypeAlias
 
 from microgpt.child import start_module
+from microgpt.secret import blackened
 
 Question: TypeAlias = Literal[
-    "add", "statuses", "home", "left", "flush"
+    "add", "stored", "elsewhere", "home", "left", "flush"
 ]  # a method of `sending.Service`
 
 
@@ -42,6 +43,7 @@ class SendingProcess:
         self._writing = Lock()
         self._end = ""  # how it ended
         self._child: Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None  # what it complains of
         self.place = ""  # where other processes may reach it
         try:
             self._connection = self._joined(offered) or self._own()
@@ -66,15 +68,18 @@ class SendingProcess:
             Path(mkdtemp(prefix="microgpt-"), "sending")
         )  # nobody else may look into it
         ours, theirs = Pipe()
-        with theirs:  # who reads our output must not wait for another process
+        with theirs, ExitStack() as opened:
+            said = opened.enter_context(TemporaryFile())
             self._child = start_module(
                 "microgpt.tracking.sending",
                 theirs,
                 self.place,
                 env=os.environ,
-                stdout=DEVNULL,
-                stderr=DEVNULL,
+                stdout=DEVNULL,  # who reads our output must not wait for another process
+                stderr=said,
             )
+            self._said = said
+            opened.pop_all()  # it is read when the process has ended
         return ours
 
     @property
@@ -102,8 +107,11 @@ class SendingProcess:
 
     @classmethod
     def flush(cls, patience: float) -> None:
-        """Send all that this process has under way, in so many seconds. Raises TimeoutError, Trouble."""
-        if cls._beside is not None:
+        """Send all that this process has under way, in so many seconds. Raises TimeoutError, Trouble.
+
+        What another process sends for this one is that one's to wait for.
+        """
+        if cls._beside is not None and cls._beside._child is not None:
             cls._beside.ask("flush").result(patience)
 
     def ask(self, question: Question, *words: Any) -> "Future[Any]":
@@ -134,7 +142,17 @@ class SendingProcess:
             code = self._child.wait()
             rmtree(Path(self.place).parent, ignore_errors=True)  # it may have been killed
         self._end = f"was killed (signal {-code})" if code < 0 else f"ended (exit code {code})"
+        self._end += self._last_line()
         self._give_up()
+
+    def _last_line(self) -> str:
+        """The last line that it complained of, if there is any."""
+        if self._said is None:
+            return ""
+        with self._said as file:
+            file.seek(0)
+            lines = [line.strip() for line in file.read().decode(errors="replace").split("\n")]
+        return next((f": {blackened(line)}" for line in reversed(lines) if line), "")
 
     def _give_up(self) -> None:
         with suppress(KeyError):  # another thread does the same

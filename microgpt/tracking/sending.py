@@ -10,6 +10,9 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
@@ -21,6 +24,7 @@ from typing import Any
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import RUNNING
 from microgpt.run.sweep import SweepFolder
+from microgpt.tracking.patience import Patience
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.store import imported, one_sends, told
 from microgpt.tracking.sweep import SweepProjection
@@ -47,19 +51,23 @@ class Sending:
     def go_on(self) -> None:
         """Send what there is."""
         last, over = self.last.is_set(), False
+        problem: str | None = None
         try:
             if not self._is_early():
                 with one_sends(self.folder):
                     over = not self._is_ours() or self._send()
-            self.problem = None
         except Exception as error:  # whatever a store may raise: the work goes on
-            self.problem = told(self.store.uri, error)
-            if isinstance(self.projection, Projection):
-                self.projection = None  # it may be of a file that was rewound
+            problem = told(self.store.uri, error)
+        self.end_turn(problem, over or (last and problem is not None))
+
+    def end_turn(self, problem: str | None, over: bool) -> None:
+        """Note how a turn at sending ended, and whether it was the last."""
+        self.problem = problem
+        if problem or (over and isinstance(self.projection, Projection)):
+            # It holds all that the store said of the run, and may be of a file that was rewound.
+            self.projection = None
         self.met.set()
-        if over or (last and self.problem):
-            if isinstance(self.projection, Projection):
-                self.projection = None  # it holds all that the store said of the run
+        if over:
             self.over.set()  # when all else is set: others wait for it
 
     def _is_early(self) -> bool:
@@ -91,21 +99,17 @@ class Sender:
         self._woken = Flag()
         self._lasting = False  # whether what MLflow has imported is known to stay
         self._lock = Lock()
-        self._sendings: list[Sending] = []
-
-    @property
-    def under_way(self) -> list[Sending]:
-        """What is not over."""
-        with self._lock:
-            return list(self._sendings)
+        self._sendings: dict[Sending, Patience] = {}
+        self._patience = Patience()  # with the store
 
     def add(self, sending: Sending) -> None:
         """Send what its folder has, and gets."""
         with self._lock:
             if not self._sendings:
                 Thread(target=self._work, daemon=True).start()
-            self._sendings.append(sending)
-        self.wake()
+            self._sendings[sending] = Patience()
+        if not self._patience.problem:
+            self.wake()
 
     def wake(self) -> None:
         """Do not wait for the next update."""
@@ -114,18 +118,43 @@ class Sender:
     def _work(self) -> None:
         while True:
             self._woken.clear()
-            for sending in self.under_way:
-                sending.go_on()
+            self._turn()
             if not self._lasting:
                 gc.collect()
                 gc.freeze()  # the collector would look through MLflow's objects again and again
                 gc.enable()
                 self._lasting = True
             with self._lock:
-                self._sendings = [each for each in self._sendings if not each.over.is_set()]
+                for over in [each for each in self._sendings if each.over.is_set()]:
+                    del self._sendings[over]
                 if not self._sendings:
                     return
             self._woken.wait(PAUSE)
+
+    def _turn(self) -> None:
+        """Send what there is. While the store does not answer, the first folder alone is tried."""
+        with self._lock:
+            sendings = dict(self._sendings)
+        asked = any(sending.last.is_set() for sending in sendings)
+        if self._patience.is_due(asked):
+            begun = monotonic()
+            self._patience.note(self._sent(sendings), begun)
+        if self._patience.problem:
+            for sending in sendings:
+                if not sending.over.is_set():
+                    sending.end_turn(self._patience.problem, sending.last.is_set())
+
+    def _sent(self, sendings: Mapping[Sending, Patience]) -> str | None:
+        """Send what there is; returns what is wrong with the store, if anything is."""
+        for sending, patience in sendings.items():
+            if not patience.is_due(sending.last.is_set()):
+                continue
+            begun = monotonic()
+            sending.go_on()
+            patience.note(sending.problem, begun)
+            if sending.problem and (problem := self.store.silence()):
+                return problem
+        return None
 
 
 class Service:
@@ -148,12 +177,22 @@ class Service:
         self._own = [*self._under_way(), sending]
         sender.add(sending)
 
-    def statuses(self, sweep: Path) -> dict[str, str]:
-        """The status of each run of a sweep that the store has, by its folder's name."""
+    def stored(self, sweep: Path) -> dict[str, tuple[str, str]]:
+        """The runs that the store has of a sweep: their id -> their folder's name, their status."""
+        projection = self._met(sweep)
+        return projection.stored() if projection else {}
+
+    def elsewhere(self, sweep: Path) -> dict[str, int]:
+        """How many jobs of a sweep are under way in other folders, by machine and path."""
+        projection = self._met(sweep)
+        return projection.elsewhere() if projection else {}
+
+    def _met(self, sweep: Path) -> SweepProjection | None:
+        """A sweep in its store; None where the store fails."""
         sending = self._sweeps[sweep]
         sending.met.wait()
         projection = sending.projection
-        return projection.statuses() if isinstance(projection, SweepProjection) else {}
+        return projection if isinstance(projection, SweepProjection) else None
 
     def home(self, sweep: Path) -> str | None:
         """The id of the experiment that holds a sweep; None if the store has not been met."""
@@ -261,6 +300,13 @@ class Guests:
         shutil.rmtree(Path(self._place).parent, ignore_errors=True)
 
 
+def failed(error: BaseException | None) -> None:
+    """Say what nobody has foreseen, and end: who asked us learns of it, and starts another."""
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def main() -> None:
     """Serve the process that started this one, and its guests."""
     for number in (
@@ -273,12 +319,13 @@ def main() -> None:
     senders: dict[str, Sender] = {}
     service = Service(senders)
     guests = Guests(sys.argv[2], senders, service)
+    threading.excepthook = lambda args: failed(args.exc_value)
     try:
         serve(Connection(int(sys.argv[1])), service)
         service.end()
         guests.wait()
-    except BaseException:
-        os._exit(1)
+    except BaseException as error:
+        failed(error)
     os._exit(0)  # Python would take seconds to put MLflow away
 
 

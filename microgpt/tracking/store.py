@@ -1,26 +1,31 @@
-"""MLflow stores: which one, how it is opened, set up once, and what it complains of."""
+"""MLflow stores: how one is opened, set up once, and what it complains of."""
 
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.core.check import BadValue
+from microgpt.run.locks import lock
 from microgpt.run.record import Record
+from microgpt.secret import blackened, restored
+from microgpt.tracking.address import DATABASE, database_file, file_uri, is_server, own_database
 from microgpt.tracking.moved import follow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"}
-DATABASE = "mlflow.db"  # in the outputs
+AUTOFLUSH = re.compile(r"\(raised as a result of .*?\)")  # SQLAlchemy's advice for programmers
 LONGEST = 6000  # characters of a param or tag: the store's limit
+PROBE = 5  # seconds that a server is given to say that it is there
+BROKEN = 500  # and above: what HTTP calls errors of the server
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a later update tries again
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "PGCONNECT_TIMEOUT": "10",  # else a PostgreSQL that hangs is waited for without an end
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run, else
 }
@@ -30,42 +35,46 @@ class StoreError(RuntimeError):
     """What a store answered instead of doing what it was asked for: one line."""
 
 
-def store_uri(uri: str | None, outputs: Path) -> str:
-    """The store: the one asked for, MLFLOW_TRACKING_URI, or a database in `outputs`."""
-    asked = check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
-    return _absolute(asked or _default(outputs))
-
-
-def _default(outputs: Path) -> str:
-    return f"sqlite:///{outputs.absolute() / DATABASE}"
-
-
-def _absolute(uri: str) -> str:
-    """A database's file by its whole path: it may be opened when the process is elsewhere."""
-    before, local, path = uri.partition("sqlite:///")
-    relative = local and path and not path.startswith(("/", ":"))
-    return f"{before}{local}{Path(path).absolute()}" if relative else uri
-
-
-def check_uri(uri: str | None) -> str | None:
-    """`uri`, if it may be that of a server or a database. Raises BadValue."""
-    known = isinstance(uri, str) and uri.partition(":")[0].partition("+")[0] in SCHEMES
-    if uri is not None and not ((known and "/" in uri) or uri == "databricks"):
-        allowed = "must be http://SERVER, sqlite:////FILE or another database (or null)"
-        raise BadValue("uri", uri, allowed)
-    return uri
-
-
 def open_store(uri: str, outputs: Path) -> "MlflowClient":
     """A client of the store, which is set up first where it is new."""
     mlflow = imported()
     with _alone(uri, outputs):
         _set_up(uri)
-        if uri == _default(outputs):
+        if uri == own_database(outputs):
             follow(outputs / DATABASE, outputs)
-        client: MlflowClient = mlflow.MlflowClient(uri)
+        client: MlflowClient = mlflow.MlflowClient(restored(uri))
+        if is_server(uri):
+            probe(client)
         client.search_experiments(max_results=1)  # now it has been opened
     return client
+
+
+def probe(client: "MlflowClient") -> None:
+    """Raises what a store raises that does not answer; a server is given little time to."""
+    if database_of(client) is not None:
+        client.search_experiments(max_results=1)
+        return
+    from mlflow.utils.rest_utils import http_request
+
+    host = client._tracking_client.store.get_host_creds()
+    health: Any = http_request(host, "/health", "GET", timeout=PROBE, max_retries=0)  # type: ignore[no-untyped-call]
+    code = health.status_code
+    if code >= BROKEN:
+        raise StoreError(f"it answers with an error (HTTP {code})")
+
+
+def let_go(client: "MlflowClient") -> None:
+    """Close the files and connections of a client, which opens others when it is used again."""
+    if (store := database_of(client)) is not None:
+        store.engine.dispose()
+
+
+def database_of(client: "MlflowClient") -> Any:
+    """MLflow's store of a client if that is a database, else None. Internal to the pinned MLflow."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = client._tracking_client.store
+    return store if isinstance(store, SqlAlchemyStore) else None
 
 
 def imported() -> Any:
@@ -74,8 +83,8 @@ def imported() -> Any:
         os.environ.setdefault(key, value)
     import mlflow
 
-    for noisy in ("alembic", "mlflow"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs the errors that it raises
     return mlflow
 
 
@@ -83,12 +92,11 @@ def _set_up(uri: str) -> None:
     """A new SQLite database, made beside and renamed: half of one could never be opened again."""
     from mlflow import MlflowClient
 
-    _, local, path = uri.partition("sqlite:///")
-    file = Path(path.partition("?")[0])
-    if local and not file.exists():
+    file = database_file(uri)
+    if file is not None and not file.exists():
         beside = file.with_name(f".{file.name}.new")
         beside.unlink(missing_ok=True)
-        MlflowClient(f"{local}{beside}").search_experiments(max_results=1)
+        MlflowClient(file_uri(beside)).search_experiments(max_results=1)
         beside.replace(file)
 
 
@@ -98,23 +106,23 @@ def experiment_id(client: "MlflowClient", name: str, uri: str, outputs: Path) ->
         found = client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        place = None if _is_server(uri) else (outputs.absolute() / "artifacts" / name).as_uri()
+        place = None if is_server(uri) else (outputs.absolute() / "artifacts" / name).as_uri()
         return str(client.create_experiment(name, artifact_location=place))
 
 
 @contextmanager
 def _alone(uri: str, outputs: Path) -> Iterator[None]:
     """Hold a lock beside a database: processes that set one up together leave it broken."""
-    if _is_server(uri):
+    if is_server(uri):
         yield
         return
-    _, local, file = uri.partition("sqlite:///")
-    lock = Path(f"{file}.lock") if local else outputs / ".store.lock"
-    if local and Path(file).is_file() and not os.access(lock.parent, os.W_OK):
+    file = database_file(uri)
+    beside = file.with_name(f"{file.name}.lock") if file else outputs / ".store.lock"
+    if file and file.is_file() and not os.access(beside.parent, os.W_OK):
         yield  # an archive, which nobody sets up
         return
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with locked(lock):
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with locked(beside):
         yield
 
 
@@ -127,19 +135,23 @@ def one_sends(folder: Record) -> AbstractContextManager[None]:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, which stays."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file, fcntl.LOCK_EX)
         yield
 
 
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http:", "https:", "databricks"))
-
-
-def told(uri: str, error: Exception) -> str:
+def told(uri: str, error: BaseException) -> str:
     """What went wrong with a store, in a line."""
+    return f"{uri}: {problem(error)}"
+
+
+def problem(error: BaseException) -> str:
+    """What an error of a store says, in a line, without statements and advice for programmers."""
     if "Connection refused" in str(error):
-        return f"{uri}: nothing answers there"
-    return f"{uri}: {' '.join(str(error).split())[:200] or type(error).__name__}"
+        return "nothing answers there"
+    if "Read timed out" in str(error):
+        return "no answer in time"
+    text = blackened(str(error)).partition("[SQL: ")[0].partition("(Background on ")[0]
+    return " ".join(AUTOFLUSH.sub("", text).split())[:200] or type(error).__name__
 
 
 def cut(text: str) -> str:

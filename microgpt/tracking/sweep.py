@@ -1,19 +1,24 @@
 """A sweep projected into MLflow: a run that its jobs' runs stand below, and a view of them."""
 
 from collections.abc import Mapping, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.sweep import SweepFolder
-from microgpt.tracking.projection import STATUS, params_of, sweep_run
-from microgpt.tracking.store import cut
+from microgpt.tracking.labels import params_of
+from microgpt.tracking.owner import FOLDER, NAME, STATUS, final, is_own, sweep_run
+from microgpt.tracking.store import cut, database_of
 from microgpt.tracking.view import set_sweep_view, view_address
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+SPEC = "sweep.json"  # an artifact
+ALIVE = "sweep.alive"  # a tag: when the sweep was last known to be under way, in seconds since 1970
+BEAT = 60.0  # seconds from one such sign to the next
+SILENT = 300.0  # seconds without one, after which nobody is thought to be there
 PATIENCE = 10.0  # seconds that a server is asked for runs of other sweeps
 PAGE = 1000  # runs a query: more might take a server longer than it is waited for
 
@@ -23,42 +28,74 @@ class SweepProjection:
 
     def __init__(self, client: "MlflowClient", folder: SweepFolder, experiment: str) -> None:
         self.client, self.folder, self.experiment = client, folder, experiment
-        run = sweep_run(client, folder, experiment)
-        self.run_id = str(run.info.run_id)
-        self._final = run.info.status, run.info.end_time
+        self._run = sweep_run(client, folder, experiment)
+        self.run_id = str(self._run.info.run_id)
+        self._is_own = is_own(self._run, folder)
+        self._final = self._run.info.status, self._run.info.end_time
         self._shown = ""  # the status that we have sent
+        self._alive = 0.0  # when the store was last told that the sweep is under way
         self.complete = False  # whether the store has all, and the sweep is over
 
     def update(self) -> None:
         """Send what the store has not; once the sweep is over, its status too."""
         status = self.folder.status
-        final = STATUS[status], round(self.folder.ended * 1000)
-        if status != RUNNING and final == self._final:
+        end = None if status == RUNNING else final(self.folder, status)
+        if not self._is_own or (end == self._final and self._is_whole()):
             self.complete = True
             return
         if not self._shown:
             self._describe()
+        if status == self._shown == RUNNING and time() - self._alive > BEAT:
+            self._beat()
         if status == self._shown:
             return
-        if status == RUNNING:
+        if end is None:
+            self._beat()
             self.client.update_run(self.run_id, STATUS[RUNNING])
         else:
-            self.client.set_terminated(self.run_id, *final)
-            self._final, self.complete = final, True
+            self.client.set_terminated(self.run_id, *end)
+            self._final, self.complete = end, True
         self._shown = status
 
-    def statuses(self) -> dict[str, str]:
-        """The status of each run that the store has of the sweep, by the name of its folder.
+    def stored(self) -> dict[str, tuple[str, str]]:
+        """The runs that the store has of the sweep: their id -> their folder's name, their status.
 
         What another sweep has finished elsewhere, and no folder here knows of, joins this one.
         """
-        found = statuses(self.client, self.experiment, self.folder.path.name)
+        found = stored(self.client, self.experiment, self.folder.path.name)
+        names = {name for name, _ in found.values()}
         jobs = {job["run"]: job for job in self.folder.jobs}
-        unknown = [n for n in jobs if n not in found and not self.folder.run(jobs[n]).exists]
+        unknown = [n for n in jobs if n not in names and not self.folder.run(jobs[n]).exists]
         for name, run_id in finished(self.client, self.experiment, unknown).items():
             self._adopt(jobs[name], run_id)
-            found[name] = STATUS[FINISHED]
+            found[run_id] = name, STATUS[FINISHED]
         return found
+
+    def elsewhere(self) -> dict[str, int]:
+        """How many of the jobs are under way in other folders, by machine and path.
+
+        Only of sweeps that give a sign of life: others may have been killed with their machine.
+        """
+        names = {job["run"] for job in self.folder.jobs}
+        running = f"attributes.status = '{STATUS[RUNNING]}'"
+        found = {}
+        for other in self._search(f"tags.`sweep.id` != '' and {running}"):
+            beaten = float(other.data.tags.get(ALIVE, 0.0))
+            if other.info.run_id == self.run_id or time() - beaten > SILENT:
+                continue
+            runs = self._search(f"tags.`mlflow.parentRunId` = '{other.info.run_id}' and {running}")
+            count = sum(run.data.tags.get(NAME) in names for run in runs)
+            if count:
+                found[other.data.tags[FOLDER]] = count
+        return found
+
+    def _search(self, query: str) -> "list[Run]":
+        return list(self.client.search_runs([self.experiment], query))
+
+    def _beat(self) -> None:
+        """Tell that the sweep is under way."""
+        self._alive = time()
+        self.client.set_tag(self.run_id, ALIVE, f"{self._alive:.0f}")
 
     def _adopt(self, job: Mapping[str, Any], run_id: str) -> None:
         """Tag another sweep's run as a job of this one; what it is tagged with stays."""
@@ -69,25 +106,29 @@ class SweepProjection:
         new = [RunTag(key, str(tags[key])) for key in tags if key not in there]
         self.client.log_batch(run_id, tags=new)
 
+    def _is_whole(self) -> bool:
+        """Whether a store that says how the sweep ended has what describes it."""
+        files = self.client.list_artifacts(self.run_id)
+        return "mlflow.note.content" in self._run.data.tags and SPEC in [f.path for f in files]
+
     def _describe(self) -> None:
         """What is known of a sweep from the beginning."""
         info = self.folder.info
         lasting = {key: value for key, value in info.items() if key not in ("status", "ended")}
-        self.client.log_dict(self.run_id, lasting, "sweep.json")
-        tags = self.client.get_run(self.run_id).data.tags
-        if "mlflow.note.content" not in tags:  # a report may stand there
+        self.client.log_dict(self.run_id, lasting, SPEC)
+        if "mlflow.note.content" not in self._run.data.tags:  # a report may stand there
             self.client.set_tag(
                 self.run_id, "mlflow.note.content", cut(description(info, self.experiment))
             )
         set_sweep_view(self.client, self.experiment, info)
 
 
-def statuses(client: "MlflowClient", experiment: str, sweep: str) -> dict[str, str]:
-    """The status of each run of a sweep, by the name of its folder."""
+def stored(client: "MlflowClient", experiment: str, sweep: str) -> dict[str, tuple[str, str]]:
+    """The runs of a sweep: their id -> the name of their folder, their status."""
     if (answer := _asked(client, experiment, sweep=sweep)) is not None:
-        return {name: status for name, _, status in answer}
+        return {run_id: (name, status) for name, run_id, status in answer}
     found = members(client, experiment, sweep)
-    return {run.data.tags["microgpt.id"]: run.info.status for run in found}
+    return {run.info.run_id: (run.data.tags[NAME], run.info.status) for run in found}
 
 
 def finished(client: "MlflowClient", experiment: str, names: Sequence[str]) -> dict[str, str]:
@@ -99,7 +140,7 @@ def finished(client: "MlflowClient", experiment: str, names: Sequence[str]) -> d
     for name in names:
         if monotonic() > deadline:
             break
-        question = f"tags.`microgpt.id` = '{name}' and attributes.status = '{STATUS[FINISHED]}'"
+        question = f"tags.`{NAME}` = '{name}' and attributes.status = '{STATUS[FINISHED]}'"
         for run in client.search_runs([experiment], question, max_results=1):
             found[name] = str(run.info.run_id)
     return found
@@ -111,22 +152,20 @@ def _asked(
     """Folder's name, id and status of the runs of a sweep, or of those `names`; None from a server.
 
     A database is asked for just these: MLflow would load all that it has of each run, which takes
-    half a minute for 10,000. `_tracking_client` is internal to the pinned MLflow.
+    half a minute for 10,000.
     """
+    if (store := database_of(client)) is None:
+        return None
     from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy import select
     from sqlalchemy.orm import aliased
 
-    store = client._tracking_client.store
-    if not isinstance(store, SqlAlchemyStore):
-        return None
     name, mark = aliased(SqlTag), aliased(SqlTag)
     query: Any = (
         select(name.value, SqlRun.run_uuid, SqlRun.status)
         .join(name, name.run_uuid == SqlRun.run_uuid)
         .where(SqlRun.experiment_id == int(experiment), SqlRun.lifecycle_stage == "active")
-        .where(name.key == "microgpt.id")
+        .where(name.key == NAME)
     )
     if sweep:
         query = query.join(mark, mark.run_uuid == SqlRun.run_uuid)

@@ -9,14 +9,16 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
 from microgpt.run.sweep import SweepFolder
 from microgpt.terminal import complain
+from microgpt.tracking.address import store_uri
 from microgpt.tracking.artifacts import Parents
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.store import (
     StoreError,
     experiment_id,
+    let_go,
     one_sends,
     open_store,
-    store_uri,
+    probe,
     told,
 )
 from microgpt.tracking.sweep import SweepProjection
@@ -34,13 +36,40 @@ class Store:
     def __init__(self, uri: str, outputs: Path) -> None:
         self.uri, self.outputs = uri, outputs
         self._client: MlflowClient | None = None
+        self._closed: str | None = None  # why it could not be opened
         self._experiments: dict[str, str] = {}
         self._parents = Parents()
+
+    def silence(self) -> str | None:
+        """What is wrong with the store itself where something failed; None if it answers.
+
+        All is asked anew from now on: it may have been replaced by another, or an older one.
+        """
+        client, self._client = self._client, None
+        self._experiments, self._parents = {}, Parents()
+        if client is None:
+            return self._closed
+        try:
+            probe(client)
+        except Exception as error:  # whatever a store may raise
+            return told(self.uri, error)
+        finally:
+            let_go(client)
+        return None
+
+    def _opened(self) -> "MlflowClient":
+        try:
+            client = open_store(self.uri, self.outputs)
+        except Exception as error:
+            self._closed = told(self.uri, error)
+            raise
+        self._closed = None
+        return client
 
     def project(self, folder: Folder, experiment: str) -> Projection | SweepProjection:
         """The folder's run in the store, which is made if need be."""
         if self._client is None:
-            self._client = open_store(self.uri, self.outputs)
+            self._client = self._opened()
         if experiment not in self._experiments:
             found = experiment_id(self._client, experiment, self.uri, self.outputs)
             self._experiments[experiment] = found
@@ -58,22 +87,29 @@ def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[
     """
     failed = 0
     stores: dict[str, Store] = {}
+    silent: dict[str, str] = {}  # the stores that do not answer: nobody waits for them twice
     for folder in folders:
-        address = ""
+        address, said = "", None
         try:
             wanted = folder.config["tracking"]
             address = store_uri(uri or wanted.get("uri"), outputs)
             store = stores.setdefault(address, Store(address, outputs))
-            with one_sends(folder):
-                projection = store.project(folder, wanted.get("experiment", EXPERIMENT))
-                projection.update()
-            yield f"{folder.path.name}  {folder.status}  MLflow {projection.run_id}"
+            said = silent.get(address)
+            if not said:
+                with one_sends(folder):
+                    projection = store.project(folder, wanted.get("experiment", EXPERIMENT))
+                    projection.update()
+                yield f"{folder.path.name}  {folder.status}  MLflow {projection.run_id}"
         except (BadRecord, BadValue) as error:  # a damaged one; in its configuration, perhaps
             failed += 1
             complain(str(error))
         except Exception as error:  # the other runs may have other stores
+            said = told(address, error)
+            if problem := stores[address].silence():
+                silent[address] = problem
+        if said:
             failed += 1
-            yield f"{folder.path.name}  not sent  {told(address, error)}"
+            yield f"{folder.path.name}  not sent  {said}"
     if failed:
         raise StoreError(f"{failed} of {len(folders)} runs are not all in MLflow")
 

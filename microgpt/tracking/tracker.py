@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.core.check import BadValue
+from microgpt.secret import ADDRESS, kept, restored
+from microgpt.tracking.address import check_uri, store_uri
 from microgpt.tracking.process import Question, SendingProcess, Trouble
-from microgpt.tracking.store import check_uri, store_uri
 from microgpt.tracking.sync import Folder
 from microgpt.tracking.view import sweep_shown
 
-AT_ONCE = 5.0  # seconds for what the process that sends knows itself
-FEW = 3  # folders: their sending is not worth waiting for
+AT_ONCE = 5.0  # seconds for what is known already, or can be done without
 
 
 class Tracking:
@@ -26,16 +26,20 @@ class Tracking:
     def add(self, folder: Folder) -> None:
         """Send what another folder has, too."""
 
-    def stored(self, patience: float) -> dict[str, str]:
-        """The status of each run of a sweep, as far as the store tells it within so many seconds."""
+    def stored(self, patience: float) -> dict[str, tuple[str, str]]:
+        """The runs of a sweep that the store tells within so many seconds.
+
+        Their id -> the name of their folder, and their status.
+        """
+        return {}
+
+    def elsewhere(self) -> dict[str, int]:
+        """How many jobs of a sweep are under way in other folders, by machine and path."""
         return {}
 
     def look(self) -> str | None:
         """What shows the sweep: the address on a server, or the command that starts one."""
         return None
-
-    def settle(self) -> None:
-        """Send what is known already, if that is much."""
 
     def finish(self) -> str | None:
         """Send the rest. Returns what went wrong, if anything did."""
@@ -58,11 +62,19 @@ class MLflow(Tracking):
     def __init__(self, *, uri: str | None, experiment: str) -> None:
         if not isinstance(experiment, str) or not experiment:
             raise BadValue("experiment", experiment, "must be a name")
-        check_uri(uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
-        self.uri, self.experiment = uri, experiment
+        check_uri(uri or os.environ.get(ADDRESS) or None)
+        self.uri, self.experiment = uri and kept(uri), experiment
 
     def prepare(self) -> None:
-        """Let what takes seconds begin, while the work is prepared."""
+        """Let what takes seconds begin, while the work is prepared. Raises BadValue.
+
+        A store whose password is missing is refused now, and not when hours of work are to be sent.
+        """
+        address = self.uri or os.environ.get(ADDRESS, "")
+        try:
+            restored(address)
+        except LookupError as error:
+            raise BadValue("tracking.uri", address, str(error)) from error
         SendingProcess.beside()
 
     def start(self, folder: Folder, outputs: Path) -> None:
@@ -76,9 +88,18 @@ class MLflow(Tracking):
         """Send what another folder has, too."""
         self._process.ask("add", self._store, self._outputs, self.experiment, folder)
 
-    def stored(self, patience: float) -> dict[str, str]:
-        """The status of each run of a sweep, as far as the store tells it within so many seconds."""
-        found: dict[str, str] | None = self._answer("statuses", patience, (self._folder,))
+    def stored(self, patience: float) -> dict[str, tuple[str, str]]:
+        """The runs of a sweep that the store tells within so many seconds.
+
+        Their id -> the name of their folder, and their status.
+        """
+        found: dict[str, tuple[str, str]] | None
+        found = self._answer("stored", patience, (self._folder,))
+        return found or {}
+
+    def elsewhere(self) -> dict[str, int]:
+        """How many jobs of a sweep are under way in other folders, by machine and path."""
+        found: dict[str, int] | None = self._answer("elsewhere", AT_ONCE, (self._folder,))
         return found or {}
 
     def look(self) -> str | None:
@@ -104,11 +125,6 @@ class MLflow(Tracking):
                     return f"{self._store}: no end within {self.PATIENCE:g} s"
             except Trouble as error:
                 return f"{self._store}: {error}"
-
-    def settle(self) -> None:
-        """Send what is known already, if that is much."""
-        if self._left() > FEW:
-            self.finish()
 
     def _left(self) -> int:
         """How many folders are on their way to a store."""

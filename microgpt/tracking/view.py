@@ -7,10 +7,11 @@ name a *shared view state*, a tag of the experiment, whose format `state` knows.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
+from microgpt.secret import public
+from microgpt.tracking.address import store_uri
 from microgpt.tracking.state import (
     FIGURES,
     LOSS,
@@ -22,7 +23,7 @@ from microgpt.tracking.state import (
     numeric,
     view_state,
 )
-from microgpt.tracking.store import open_store, store_uri
+from microgpt.tracking.store import open_store, problem
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,7 +45,7 @@ def runs_address(store: str, outputs: Path, server: str, wanted: str | None = No
         client = open_store(store, outputs)
         runs = [] if wanted else latest_runs(client)
     except Exception as error:  # whatever a store may raise
-        raise BadValue("uri", store, shorten(str(error), 160, placeholder=" ...")) from error
+        raise BadValue("uri", store, problem(error)) from error
     if wanted:
         runs = [find_parent(client, wanted, store)]
     if not runs:
@@ -81,7 +82,7 @@ def view_address(server: str, experiment: str, view: str) -> str:
 def sweep_shown(store: str, outputs: Path, experiment: str, sweep: str) -> str:
     """What shows a sweep: the address on a server, or the command that starts one."""
     if store.startswith(("http:", "https:")):
-        return view_address(store.rstrip("/"), experiment, sweep)
+        return view_address(public(store).rstrip("/"), experiment, sweep)
     usual = store == store_uri(None, outputs)
     return f"microgpt ui {sweep}" if usual else f"microgpt ui {sweep} --uri {store}"
 
