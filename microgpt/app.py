@@ -242,7 +242,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
     """Removes folders, the last first, up to one that is not empty."""
     with suppress(OSError):
         for folder in reversed(folders):
-            folder.rmdir()
+            with suppress(FileNotFoundError):  # it has been discarded
+                folder.rmdir()
 
 
 def job(cfg: DictConfig, trusted: tuple[Sequence[str], str | None] = ((), None)) -> int | None:

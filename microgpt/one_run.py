@@ -106,10 +106,10 @@ def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
         complain(f"run {info['id']} failed at step {info['failed_at']}: {info['reason']}")
     elif info["status"] == STOPPED:
         out.print(f"stopped after {info['stopped_at']}; go on: microgpt train resume={info['id']}")
-    samples = run.path / "samples.txt"
+    samples = run.path / "samples.txt"  # as they are written: a line each
     drawn = samples.read_text(encoding="utf-8").split("\n")[:-1] if samples.exists() else []
     summary(run.metrics(), drawn)
-    out.print(f"run    {info['id']}  in {shown}")
+    out.print(f"run    {info['id']}  in {shown}", markup=False)
     if problem:
         complain(f"not all is in MLflow yet ({problem}); later: microgpt sync {info['id']}")
     elif run.mlflow_run_id:

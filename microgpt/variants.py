@@ -20,9 +20,9 @@ class Option(NamedTuple):
     source: str  # paper or program; may be empty
 
 
-def variants(folder: Path | None = None) -> list[Option]:
+def variants() -> list[Option]:
     """All options, sorted by group."""
-    folder = folder or config_path()
+    folder = config_path()
     files = (file.relative_to(folder) for file in sorted(folder.glob("*/**/*.yaml")))
     found = [_option(folder, file) for file in files if file.parts[0] not in APART]
     return sorted(found, key=lambda option: option.group)

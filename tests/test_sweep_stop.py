@@ -60,7 +60,7 @@ def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> N
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert (process.returncode, complaints) == (130, ""), said
+    assert (process.returncode, complaints) == (128 + number, ""), said
     runs = all_runs(outputs)
     assert [run.status for run in runs] == [STOPPED] * count  # the last did not begin
     for run in runs:

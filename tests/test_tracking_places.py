@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from microgpt.core.check import BadValue
 from microgpt.tracking import open_store, store_uri, sync
-from microgpt.tracking.address import database_file, file_uri
+from microgpt.tracking.address import database_file, file_uri, own_database
 from microgpt.tracking.sending import Sending
+from microgpt.tracking.store import experiment_id
 from microgpt.tracking.sync import Store
 from tests.running import SHORT, history, recorded, train_here, untracked
 
@@ -82,3 +84,15 @@ def test_a_database_that_is_replaced(outputs: Path) -> None:
     assert tried(last) == f"{uri}: (sqlite3.OperationalError) attempt to write a readonly database"
     assert tried(last) == f"{uri}: (sqlite3.DatabaseError) file is not a database"
     assert next(sync([run], None, outputs)).endswith("file is not a database")
+
+
+@pytest.mark.parametrize("name", ["../../out", "/out", "a/../../../out"])
+def test_an_experiment_of_a_strangers_folder_stays_in_the_outputs(
+    tmp_path: Path, name: str
+) -> None:
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    uri = own_database(outputs)
+    with pytest.raises(BadValue, match="without"):
+        experiment_id(open_store(uri, outputs), name, uri, outputs)
+    assert [*tmp_path.iterdir()] == [outputs]

@@ -82,6 +82,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("progress=3", ["progress=3", "true or false"]),
     ("tracking=mlflow tracking.uri=nonsense", ["tracking.uri='nonsense'", "http://", "sqlite"]),
     ("tracking=mlflow tracking.experiment=null", ["tracking.experiment=null", "name"]),
+    ("tracking=mlflow tracking.experiment=../x", ["tracking.experiment", "../x", "without .."]),
     # data
     ("data.path=empty.txt", ["data.path='empty.txt'", "at least one document"]),
     ("data.path=latin.txt", ["data.path='latin.txt'", "UTF-8", "byte 1"]),

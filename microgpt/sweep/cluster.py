@@ -24,17 +24,12 @@ OPEN = (
 )
 
 
-def run_on(address: str, tasks: Sequence[Task]) -> list[int | None]:
-    """The exit code of each task; None for those that an interrupt ended or kept from beginning.
-
-    Raises ConfigError.
-    """
-    with connected(address) as client:
-        signals: list[int] = []
-        with interruptible(signals):
-            codes = follow(client, tasks, signals)
-            if not signals:
-                flush(client)
+def run_on(address: str, tasks: Sequence[Task], signals: list[int]) -> list[int | None]:
+    """As `Pool.run`, on a Dask cluster. Raises ConfigError."""
+    with connected(address) as client, interruptible(signals):
+        codes = follow(client, tasks, signals)
+        if not signals:
+            flush(client)
     return codes
 
 

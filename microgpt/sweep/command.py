@@ -16,7 +16,7 @@ from microgpt.sweep.expand import expand, grid_of, quoted, short_names
 from microgpt.sweep.job import Assignment
 from microgpt.sweep.plan import Job, jobs_of
 from microgpt.syntax import key_and_value
-from microgpt.terminal import ConfigError
+from microgpt.terminal import INTERRUPTED, ConfigError
 
 
 def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     launcher = sweeper.launcher
     is_ours = hasattr(launcher, "assign")
 
-    def launch(sweep_id: str, todo: Sequence[Job]) -> bool:
+    def launch(sweep_id: str, todo: Sequence[Job]) -> int | None:
         known = {"sweep": sweep_id, "paths.outputs": outputs}  # a worker may be at home elsewhere
         if uri := _address(config["tracking"]):
             known["tracking.uri"] = uri
@@ -65,8 +65,11 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
         try:
             done = launcher.launch(rows, initial_job_idx=0) if rows else []
         except KeyboardInterrupt:
-            return False
-        return all(job.return_value is not None for job in done)
+            return INTERRUPTED
+        if all(job.return_value is not None for job in done):
+            return None
+        signals = launcher.signals if is_ours else []
+        return 128 + signals[0] if signals else INTERRUPTED
 
     try:
         return conduct(facts, jobs, config["skip"], getattr(launcher, "prepare", None), launch)

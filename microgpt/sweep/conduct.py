@@ -18,11 +18,11 @@ from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, watching
 from microgpt.sweep.watch import Watch, standing
-from microgpt.terminal import INTERRUPTED, OK, RUN_FAILED
+from microgpt.terminal import OK, RUN_FAILED
 from microgpt.tracking import STATUS
 
 PATIENCE = 20.0  # seconds that the beginning, and the end, wait for what the store knows
-Launch = Callable[[str, Sequence[Job]], bool]
+Launch = Callable[[str, Sequence[Job]], int | None]
 
 
 def conduct(
@@ -36,7 +36,7 @@ def conduct(
 
     facts    what else is known of the sweep: the `config` that it starts from, its `name`, ...
     prepare  begins what takes seconds before so many jobs can be trained, while the store is asked
-    launch   trains jobs of a sweep, and returns whether nobody interrupted it
+    launch   trains jobs of a sweep; returns the exit code of an interrupt, None if there was none
     """
     config = facts["config"]
     outputs = Path(config["paths"]["outputs"])
@@ -62,22 +62,22 @@ def conduct(
         todo = [job for job in jobs if job.run not in watch.skipped]
         try:
             with watching(watch, config["progress"]):
-                whole = launch(sweep.path.name, todo)
+                interrupted = launch(sweep.path.name, todo)
         except BaseException as error:  # no cluster, perhaps: nothing goes on by itself
             status = FAILED if isinstance(error, Exception) else STOPPED
             sweep.update(status=status, ended=time.time())
             tracking.finish()
             raise
         failed = watch.unfinished() or len(watch.refused()) == len(watch.jobs)
-        status = STOPPED if not whole else FAILED if failed else FINISHED
+        status = STOPPED if interrupted else FAILED if failed else FINISHED
         sweep.update(status=status, ended=time.time())
         problem = tracking.finish()
         look = tracking.look() or look
         if not problem:
             catch_up(sweep, tracking)
             problem = tracking.finish()
-    tell_end(watch, whole, problem, look)
-    return INTERRUPTED if not whole else RUN_FAILED if failed else OK
+    tell_end(watch, not interrupted, problem, look)
+    return interrupted or (RUN_FAILED if failed else OK)
 
 
 def begin(sweep: SweepFolder, **facts: Any) -> None:
@@ -106,7 +106,11 @@ def join(sweep: SweepFolder, skipped: set[str]) -> None:
     """Runs that are finished here, perhaps for another sweep, belong to this one too."""
     for job in sweep.jobs:
         run = sweep.run(job)
-        if run.path.name in skipped and run.exists and sweep.path.name not in run.info["sweeps"]:
+        if (
+            run.path.name in skipped
+            and run.exists
+            and sweep.path.name not in run.info.get("sweeps", {})
+        ):
             with run.locked(PATIENCE):
                 run.update(**membership(sweep.path.name, job, run))
 

@@ -24,13 +24,16 @@ class Pool:
         self.limit = limit
         self.workers = [Worker() for _ in range(workers)]
 
-    def run(self, tasks: Sequence[Task]) -> list[int | None]:
-        """The exit code of each task; None for those that an interrupt ended or kept from beginning."""
+    def run(self, tasks: Sequence[Task], signals: list[int]) -> list[int | None]:
+        """The exit code of each task; None for those that an interrupt ended or kept from beginning.
+
+        SIGINT and SIGTERM interrupt, and are appended to `signals`.
+        """
         self.tasks = tasks
         self.waiting = deque(range(len(tasks)))
         self.deaths: Counter[int] = Counter()
         self.codes: dict[int, int | None] = {}
-        self.signals: list[int] = []
+        self.signals = signals
         try:
             with interruptible(self.signals):
                 self._run()

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import Busy
 from microgpt.sweep.job import Assignment, do, interrupt, record_failure
+from microgpt.terminal import complain
 from microgpt.tracking import SendingProcess
 
 STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
@@ -41,10 +42,11 @@ def perform(task: Task) -> int | None:
     SendingProcess.offer(task.sender)
     with one_job, chdir(task.place if shared else "."), env_override(dict(task.environment)):
         current[:] = [task]
-        code = None if task.launch in stopped else _perform(task)
-        current.clear()
-        tidy()
-        return code
+        try:
+            return None if task.launch in stopped else _perform(task)
+        finally:
+            current.clear()
+            tidy()
 
 
 def tidy() -> None:
@@ -80,5 +82,8 @@ def stop(launch: str) -> int | None:
 
 def lost(task: Task, reason: str) -> None:
     """A job whose process died: its run has failed."""
-    with suppress(Busy, BadRecord), task.job.run.locked(1.0):  # thought dead, and is not
-        record_failure(task.job, reason)
+    try:
+        with suppress(Busy, BadRecord), task.job.run.locked(1.0):  # thought dead, and is not
+            record_failure(task.job, reason)
+    except OSError as error:  # a full disk: the other jobs go on
+        complain(f"{task.job.run.path}: cannot be recorded as failed ({error})")

@@ -1,7 +1,8 @@
 """Which store is meant: its address, and the file of a SQLite database."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote, unquote
 
 from microgpt.core.check import BadValue
@@ -62,3 +63,11 @@ def check_uri(uri: str | None) -> str | None:
 def is_server(uri: str) -> bool:
     """Whether the store is a server, which makes its own database and keeps artifacts where it wants."""
     return uri.startswith(("http:", "https:", "databricks"))
+
+
+def check_experiment(name: Any) -> str:
+    """A name under which artifacts lie within the outputs. Raises BadValue."""
+    path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("/")
+    if not name or path.is_absolute() or ".." in path.parts:
+        raise BadValue("experiment", name, "must be a name, without .. and a / at its beginning")
+    return str(name)

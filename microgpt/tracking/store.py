@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from microgpt.run.locks import lock
 from microgpt.run.record import Record
 from microgpt.secret import blackened, restored
-from microgpt.tracking.address import DATABASE, database_file, file_uri, is_server, own_database
+from microgpt.tracking.address import (
+    DATABASE,
+    check_experiment,
+    database_file,
+    file_uri,
+    is_server,
+    own_database,
+)
 from microgpt.tracking.moved import follow
 
 if TYPE_CHECKING:
@@ -101,7 +108,11 @@ def _set_up(uri: str) -> None:
 
 
 def experiment_id(client: "MlflowClient", name: str, uri: str, outputs: Path) -> str:
-    """The experiment `name`, made if need be; a database's artifacts lie in `outputs`."""
+    """The experiment `name`, made if need be; a database's artifacts lie in `outputs`.
+
+    Raises BadValue for a name that leads out of them: it may be of a folder that somebody else wrote.
+    """
+    check_experiment(name)
     with _alone(uri, outputs):
         found = client.get_experiment_by_name(name)
         if found is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from microgpt.core.check import BadValue
 from microgpt.secret import ADDRESS, kept, restored
-from microgpt.tracking.address import check_uri, store_uri
+from microgpt.tracking.address import check_experiment, check_uri, store_uri
 from microgpt.tracking.process import Question, SendingProcess, Trouble
 from microgpt.tracking.sync import Folder
 from microgpt.tracking.view import sweep_shown
@@ -60,10 +60,9 @@ class MLflow(Tracking):
     PATIENCE = 30.0  # seconds that the end of a run waits for the store
 
     def __init__(self, *, uri: str | None, experiment: str) -> None:
-        if not isinstance(experiment, str) or not experiment:
-            raise BadValue("experiment", experiment, "must be a name")
+        self.experiment = check_experiment(experiment)
         check_uri(uri or os.environ.get(ADDRESS) or None)
-        self.uri, self.experiment = uri and kept(uri), experiment
+        self.uri = uri and kept(uri)
 
     def prepare(self) -> None:
         """Let what takes seconds begin, while the work is prepared. Raises BadValue.

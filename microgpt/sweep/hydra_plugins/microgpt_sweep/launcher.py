@@ -22,6 +22,7 @@ class ProcessLauncher(Launcher):
         self.address, self.workers, self.memory_limit = address, workers, memory_limit
         self.assignments: Sequence[Assignment] = ()
         self.pool: Pool | None = None
+        self.signals: list[int] = []  # that interrupted it
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -70,11 +71,11 @@ class ProcessLauncher(Launcher):
             for number, job in enumerate(self.assignments, initial_job_idx)
         ]
         if self.address is None:
-            codes = self._workers(len(tasks)).run(tasks)
+            codes = self._workers(len(tasks)).run(tasks, self.signals)
         else:
             from microgpt.sweep.cluster import run_on  # late: Dask takes its time
 
-            codes = run_on(self.address, tasks)
+            codes = run_on(self.address, tasks, self.signals)
         return [
             JobReturn(overrides=words, status=JobStatus.COMPLETED, _return_value=code)
             for words, code in zip(job_overrides, codes, strict=True)
