@@ -25,7 +25,7 @@ from microgpt.core.assemble import make_corpus
 from microgpt.core.check import BadValue
 from microgpt.core.streams.independent import Independent
 from microgpt.tracking.view import find_parent
-from microgpt.trust import Trust, Untrusted
+from microgpt.trust import OURS_ALONE, Trust, Untrusted
 from tests.command import Within
 from tests.sweeps import (
     CONFIG,
@@ -227,7 +227,7 @@ def curves(points: list[tuple[int, float]]) -> tuple[Sweep, Arm]:
     rows = [{"step": step, "lr": lr, "val/loss": 2.5 - step / 1e6} for step, lr in points]
     run = Run("one", "one", 0, "finished", {}, metrics={"val/loss": 2.499}, rows=rows)
     arm = Arm("one", {}, (run,))
-    return Sweep("", "", "", "", None, None, None, {}, (arm,), "", None), arm
+    return Sweep("", "", "", "", None, None, None, {}, (arm,), "", None, OURS_ALONE), arm
 
 
 def test_a_sweep_without_a_question(bench: Path) -> None:

@@ -144,7 +144,7 @@ def test_what_should_be_found_is_found(code: str) -> None:
 
 def test_mlflows_server_listens_to_this_machine() -> None:
     text = (PACKAGE / "ui.py").read_text(encoding="utf-8")
-    assert '"--host", HOST,' in text
+    assert '"--host", HOST' in text
     assert _constants(ast.parse(text))["HOST"] == "'127.0.0.1'"
 
 

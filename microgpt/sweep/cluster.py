@@ -52,7 +52,7 @@ def is_open(address: str) -> bool:
     """Whether others than this machine's users can reach an address, and need no keys."""
     scheme, _, place = address.rpartition("://")
     host = place.rpartition(":")[0].strip("[]")
-    if scheme == "tls":
+    if scheme not in ("", "tcp", "ws", "ucx"):  # with keys, or unknown
         return False
     try:
         return not ip_address(host).is_loopback
