@@ -4,6 +4,7 @@ This replaces the decorator `hydra.main`, with three differences: the job's exit
 input is reported in one line, and no empty folder remains. Only this file uses Hydra's internals.
 """
 
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,8 @@ from microgpt.terminal import (
 
 CONFIG = "train"
 SWEEPING = "hydra.mode=MULTIRUN"
+# Hydra would train in the run's folder, where relative paths mean others, and write a second config.yaml.
+OURS = {"hydra.job.chdir": False, "hydra.output_subdir": None}
 SWEEPER = "hydra_plugins.microgpt_sweep.sweeper.MicrogptSweeper"
 
 
@@ -56,7 +59,8 @@ def run_app(words: Sequence[str]) -> int:
             with application(args) as hydra:
                 return answer(hydra, parser, args)
         except UNCOMPOSED as error:
-            raise ConfigError(explain(error, args.overrides, folders)) from error
+            many = args.multirun or any(word.startswith("hydra.mode=") for word in args.overrides)
+            raise ConfigError(explain(error, args.overrides, folders, many)) from error
 
     return guarded(command, os_error=RUN_FAILED)
 
@@ -140,10 +144,15 @@ def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
             with_log_configuration=many or one,
             validate_sweep_overrides=many,
         )
-    if args.info:
-        hydra.show_info(args.info, name, words)
-        return OK
-    if many or cfg.hydra.mode == RunMode.MULTIRUN:
+        if args.info:
+            logging.raiseExceptions = False  # Hydra logs it, also to an output that is closed
+            hydra.show_info(args.info, name, words)
+            return OK
+        for key, must in OURS.items():
+            if (value := OmegaConf.select(cfg, key)) != must:
+                raise ConfigError(f"{key}={written(value)}: must be {written(must)}")
+        many_jobs = many or OmegaConf.select(cfg, "hydra.mode") == RunMode.MULTIRUN
+    if many_jobs:
         return _run_many(hydra, name, cfg if many else _sweeping(hydra, name, words))
     return _run_one(hydra, name, args, cfg if one else None)
 
@@ -159,52 +168,55 @@ def _sweeping(hydra: Hydra, name: str, words: list[str]) -> DictConfig:
 def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
     """Installs tab completion, or completes a line. Raises ConfigError."""
     try:
-        hydra.shell_completion(name, words)
-    except ValueError as error:  # no such shell, or no such subcommand
+        with composing():
+            hydra.shell_completion(name, words)
+    except UNCOMPOSED as error:  # no such shell, or no such subcommand
         raise ConfigError(f"--shell-completion: {error}") from error
     return OK
 
 
 def _run_one(hydra: Hydra, name: str, args: Namespace, composed: DictConfig | None) -> int:
-    """Like `Hydra.run`, but removes an empty folder; returns the job's exit code."""
+    """Like `Hydra.run`, but removes the folder if no run came about; returns the job's exit code."""
     with composing():
         cfg = composed or hydra.compose_config(
             name, list(args.overrides), RunMode.RUN, with_log_configuration=True
         )
-    cfg.hydra.mode = RunMode.RUN
-    callbacks = Callbacks(cfg)
-    callbacks.on_run_start(config=cfg, config_name=name)
-    folder = Path(cfg.hydra.run.dir)
-    from microgpt.run.unborn import sweep_up  # late: `--help` must not wait for it
+        cfg.hydra.mode = RunMode.RUN
+        callbacks = Callbacks(cfg)
+        callbacks.on_run_start(config=cfg, config_name=name)
+        folder = Path(cfg.hydra.run.dir)
+        from microgpt.run.unborn import sweep_up  # late: `--help` must not wait for it
 
-    sweep_up(Path(str(OmegaConf.select(cfg, "paths.outputs"))))
-    with folder_for_a_run(folder):
+        sweep_up(Path(str(OmegaConf.select(cfg, "paths.outputs"))))
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
         task = partial(job, trusted=(args.trust, args.config_dir))
-        done = run_job(task, cfg, "hydra.run.dir", None, context)
-    callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
+        with folder_for_a_run(folder):  # the job returns an exit code, so what is raised is Hydra's
+            done = run_job(task, cfg, "hydra.run.dir", None, context)
+        callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
     return int(done.return_value)
 
 
 def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
     """`Hydra.multirun` with our sweeper, which returns the exit code."""
-    target = OmegaConf.select(cfg, "hydra.sweeper._target_")
+    with composing():
+        target = OmegaConf.select(cfg, "hydra.sweeper._target_")
     if target != SWEEPER:
         raise ConfigError(
             f"hydra.sweeper._target_={target}: must be that of hydra/sweeper=microgpt"
         )
-    from microgpt.build import part, plain  # late: `--help` must not wait for it
+    from microgpt.build import check_keys, part, plain  # late: `--help` must not wait for it
 
-    own = plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
-    if "tracking" in own:
+    with composing():
+        own = plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
+        check_keys(own)
         part(own, "tracking").prepare()
-    callbacks = Callbacks(cfg)
-    callbacks.on_multirun_start(config=cfg, config_name=name)
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
-    sweeper = Plugins.instance().instantiate_sweeper(
-        config=cfg, hydra_context=context, task_function=job
-    )
-    overrides: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
+        callbacks = Callbacks(cfg)
+        callbacks.on_multirun_start(config=cfg, config_name=name)
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+        sweeper = Plugins.instance().instantiate_sweeper(
+            config=cfg, hydra_context=context, task_function=job
+        )
+        overrides: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
     code = int(sweeper.sweep(overrides))
     callbacks.on_multirun_end(config=cfg, config_name=name)
     return code

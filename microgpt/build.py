@@ -1,7 +1,7 @@
 """Builds objects from a configuration; an invalid value raises ConfigError that names the key."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +14,8 @@ from microgpt.core.data import digest
 from microgpt.core.sampling import Sampler
 from microgpt.core.source import Source
 from microgpt.core.trainer import Trainer
+from microgpt.datasets.checks import check_file
+from microgpt.datasets.sources import Lines, Text
 from microgpt.parts import asked_of, check_arguments, made, parameters_of, refused
 from microgpt.syntax import shown
 from microgpt.terminal import ConfigError
@@ -49,7 +51,7 @@ class Parts:
     """The objects of one run."""
 
     config: dict[str, Any]  # resolved
-    documents: list[str]
+    documents: list[str] = field(repr=False)  # perhaps many
     data: dict[str, Any]  # facts about the documents
     trainer: Trainer
 
@@ -108,6 +110,8 @@ def built(config: dict[str, Any], documents: Sequence[str] | None = None) -> Par
 
 def documents_of(config: Mapping[str, Any], source: Source) -> list[str]:
     """The documents of the source that `data` describes. Raises ConfigError."""
+    if isinstance(source, Lines | Text) and source.path:
+        call("data", check_file, path=source.path)
     found: Any = call("data", source.documents)
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         target = shown(config["data"]["_target_"])

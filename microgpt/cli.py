@@ -5,12 +5,12 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGINT
 from typing import TYPE_CHECKING
 
 from microgpt.secret import keep_all
-from microgpt.signals import handled, terminate
-from microgpt.terminal import INTERRUPTED, WRONG_INPUT, Parser, add_trust, complain
+from microgpt.signals import handled, interrupt
+from microgpt.terminal import WRONG_INPUT, Parser, add_trust, complain
 
 if TYPE_CHECKING:
     from microgpt.trust import Trust
@@ -41,15 +41,16 @@ def main() -> None:
     """
     keep_all(sys.argv)
     try:
-        try:
-            with handled(terminate, [SIGTERM]):
+        with handled(interrupt):
+            try:
                 _main(sys.argv[1:])
-        except KeyboardInterrupt:  # before a command began
-            sys.exit(INTERRUPTED)
-        finally:
-            sys.stdout.flush()
+            finally:
+                sys.stdout.flush()
     except BrokenPipeError:  # the output was closed, as by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt as error:
+        complain("interrupted")
+        sys.exit(128 + getattr(error, "number", SIGINT))
 
 
 def _main(words: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +10,72 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from microgpt.hints import meant, several, unreadable
 from microgpt.syntax import written
-from microgpt.terminal import first_line
+from microgpt.terminal import ConfigError, first_line
 
 # The exceptions of Hydra, OmegaConf and their file readers when a configuration cannot be composed.
 UNCOMPOSED = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
-UNREADABLE = (
-    "cannot be read; write key=value, and 'key=\"value\"' with quotes if there is a space "
-    "or one of = , ~ ( ) [ ] { } in the value"
-)
+MANY = 100  # values of a sweep that are looked at
+
+
+class Unusable(HydraException):
+    """What Hydra raises for words that it did not expect, such as a TypeError for `model=[[1]]`."""
 
 
 @contextmanager
 def composing() -> Iterator[None]:
-    """Turns a plain ValueError of Hydra, raised for example by `model=null`, into a HydraException."""
+    """Raises one of UNCOMPOSED for whatever Hydra raises in the block, which must run no code of ours."""
     try:
         yield
-    except UNCOMPOSED:
+    except (*UNCOMPOSED, ConfigError, BrokenPipeError):
         raise
-    except ValueError as error:
+    except OSError as error:
+        raise HydraException(first_line(error)) from None
+    except ValueError as error:  # such as that for `model=null`: its message is for users
         raise HydraException(str(error)) from None
+    except Exception as error:
+        name, text = type(error).__name__, first_line(error)
+        raise Unusable(name if text == name else f"{name}: {text}") from error
 
 
-def explain(error: Exception, words: Sequence[str], folders: Sequence[Path]) -> str:
-    """Why Hydra rejected the overrides `words` with the configurations in `folders`, in one line."""
+def parsed(word: str) -> Override:
+    """Parses one override. Raises ConfigError."""
+    try:
+        with composing():
+            return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise ConfigError(f"{word}: {unreadable(word)}") from error
+
+
+def explain(error: Exception, words: Sequence[str], folders: Sequence[Path], many: bool) -> str:
+    """Why Hydra rejected the overrides `words` with the configurations in `folders`, in one line.
+
+    many  whether a sweep was asked for. Raises ConfigError for words that are no overrides.
+    """
     groups = _groups(folders)
-    overrides = []
-    for word in words:
-        try:
-            overrides.append(OverridesParser.create().parse_override(word))
-        except HydraException:
-            return f"{word}: {UNREADABLE}"
+    overrides = [parsed(word) for word in words]
     wrong = [_wrong_option(override, groups) for override in overrides]
     if not any(wrong) and not isinstance(error, MissingConfigException):
         wrong = _wrong_keys(overrides, groups, folders)
+    if not any(wrong) and not many:
+        wrong = [several(str(o.input_line)) for o in overrides if o.is_sweep_override()]
+    if not any(wrong) and isinstance(error, Unusable):
+        wrong = [f"{_culprits(words, folders)}: Hydra cannot use it ({first_line(error)})"]
     return next(filter(None, wrong), None) or _plainly(error, folders)
+
+
+def _culprits(words: Sequence[str], folders: Sequence[Path]) -> str:
+    """The word without which the others can be composed; else those that are for Hydra itself; else all."""
+    if not _can_be_composed(words, folders):
+        for i, word in enumerate(words):
+            if _can_be_composed([*words[:i], *words[i + 1 :]], folders):
+                return word
+    return " ".join([word for word in words if word.lstrip("+~").startswith("hydra")] or words)
 
 
 def config_line(error: OmegaConfBaseException) -> str:
@@ -97,10 +124,14 @@ def _wrong_option(override: Override, groups: dict[str, set[str]]) -> str | None
     group = override.key_or_group
     if group not in groups or override.is_delete():
         return None
-    swept = override.is_sweep_override() and override.is_discrete_sweep()
-    value: Any = list(override.sweep_string_iterator()) if swept else override.value()
-    for option in value if isinstance(value, list) else [value]:
-        if option not in groups[group] and not (option is None and group == "experiment"):
+    chosen: Any = override.value()
+    if override.is_sweep_override():
+        try:
+            chosen = list(islice(override.sweep_string_iterator(), MANY))
+        except (HydraException, ValueError):  # a pattern, a range whose step is 0
+            return None
+    for option in chosen if isinstance(chosen, list) else [chosen]:
+        if str(option) not in groups[group] and not (option is None and group == "experiment"):
             there = ", ".join(sorted(groups[group]))
             return f"{group}={written(option)}: no such option; there are {there}"
     return None
@@ -121,37 +152,18 @@ def _wrong_keys(
 def _wrong_key(override: Override, keys: dict[str, Any], groups: dict[str, set[str]]) -> str | None:
     key, word = override.key_or_group, override.input_line
     if not key:
-        return f"{word}: {UNREADABLE}"
+        return f"{word}: {unreadable(str(word))}"
     if key.startswith("hydra"):
         return None
     there = key.replace("/", ".") in keys
     if override.is_add():
         return f"{word}: {key} exists already; write it without the +" if there else None
-    return None if there or key in groups else f"{word}: no such key; {_advice(key, keys, groups)}"
-
-
-def _advice(key: str, keys: dict[str, Any], groups: dict[str, set[str]]) -> str:
-    """Advice: the most similar key, or the keys that exist at that level."""
-    parent, _, name = key.rpartition(".")
-    near = [there for there in keys if there.rpartition(".")[2] == name]
-    near = near or get_close_matches(key, [*keys, *groups], 1, 0.8)
-    if near and near != [parent]:
-        return f"did you mean {' or '.join(near)}?"
-    beside = keys.get(parent)
-    names = (
-        [str(there) for there in beside if there != "_target_"] if isinstance(beside, dict) else []
-    )
-    if parent in keys and parent:
-        return f"{parent} has {', '.join(names)}" if names else f"{parent} holds no keys"
-    return f"there are {', '.join(keys[''])}"
+    return None if there or key in groups else f"{word}: no such key; {meant(key, keys, groups)}"
 
 
 def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
     """Full name -> value of every key of the configuration with these choices; "" is the root."""
-    search = [f"hydra.searchpath=[{','.join(f'file://{f.absolute()}' for f in folders[1:])}]"]
-    with composing(), initialize_config_dir(str(folders[0]), version_base="1.3"):
-        cfg = compose("train", choices + search)
-    keys: dict[str, Any] = {"": OmegaConf.to_container(cfg)}
+    keys: dict[str, Any] = {"": OmegaConf.to_container(_composed(choices, folders))}
     waiting = [""]
     while waiting:
         parent = waiting.pop()
@@ -160,3 +172,18 @@ def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
             if isinstance(value, dict):
                 waiting.append(f"{parent}.{name}".lstrip("."))
     return keys
+
+
+def _composed(words: Sequence[str], folders: Sequence[Path]) -> DictConfig:
+    """The configuration with these overrides. Raises one of UNCOMPOSED."""
+    search = [f"hydra.searchpath=[{','.join(f'file://{f.absolute()}' for f in folders[1:])}]"]
+    with composing(), initialize_config_dir(str(folders[0]), version_base="1.3"):
+        return compose("train", [*words, *search])
+
+
+def _can_be_composed(words: Sequence[str], folders: Sequence[Path]) -> bool:
+    try:
+        _composed(words, folders)
+    except UNCOMPOSED:
+        return False
+    return True

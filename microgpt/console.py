@@ -1,5 +1,7 @@
 """Output of a run on the terminal: progress, summary, and the table of runs."""
 
+import os
+import sys
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -13,9 +15,19 @@ from rich.table import Table
 from microgpt.core.events import Event, Stepped
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
-from microgpt.terminal import complain
+from microgpt.terminal import complain, printable
 
-out = Console(highlight=False, soft_wrap=True)
+
+class Output(Console):
+    """Standard output. If nobody reads it any more, as after `| head`, what follows is not printed."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich, whose own would end the program."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+out = Output(highlight=False, soft_wrap=True)
 
 
 class Bar:
@@ -101,7 +113,8 @@ def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
     elif "train/loss" in last:
         out.print(f"loss of the last step {last['train/loss']:.4f} nats per token")
     if samples:
-        out.print(Columns([sample or "·" for sample in samples], padding=(0, 2)), markup=False)
+        shown = [printable(sample) or "·" for sample in samples]
+        out.print(Columns(shown, padding=(0, 2)), markup=False)
 
 
 def list_runs(folders: list[RunFolder]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from microgpt.secret import blackened
 from microgpt.terminal import (
-    INTERRUPTED,
     OK,
     RUN_FAILED,
     WRONG_INPUT,
@@ -23,15 +22,22 @@ def guarded(command: Callable[[], int | None], os_error: int = WRONG_INPUT) -> i
     """
     try:
         return command() or OK
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:  # the console script handles a closed output
         raise
-    except OSError as error:
-        complain(first_line(error))
-        return os_error
     except Exception as error:
+        if interrupt := interrupt_before(error):
+            raise interrupt from error
+        if isinstance(error, OSError):
+            complain(first_line(error))
+            return os_error
         return reported(error)
+
+
+def interrupt_before(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that led to an error, in a library that it kept from cleaning up; None if none did."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def reported(error: Exception) -> int:
@@ -43,6 +49,7 @@ def reported(error: Exception) -> int:
     from microgpt.core.check import BadValue
     from microgpt.core.tokenizer import UnknownCharacter
     from microgpt.run.folder import NoSuchRun
+    from microgpt.run.kept import Deleted
     from microgpt.run.reading import BadRecord
     from microgpt.run.record import Busy
     from microgpt.tracking import StoreError
@@ -53,7 +60,7 @@ def reported(error: Exception) -> int:
     if isinstance(error, (ConfigError, BadValue, UnknownCharacter, NoSuchRun, BadRecord, Busy)):
         complain(str(error))
         return WRONG_INPUT
-    if isinstance(error, StoreError):
+    if isinstance(error, (StoreError, Deleted)):
         complain(str(error))
     else:
         text = "".join(traceback.format_exception(error))

@@ -1,8 +1,8 @@
 """Trains one run: records it, tracks it, and reports on the terminal."""
 
-import signal
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,61 +14,73 @@ from microgpt.core.trainer import Trainer
 from microgpt.run.folder import RunFolder
 from microgpt.run.held_out import HELD_OUT, measure, write_held_out
 from microgpt.run.identity import parameters_sha256
+from microgpt.run.kept import Kept
 from microgpt.run.record import FAILED, FINISHED, STOPPED
 from microgpt.secret import blackened
-from microgpt.signals import interruptible
+from microgpt.signals import Interrupted, handled, interrupt, interruptible
 from microgpt.terminal import OK, RUN_FAILED, complain, first_line
 
 TRACEBACK = "traceback.txt"  # of a run that raised an unexpected exception
 
 
-def train_and_report(parts: Parts, run: RunFolder, tracking: Any) -> int:
-    """Trains with progress on the terminal, then reports the result; returns an exit code."""
+def train_and_report(parts: Parts, run: RunFolder, tracking: Any, begin: Callable[[], None]) -> int:
+    """Trains with progress on the terminal, then reports the result; returns an exit code.
+
+    begin  makes the run's folder, or brings it to the run's last checkpoint; from here on SIGINT and
+           SIGTERM stop the run, whose state is kept
+    """
     trainer = parts.trainer
-    watch = watcher(parts.config["progress"], trainer.step, trainer.last_step)
     caught: list[int] = []
-    try:
-        with interruptible(caught, trainer.interrupt), watch:
-            train_recorded(parts, run, tracking, watch)
-    except BrokenPipeError:
-        raise
-    except OSError as error:  # a full disk, perhaps, on which run.json could not be written either
-        what = f"run {run.path.name} failed at step {trainer.step}: {first_line(error)}"
-        complain(f"{what}; go on: microgpt train resume={run.path.name}")
-        return RUN_FAILED
-    finally:
-        problem = finish(tracking, caught)
-    return report(run, caught, problem)
+    with interruptible(caught, trainer.interrupt):
+        begin()
+        watch = watcher(parts.config["progress"], trainer.step, trainer.last_step)
+        try:
+            with watch:
+                train_recorded(parts, run, tracking, watch)
+        except BrokenPipeError:
+            raise
+        except (
+            OSError
+        ) as error:  # a full disk, perhaps, on which run.json could not be written either
+            what = f"run {run.path.name} failed at step {trainer.step}: {first_line(error)}"
+            complain(f"{what}; go on: microgpt train resume={run.path.name}")
+            return RUN_FAILED
+        finally:
+            problem = finish(tracking, caught)
+        return report(run, caught, problem)
 
 
 def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback) -> None:
     """Trains, and writes every event to the run's folder and the store.
 
-    The folder's status is updated on any exception.
+    The folder's status is updated on any exception. Raises Deleted if files of the folder are gone at the
+    end; without its run.json nothing is written to what is left of it.
     """
-    trainer = parts.trainer
-    trainer.callbacks += [run, *watch]
+    trainer, kept = parts.trainer, Kept(run)
+    trainer.callbacks += [run, kept, *watch]
     (run.path / TRACEBACK).unlink(missing_ok=True)
     ending: dict[str, Any] = {}
     try:
-        tracking.start(run, Path(parts.config["paths"]["outputs"]))
-        finished = trainer.run()
-        if finished and trainer.corpus.split.test:
-            write_held_out(run.path / HELD_OUT, measure(trainer))
-        ending = outcome(trainer, finished)
+        with kept.checked():
+            tracking.start(run, Path(parts.config["paths"]["outputs"]))
+            finished = trainer.run()
+            if finished and trainer.corpus.split.test:
+                write_held_out(run.path / HELD_OUT, measure(trainer))
+            ending = outcome(trainer, finished)
     except Diverged as error:
         ending = {"status": FAILED, "failed_at": error.step, "reason": error.reason}
     except KeyboardInterrupt:  # the second signal
         place = f"step {trainer.kept} of {trainer.num_steps}"  # an update may be incomplete
         ending = {"status": STOPPED, "stopped_at": place}
     except BaseException as error:
-        with suppress(OSError):  # such as one of a full disk
-            run.write(TRACEBACK, blackened(traceback.format_exc()))
-        reason = described(error)
-        ending = {"status": FAILED, "failed_at": trainer.step, "reason": reason}
+        ending = {"status": FAILED, "failed_at": trainer.step, "reason": described(error)}
+        if run.exists:
+            with suppress(OSError):  # such as one of a full disk
+                run.write(TRACEBACK, blackened(traceback.format_exc()))
         raise
     finally:
-        run.update(**ending, ended=time.time())
+        if run.exists:
+            run.update(**ending, ended=time.time())
 
 
 def described(error: BaseException) -> str:
@@ -89,9 +101,10 @@ def outcome(trainer: Trainer, finished: bool) -> dict[str, Any]:
 def finish(tracking: Any, caught: list[int]) -> str | None:
     """Waits until the store has everything; returns the problem, if any. Ctrl-C ends the wait."""
     try:
-        problem: str | None = tracking.finish()
-    except KeyboardInterrupt:
-        caught.append(signal.SIGINT)
+        with handled(interrupt):
+            problem: str | None = tracking.finish()
+    except Interrupted as error:
+        caught.append(error.number)
         return "interrupted"
     return problem
 

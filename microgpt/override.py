@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from microgpt.app import config_path
-from microgpt.complaints import UNCOMPOSED, UNREADABLE, composing, explain
+from microgpt.complaints import UNCOMPOSED, composing, explain, parsed
 from microgpt.terminal import ConfigError
 
 FIXED = (
@@ -43,10 +41,7 @@ def overridden(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
 
 def _parsed(word: str) -> Override:
     """Parses one override. Raises ConfigError."""
-    try:
-        override = OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        raise ConfigError(f"{word}: {UNREADABLE}") from error
+    override = parsed(word)
     if override.type is not OverrideType.CHANGE or override.is_sweep_override():
         raise ConfigError(f"{word}: must be key=value or group=option, with one value")
     top = override.key_or_group.partition(".")[0]
@@ -65,7 +60,7 @@ def _option(group: Override) -> Any:
                 OmegaConf.select(composed, group.key_or_group.replace("/", ".")), resolve=True
             )
     except UNCOMPOSED as error:
-        raise ConfigError(explain(error, [word], [config_path()])) from error
+        raise ConfigError(explain(error, [word], [config_path()], many=False)) from error
 
 
 def _set(config: dict[str, Any], override: Override, value: Any) -> None:

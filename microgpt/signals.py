@@ -5,10 +5,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 Handler = Callable[[int, FrameType | None], Any]
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM has come; `number` says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def interrupt(number: int, _: FrameType | None) -> NoReturn:
+    """A handler that raises Interrupted."""
+    raise Interrupted(number)
 
 
 @contextmanager
@@ -42,8 +55,3 @@ def interruptible(
 
     with handled(handle):
         yield
-
-
-def terminate(number: int, _: FrameType | None) -> None:
-    """A signal handler that ends the process as Ctrl-C does: what is under way is put in order."""
-    raise SystemExit(128 + number)

@@ -7,6 +7,7 @@ from typing import NoReturn
 from microgpt.secret import masked
 
 OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+LONGEST = 360  # characters of a complaint
 
 
 class ConfigError(ValueError):
@@ -14,8 +15,18 @@ class ConfigError(ValueError):
 
 
 def complain(line: str) -> None:
-    """Prints `microgpt: line` on standard error, as one line."""
-    print(f"microgpt: {masked(' '.join(line.split()))}", file=sys.stderr)
+    """Prints `microgpt: line` on standard error, as one line of printable characters, cut if it is long."""
+    line = printable(masked(" ".join(line.split())))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"microgpt: {line}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """A text in which a character that a terminal does not show is as in Python: `\\x00`, `\\u200d`."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def first_line(error: BaseException) -> str:

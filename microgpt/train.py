@@ -2,8 +2,8 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from microgpt.build import Parts, build, built, part, resolve
 from microgpt.console import out
 from microgpt.core.events import Checkpointed
 from microgpt.core.trainer import Trainer
+from microgpt.datasets.checks import remarks
 from microgpt.one_run import train_and_report
 from microgpt.run.folder import OUTCOME, NoSuchRun, RunFolder, find_run
 from microgpt.run.identity import fingerprint, git_state, signature
@@ -40,12 +41,36 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides, trust: Trust = OU
     tracking = part(config, "tracking")
     tracking.prepare()
     parts = built(config)
+    check_split(parts)
+    for line in remarks_on(parts):
+        complain(line)
     run = RunFolder(folder)
     with run.locked():
         if run.exists:
             raise ConfigError(f"hydra.run.dir={folder}: holds a run; go on with resume={folder}")
-        create(run, parts, name=run_name(overrides))
-        return train_and_report(parts, run, tracking)
+        begin = partial(create, run, parts, name=run_name(overrides))
+        return train_and_report(parts, run, tracking, begin)
+
+
+def check_split(parts: Parts) -> None:
+    """Raises ConfigError if a part of the data that is to be evaluated has nothing to predict."""
+    trainer, data = parts.trainer, parts.config["data"]
+    corpus, block_size = trainer.corpus, trainer.model.dims.block_size
+    for key, held_out, wanted in (
+        ("val_fraction", corpus.split.validation, trainer.eval_documents),
+        ("test_fraction", corpus.split.test, 1),
+    ):
+        nothing = not any(True for _ in corpus.held_out(held_out, 1, 1, block_size))
+        if data.get(key) and wanted and nothing:
+            problem = f"leaves nothing to evaluate of {len(parts.documents):,} documents"
+            advice = f"data.{key}=0 evaluates nothing, data=text is for running text"
+            raise ConfigError(f"data.{key}={data[key]}: {problem}; {advice}")
+
+
+def remarks_on(parts: Parts) -> Iterator[str]:
+    """What a user may not expect of the data, a line each."""
+    source = part(parts.config, "data")
+    return remarks(source, parts.documents, parts.trainer.model.dims.block_size)
 
 
 def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
@@ -79,9 +104,13 @@ def resume(cfg: DictConfig, overrides: Overrides, trust: Trust) -> int:
         parts = build(own, run.documents)
         tracking = part(parts.config, "tracking")
         tracking.prepare()
-        restart(run, parts)
-        out.print(f"run {run.info['id']} goes on after step {parts.trainer.step}")
-        return train_and_report(parts, run, tracking)
+        return train_and_report(parts, run, tracking, partial(go_on, run, parts))
+
+
+def go_on(run: RunFolder, parts: Parts) -> None:
+    """Restores a run, and says where it goes on. Raises ConfigError."""
+    restart(run, parts)
+    out.print(f"run {run.info['id']} goes on after step {parts.trainer.step}")
 
 
 def sync_finished(run: RunFolder, config: dict[str, Any]) -> int:

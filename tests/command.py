@@ -13,7 +13,7 @@ from microgpt import cli
 
 PROGRAM = str(Path(sys.executable).with_name("microgpt"))
 TINY = (
-    *("model.n_embd=4", "model.n_head=2", "model.block_size=4"),
+    *("model.n_embd=4", "model.n_head=2", "model.block_size=10"),
     *("trainer.num_steps=2", "trainer.eval_documents=2", "sampling.num_samples=2"),
 )
 OFFLINE = ("tracking=none", "progress=false")

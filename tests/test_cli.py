@@ -1,6 +1,7 @@
 """The command line as its users have it: help, sweeps, own configurations, tab completion, a wheel."""
 
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 import yaml
 
 from microgpt import __version__
+from microgpt.run.folder import RunFolder
+from microgpt.run.record import FINISHED
 from tests.command import NAMES, OFFLINE, PROGRAM, TINY, command, environment
 
 ROOT = Path(__file__).parent.parent
@@ -126,12 +129,20 @@ def test_outputs_go_where_they_are_told(place: Path) -> None:
     assert not (place / "outputs").exists()
 
 
-def test_a_reader_that_goes_is_no_fault(place: Path) -> None:
-    line = f"{PROGRAM} train --help | head -1; exit ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize("words", [["--help"], ["--info"], [*WORDS[1:], "progress=true"]], ids=len)
+def test_a_reader_that_goes_is_no_fault(words: list[str], place: Path) -> None:
+    line = f"{PROGRAM} train {shlex.join(words)} | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", line], env=environment(), capture_output=True, text=True, check=False
+        ["bash", "-c", line],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    ends = [RunFolder(file.parent).status for file in place.glob("outputs/runs/*/run.json")]
+    assert ends == [FINISHED] * ("progress=true" in words)
 
 
 def test_configs_and_classes_of_the_users_own(place: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_killed_fork_is_resumed(tmp_path: Path) -> None:
 REFUSED: list[tuple[list[str], str]] = [
     (["model.n_embd=16"], "model: wte would be "),
     (["model.n_layer=2"], "but is nothing in the state"),
-    (["model.block_size=4"], "model: wpe would be [4][8] (embedding), but is [8][8] (embedding)"),
+    (["model.block_size=4"], "model: wpe would be [4][8] (embedding), but is [9][8] (embedding)"),
     (["optimizer=sgd"], "optimizer: keeps m for each weight, but the state has m, v"),
     (["streams=single"], "streams: the state has no generator for all"),
     (

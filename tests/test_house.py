@@ -33,6 +33,7 @@ FLOORS = [
         "run",
         "datasets",
         "secret",
+        "hints",
         "signals",
         "syntax",
         "terminal",

@@ -16,7 +16,7 @@ from microgpt.run.folder import all_runs
 from tests.running import NAMES, REPOSITORY, figures, store, stored, wait_until
 
 WORDS = [
-    *("train", "-m", f"data.path={NAMES}", "model.n_embd=8", "model.block_size=8"),
+    *("train", "-m", f"data.path={NAMES}", "model.n_embd=8", "model.block_size=9"),
     *("trainer.num_steps=400", "trainer.log_every=5", "trainer.eval_every=50"),
     *("trainer.checkpoint_every=40", "sampling.num_samples=2", "model.n_head=1,2,4"),
     "optimizer.lr=0.01,0.03",

@@ -25,7 +25,7 @@ def test_a_run_that_is_there_keeps_its_own(
     refused(within("train", f"resume={run}", "model.n_layer=2"), ["model.n_layer=2", "stop_after"])
     refused(within("train", f"resume={run}", "optimizer=sgd"), ["optimizer=sgd", "stop_after"])
     refused(within("sample", run, "--prompt", "aX"), ["prompt='aX'", "'X'", "vocabulary"])
-    refused(within("sample", run, "--prompt", "aaaaa"), ["prompt='aaaaa'", "block_size=4"])
+    refused(within("sample", run, "--prompt", "a" * 11), ["prompt='aaaaaaaaaaa'", "block_size=10"])
     refused(within("sample", run, "--temperature", "-1"), ["temperature=-1", ">= 0"])
     refused(within("sample", run, "--top-p", "0"), ["top_p=0", "> 0"])
     refused(within("sample", run, "--seed", "-1"), ["seed=-1", ">= 0"])

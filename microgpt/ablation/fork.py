@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -61,9 +62,8 @@ def fork(
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}"
         run = RunFolder(outputs / "runs" / name)
         with run.locked():
-            create(run, parts, parent, state, words)
-            out.print(f"run {name} branches off {parent.info['id']} after step {step}")
-            return train_and_report(parts, run, tracking)
+            begin = partial(create, run, parts, parent, state, words)
+            return train_and_report(parts, run, tracking, begin)
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def _shape(weight: Weight | None) -> str:
 def create(
     run: RunFolder, parts: Parts, parent: RunFolder, state: Checkpointed, words: Sequence[str]
 ) -> None:
-    """Makes the fork's folder, with the parent's records and state and their origin."""
+    """Makes the fork's folder, with the parent's records and state and their origin, and says so."""
     before = parent.info
     origin: Mapping[str, Any] = {
         "run": before["id"],
@@ -213,3 +213,4 @@ def create(
         fork=origin,
         **facts,
     )
+    out.print(f"run {run.path.name} branches off {before['id']} after step {state.step}")

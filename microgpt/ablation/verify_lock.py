@@ -30,6 +30,7 @@ from microgpt.console import out
 from microgpt.core.check import BadValue, integer
 from microgpt.run.documents import to_lines
 from microgpt.run.source import modules
+from microgpt.signals import STOPPING
 from microgpt.terminal import ConfigError, complain
 from microgpt.train import identity
 from microgpt.trust import OURS_ALONE, Trust, replayed
@@ -132,8 +133,9 @@ def _all(jobs: Sequence[tuple[Entry, Entry, Path | None, Trust]]) -> int:
 
 
 def _die_silently() -> None:
-    """Ctrl-C ends a worker without output, since the parent reports it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Ctrl-C and SIGTERM end a worker without output, since the parent reports them."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run_again(lock: Entry, run: Entry, data: Path | None, trust: Trust) -> Verdict:

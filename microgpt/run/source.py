@@ -210,7 +210,7 @@ class Finder:
     def _search(self, name: str) -> Place | None:
         parent, _, last = name.rpartition(".")
         above = self.place(parent) if parent else Place(None, None)
-        if above is None or (parent and above.folders is None):
+        if not last.isidentifier() or above is None or (parent and above.folders is None):
             return None
         spec = _spec(name, above.folders)
         if spec is None:

@@ -2,21 +2,25 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from microgpt.build import plain
+from microgpt.build import built, check_keys, documents_of, part, plain
+from microgpt.datasets.checks import remarks
 from microgpt.run.record import Busy
 from microgpt.secret import ADDRESS, kept
+from microgpt.signals import Interrupted
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
 from microgpt.sweep.job import Assignment
 from microgpt.sweep.plan import Job, jobs_of
 from microgpt.syntax import key_and_value
-from microgpt.terminal import INTERRUPTED, ConfigError
+from microgpt.terminal import INTERRUPTED, ConfigError, complain
+from microgpt.train import check_split
 
 
 def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
@@ -31,9 +35,13 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     constant = [word for word in rows[0] if key_and_value(word)[0] not in grid]
     compose = Composer(loader, sweeper.config)
     config = plain(compose(constant))
+    check_keys(config)
     if config["resume"] is not None:
         raise ConfigError(f"resume={config['resume']}: goes on with one run, without -m")
     jobs = jobs_of(rows, grid, compose)
+    check(jobs)
+    for line in dict.fromkeys(remarks_on(jobs)):
+        complain(line)
     outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
     facts = {
         "experiment": config["experiment"],
@@ -64,8 +72,8 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
             )
         try:
             done = launcher.launch(rows, initial_job_idx=0) if rows else []
-        except KeyboardInterrupt:
-            return INTERRUPTED
+        except KeyboardInterrupt as error:
+            return 128 + error.number if isinstance(error, Interrupted) else INTERRUPTED
         if all(job.return_value is not None for job in done):
             return None
         signals = launcher.signals if is_ours else []
@@ -88,6 +96,32 @@ def _address(tracking: Mapping[str, Any]) -> str | None:
     return kept(own) if isinstance(own, str) and kept(own) != own else None
 
 
+def check(jobs: Sequence[Job]) -> None:
+    """Raises ConfigError if not one job can be built: then the command is wrong, and not a combination."""
+    problems = []
+    for job in jobs:
+        try:
+            check_split(built(job.config))
+        except ConfigError as error:
+            problems.append(error)
+        except Exception:  # the job itself will tell
+            return
+        else:
+            return
+    raise problems[0]
+
+
+def remarks_on(jobs: Sequence[Job]) -> list[str]:
+    """What a user may not expect of the data of the jobs, a line each."""
+    lines: list[str] = []
+    sizes = {(job.data, job.config["model"].get("block_size")): job.config for job in jobs}
+    for (_, block_size), config in sizes.items():
+        with suppress(ConfigError):  # the job itself will tell
+            source = part(config, "data")
+            lines += remarks(source, documents_of(config, source), block_size)
+    return lines
+
+
 def _given(config: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
     """A configuration with other values for keys of it; what it shares with others is left alone."""
     for key, value in values.items():
@@ -105,9 +139,12 @@ def zipped(value: Any) -> list[list[str]]:
 
 
 def arms_of(value: Any) -> list[Mapping[str, Any]]:
-    """`hydra.sweeper.arms`. Raises ConfigError."""
-    if not is_list(value) or not all(isinstance(arm, Mapping) for arm in value):
-        raise ConfigError(f"hydra.sweeper.arms={value}: must be a list of {{key: value, ...}}")
+    """`hydra.sweeper.arms`; none for null. Raises ConfigError."""
+    if value is None:
+        return []
+    if not is_list(value) or not value or not all(isinstance(arm, Mapping) for arm in value):
+        allowed = "must be null, or a list of at least one {key: value, ...}"
+        raise ConfigError(f"hydra.sweeper.arms={value}: {allowed}")
     return list(value)
 
 

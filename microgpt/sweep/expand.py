@@ -3,13 +3,16 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import islice, product
+from math import prod
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 
 from microgpt.syntax import key_and_value
 from microgpt.terminal import ConfigError
+
+LARGEST = 100_000  # jobs
 
 
 def expand(
@@ -35,6 +38,8 @@ def expand(
         factors.append([[f"{key}={written(arm[key])}" for key in arm] for arm in arms])
     for words in axes.values():
         factors.append([[word] for word in words])
+    if prod(map(len, factors)) > LARGEST:
+        raise ConfigError(f"a sweep must have at most {LARGEST:,} jobs; the values given make more")
     return [[word for words in choice for word in words] for choice in product(*factors)]
 
 
@@ -46,13 +51,15 @@ def words_of(override: Override) -> list[str]:
         values = [override.get_value_element_as_str()]
     elif override.is_discrete_sweep():
         try:
-            values = [str(value) for value in override.sweep_string_iterator()]
+            values = list(islice(override.sweep_string_iterator(), LARGEST + 1))
         except ValueError as error:  # a range whose step is 0
             raise ConfigError(f"{override.input_line}: {error}") from error
     else:
         problem = "has no end of values; write range(...), choice(...) or a,b,c"
         raise ConfigError(f"{override.input_line}: {problem}")
     as_typed = {"True": "true", "False": "false"}
+    if not values:
+        raise ConfigError(f"{override.input_line}: has no values")
     return [f"{override.get_key_element()}={as_typed.get(value, value)}" for value in values]
 
 

@@ -22,7 +22,7 @@ from microgpt.run.sweep import sweep_folder
 from microgpt.secret import blackened
 from microgpt.signals import interruptible
 from microgpt.terminal import OK, RUN_FAILED, WRONG_INPUT, ConfigError
-from microgpt.train import code_of, create, restart
+from microgpt.train import check_split, code_of, create, restart
 
 FOREVER = float("inf")
 COMBINED = ("model", "optimizer", "schedule", "loss", "trainer", "sampling")
@@ -106,6 +106,7 @@ def _train(job: Assignment, run: RunFolder) -> int | None:
     if run.exists and "n_params" in run.info:
         restart(run, parts)
     else:
+        check_split(parts)
         create(run, parts, **membership(job.sweep, job.facts, run))
     caught: list[int] = []
     under_way.append(parts.trainer)

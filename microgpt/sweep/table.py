@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from microgpt.console import out
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
@@ -32,7 +33,7 @@ def tell_begin(watch: Watch, look: str | None, elsewhere: Mapping[str, int]) -> 
     told += [(len(states) - new - failed, "begun before, going on")]
     told += [(failed, "failed before, done again")]
     parts = ", ".join(f"{number} {what}" for number, what in told if number)
-    out.print(f"sweep  {watch.sweep.path.name}  {len(watch.jobs)} jobs: {parts}", markup=False)
+    out.print(f"sweep  {watch.sweep.path.name}  {_jobs(watch)}: {parts}", markup=False)
     for place, number in elsewhere.items():
         out.print(f"       {number} under way in {place}, trained here too", markup=False)
     tell_look(look)
@@ -99,24 +100,24 @@ def _table(watch: Watch, ended: list[str]) -> Group:
     if left is not None:
         words.append(f"{timedelta(seconds=round(left))} left")
     head = Table.grid(padding=(0, 1))
-    head.add_row(
-        ProgressBar(total=jobs, completed=done, width=30), f"{done} / {jobs}", ", ".join(words)
-    )
+    head.add_row(ProgressBar(total=jobs, completed=done, width=30), f"{done} / {jobs}")
     rows = Table(box=None)
-    for heading in ("job", "step", "loss", "held-out"):
-        rows.add_column(heading, no_wrap=True, justify="left" if heading == "job" else "right")
+    rows.add_column("job")  # the one column that is cut on a narrow terminal
+    for heading in ("step", "loss", "held-out"):
+        rows.add_column(heading, no_wrap=True, justify="right")
     running = [name for name, now in watch.now.items() if now.status == RUNNING]
     for name in running[:ROWS]:
         rows.add_row(*_row(watch, name))
     for name in ended[-ENDS:]:
         rows.add_row(*_row(watch, name), style="red" if watch.now[name].status == FAILED else "dim")
-    return Group(head, rows)
+    return Group(head, Text(", ".join(words)), rows)
 
 
-def _row(watch: Watch, name: str) -> list[str]:
+def _row(watch: Watch, name: str) -> list[Text | str]:
     now = watch.now[name]
     figures = [f"{value:.4f}" if value is not None else "" for value in (now.loss, now.held_out)]
-    return [watch.jobs[name]["name"], f"{now.step} / {watch.steps}", *figures]
+    job = Text(watch.jobs[name]["name"], no_wrap=True, overflow="ellipsis")
+    return [job, f"{now.step} / {watch.steps}", *figures]
 
 
 def _told(watch: Watch, name: str) -> str:
@@ -157,4 +158,9 @@ def _counts(watch: Watch) -> str:
     rest = len(watch.jobs) - sum(number for number, _ in told)
     told.append((rest, "not finished"))
     words = ", ".join(f"{number} {what}" for number, what in told if number)
-    return f"{len(watch.jobs)} jobs: {words}"
+    return f"{_jobs(watch)}: {words}"
+
+
+def _jobs(watch: Watch) -> str:
+    """How many jobs there are, in words."""
+    return "1 job" if len(watch.jobs) == 1 else f"{len(watch.jobs)} jobs"

@@ -16,7 +16,7 @@ class MicrogptSweeper(Sweeper):
         self,
         params: Mapping[str, str],
         zip: Sequence[Any],
-        arms: Sequence[Mapping[str, Any]],
+        arms: Sequence[Mapping[str, Any]] | None,
         ablation: Mapping[str, Any] | None,
     ) -> None:
         self.params, self.zip, self.arms, self.ablation = params, zip, arms, ablation
