@@ -27,6 +27,7 @@ USAGE = """usage: microgpt COMMAND ...
   verify RUN              train a run again and compare it with the store, bit for bit
   verify EXPERIMENT       the same for runs of experiments/EXPERIMENT, from its lock file
   fork RUN --at-step N    continue from a step of a run with changes (microgpt fork --help)
+  judge BASE CANDIDATE    is a change an improvement, or luck?   (microgpt judge --help)
   report EXPERIMENT       write the table, figures and verdict of a sweep
   --version               print the version
 
@@ -262,12 +263,47 @@ def _compare(words: Sequence[str]) -> None:
     compare(options.runs, options.uri, _outputs())
 
 
+JUDGED = """Train pairs of runs that share their seeds, in parallel, until the candidate's
+held-out loss is known to be lower or higher than the base's, or equivalent, or --most pairs are spent.
+The arms are judged by test/loss if both have a test part (data.test_fraction), else by val/loss; the
+interval holds at any time, over seeds, for these documents. Exit codes: 0 better, 10 equivalent, 11 worse,
+12 undecided, 1 if a run failed, 2 for wrong input. The same command goes on where it was stopped."""
+
+
+def _judge(words: Sequence[str]) -> int:
+    parser = Parser("microgpt judge", description=JUDGED)
+    arm = "overrides in one word, as 'model.n_embd=12 optimizer.lr=0.02' or '', or a run"
+    parser.add_argument("base", metavar="BASE", help=arm)
+    parser.add_argument(
+        "candidate", metavar="CANDIDATE", help="likewise; a seed=K of its own: not paired"
+    )
+    parser.add_argument("words", metavar="key=value", nargs="*", help="overrides of both")
+    parser.add_argument("--matters", type=float, default=0.01, help="nats per token; default 0.01")
+    parser.add_argument("--most", type=int, default=50, help="pairs of runs; default 50")
+    parser.add_argument("--workers", type=int, help="processes; default: one per core")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_trust(parser)
+    options = parser.parse_intermixed_args(words)
+    from microgpt.ablation.judge.arms import pair_of
+    from microgpt.ablation.judge.judge import judge
+    from microgpt.core.check import integer, positive
+
+    matters, most = positive("--matters", options.matters), integer("--most", options.most, 5)
+    if options.workers is not None:
+        integer("--workers", options.workers, 1)
+    folder = Path(options.config_dir) if options.config_dir else None
+    arms = options.base, options.candidate, options.words
+    pair = pair_of(*arms, folder, _outputs(), _trust(options))
+    return judge(pair, matters, most, options.workers, options.json)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "variants": _variants,
     "sample": _sample,
     "runs": _runs,
     "ui": _ui,
     "sync": _sync,
+    "judge": _judge,
     "report": _report,
     "verify": _verify,
     "fork": _fork,

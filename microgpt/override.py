@@ -1,7 +1,8 @@
-"""Applies overrides of the command line to a run's configuration."""
+"""Composes a configuration from overrides, and applies overrides to a run's configuration."""
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -9,7 +10,9 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import OmegaConf
 
 from microgpt.app import config_path
+from microgpt.build import resolve
 from microgpt.complaints import UNCOMPOSED, composing, explain, parsed
+from microgpt.sweep.expand import quoted
 from microgpt.terminal import ConfigError
 
 FIXED = (
@@ -20,6 +23,20 @@ FIXED = (
     "skip",
     "sweep",
 )  # a fork keeps its parent's
+
+
+def composed(words: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
+    """The configuration that `microgpt train` composes, with the files of `folder` added.
+
+    Raises ConfigError.
+    """
+    folders = [config_path(), *([folder] if folder else [])]
+    search = [f"hydra.searchpath=[{quoted(f'file://{each.absolute()}')}]" for each in folders[1:]]
+    try:
+        with composing(), initialize_config_dir(str(folders[0]), version_base="1.3"):
+            return resolve(compose("train", [*search, *words]))
+    except UNCOMPOSED as error:
+        raise ConfigError(explain(error, words, folders, many=False)) from error
 
 
 def overridden(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:

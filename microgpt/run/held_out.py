@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from struct import pack
+from typing import Literal
 
 from microgpt.core.data import Batch
 from microgpt.core.trainer import Trainer
@@ -40,10 +41,8 @@ class HeldOut:
 
 def measure(trainer: Trainer) -> HeldOut:
     """Evaluates every test document with the weights of `trainer`, in the batches of `test/loss`."""
-    engine, corpus = trainer.engine, trainer.corpus
+    engine, batches = trainer.engine, batches_of(trainer, "test")
     weights = {name: engine.detached(weight) for name, weight in trainer.weights.items()}
-    block_size = trainer.model.dims.block_size
-    batches = list(corpus.held_out(corpus.split.test, sys.maxsize, trainer.batch_size, block_size))
     nats: list[float] = []
     for batch in batches:
         logits = trainer.model(engine, weights, batch.tokens, batch.spans)
@@ -51,6 +50,15 @@ def measure(trainer: Trainer) -> HeldOut:
         nats += [math.fsum(losses[start:stop]) for start, stop in batch.spans]
     tokens = [stop - start for batch in batches for start, stop in batch.spans]
     return HeldOut(nats, tokens, targets_sha256(batches))
+
+
+def batches_of(trainer: Trainer, part: Literal["val", "test"]) -> list[Batch]:
+    """The batches on which the trainer evaluates a part: its first documents, or the whole test part."""
+    corpus, block_size = trainer.corpus, trainer.model.dims.block_size
+    texts, count = corpus.split.validation, trainer.eval_documents
+    if part == "test":
+        texts, count = corpus.split.test, sys.maxsize
+    return list(corpus.held_out(texts, count, trainer.batch_size, block_size))
 
 
 def targets_sha256(batches: Iterable[Batch]) -> str:

@@ -1,6 +1,5 @@
 """`microgpt train -m`, from Hydra's words to a sweep."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +10,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from microgpt.build import built, check_keys, documents_of, part, plain
 from microgpt.datasets.checks import remarks
 from microgpt.run.record import Busy
-from microgpt.secret import ADDRESS, kept
 from microgpt.signals import Interrupted
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
 from microgpt.sweep.expand import expand, grid_of, quoted, short_names
 from microgpt.sweep.job import Assignment
+from microgpt.sweep.known import given, known_here
 from microgpt.sweep.plan import Job, jobs_of
 from microgpt.syntax import key_and_value
 from microgpt.terminal import INTERRUPTED, ConfigError, complain
@@ -57,9 +56,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     is_ours = hasattr(launcher, "assign")
 
     def launch(sweep_id: str, todo: Sequence[Job]) -> int | None:
-        known = {"sweep": sweep_id, "paths.outputs": outputs}  # a worker may be at home elsewhere
-        if uri := _address(config["tracking"]):
-            known["tracking.uri"] = uri
+        known = known_here(sweep_id, config)
         shared = [*constant, *(f"{key}={quoted(value)}" for key, value in known.items())]
         shared += [f"hydra.sweep.dir={quoted(outputs)}"]
         rows = [
@@ -68,7 +65,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
         ]
         if is_ours:
             launcher.assign(
-                [Assignment(sweep_id, job.facts, _given(job.config, known)) for job in todo]
+                [Assignment(sweep_id, job.facts, given(job.config, known)) for job in todo]
             )
         try:
             done = launcher.launch(rows, initial_job_idx=0) if rows else []
@@ -86,14 +83,6 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
     finally:
         if is_ours:
             launcher.release()
-
-
-def _address(tracking: Mapping[str, Any]) -> str | None:
-    """The store that jobs are told of: that of this environment, or their own without its password."""
-    own = tracking.get("uri", "")
-    if own is None:
-        return os.environ.get(ADDRESS)
-    return kept(own) if isinstance(own, str) and kept(own) != own else None
 
 
 def check(jobs: Sequence[Job]) -> None:
@@ -120,14 +109,6 @@ def remarks_on(jobs: Sequence[Job]) -> list[str]:
             source = part(config, "data")
             lines += remarks(source, documents_of(config, source), block_size)
     return lines
-
-
-def _given(config: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """A configuration with other values for keys of it; what it shares with others is left alone."""
-    for key, value in values.items():
-        group, _, name = key.rpartition(".")
-        config = config | ({group: {**config[group], name: value}} if group else {name: value})
-    return config
 
 
 def zipped(value: Any) -> list[list[str]]:

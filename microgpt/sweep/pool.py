@@ -21,25 +21,33 @@ class Pool:
 
     def __init__(self, workers: int, limit: int) -> None:
         """`limit` is the resident memory of a worker, in bytes, above which it is replaced."""
-        self.limit = limit
+        self.count, self.limit = workers, limit
         self.workers = [Worker() for _ in range(workers)]
 
-    def run(self, tasks: Sequence[Task], signals: list[int]) -> list[int | None]:
+    def run(
+        self, tasks: Sequence[Task], signals: list[int], more: bool = False
+    ) -> list[int | None]:
         """The exit code of each task; None for those that an interrupt ended or kept from beginning.
 
-        SIGINT and SIGTERM interrupt, and are appended to `signals`.
+        SIGINT and SIGTERM interrupt, and are appended to `signals`. At the end the workers end, too,
+        unless there may be `more` tasks, in another call.
         """
+        self.workers += [Worker() for _ in range(self.count - len(self.workers))]  # some died
         self.tasks = tasks
         self.waiting = deque(range(len(tasks)))
         self.deaths: Counter[int] = Counter()
         self.codes: dict[int, int | None] = {}
         self.signals = signals
+        stay = False
         try:
             with interruptible(self.signals):
                 self._run()
-                self._end()
+                stay = more and not self.signals
+                if not stay:
+                    self._end()
         finally:  # at once, if it is the second Ctrl-C: the store would wait for what they train
-            self.close()
+            if not stay:
+                self.close()
         return [self.codes[i] for i in range(len(tasks))]
 
     def _run(self) -> None:
@@ -109,6 +117,11 @@ class Pool:
             worker.tell(END)
         for worker in self.workers:
             worker.wait(max(0.0, deadline - monotonic()))
+
+    def end(self) -> None:
+        """Lets the workers end that wait for more."""
+        self._end()
+        self.close()
 
     def close(self) -> None:
         """Ends the workers that there still are."""

@@ -33,6 +33,8 @@ class SweepProjection:
         self._is_own = is_own(self._run, folder)
         self._final = self._run.info.status, self._run.info.end_time
         self._shown = ""  # the status that we have sent
+        self._told: dict[str, Any] = {}  # what we have sent of its record, which may grow
+        self._note = ""  # the description that we have sent
         self._alive = 0.0  # when the store was last told that the sweep is under way
         self.complete = False  # whether the store has all, and the sweep is over
 
@@ -43,8 +45,7 @@ class SweepProjection:
         if not self._is_own or (end == self._final and self._is_whole()):
             self.complete = True
             return
-        if not self._shown:
-            self._describe()
+        self._describe()
         if status == self._shown == RUNNING and time() - self._alive > BEAT:
             self._beat()
         if status == self._shown:
@@ -112,15 +113,18 @@ class SweepProjection:
         return "mlflow.note.content" in self._run.data.tags and SPEC in [f.path for f in files]
 
     def _describe(self) -> None:
-        """What is known of a sweep from the beginning."""
+        """What is known of a sweep, where the store does not know it."""
         info = self.folder.info
         lasting = {key: value for key, value in info.items() if key not in ("status", "ended")}
+        if lasting == self._told:
+            return
         self.client.log_dict(self.run_id, lasting, SPEC)
-        if "mlflow.note.content" not in self._run.data.tags:  # a report may stand there
-            self.client.set_tag(
-                self.run_id, "mlflow.note.content", cut(description(info, self.experiment))
-            )
+        run = self.client.get_run(self.run_id) if self._note else self._run
+        if run.data.tags.get("mlflow.note.content", "") == self._note:  # else a report stands there
+            self._note = cut(description(info, self.experiment))
+            self.client.set_tag(self.run_id, "mlflow.note.content", self._note)
         set_sweep_view(self.client, self.experiment, info)
+        self._told = lasting
 
 
 def stored(client: "MlflowClient", experiment: str, sweep: str) -> dict[str, tuple[str, str]]:
@@ -203,6 +207,8 @@ def description(info: dict[str, Any], experiment: str) -> str:
     shared = {key: value for key, value in params_of(info["config"]).items() if key not in keys}
     width = max(map(len, shared))
     block = [f"{key:<{width}}  {value}" for key, value in shared.items()]
+    if judged := info.get("judged"):
+        about += f"; {judged['answer']}: {judged['word']}, after {judged['pairs']} pairs"
     asked = (info["ablation"] or {}).get("question")
     question = [f"Question: {asked}", ""] if asked else []
     lines = [about, "", *varied, "", *question, "The same for all:", "", "```", *block, "```"]

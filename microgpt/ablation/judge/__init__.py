@@ -1,0 +1,1 @@
+"""`microgpt judge`: is a change an improvement, or luck?"""
