@@ -61,7 +61,7 @@ def test_a_worker_that_grows_is_replaced(outputs: Path) -> None:
     replaced = (
         r"(seed=\d: its|a) worker had \d+ MB of at most 150; another (goes on|takes its place)\n"
     )
-    assert len(re.findall(replaced, said)) >= 2
+    assert re.search(replaced, said)
     assert [run.status for run in all_runs(outputs)] == [FINISHED] * 8
 
 
@@ -76,7 +76,7 @@ def test_a_worker_that_was_killed_gets_no_job(
     pool = Pool(1, sys.maxsize)
     pool.workers[0].kill("grew")
     try:
-        assert pool.run([Task(job, 0, "launch", ".", {}, None, None)]) == [WRONG_INPUT]
+        assert pool.run([Task(job, 0, "launch", ".", {}, None, None)], []) == [WRONG_INPUT]
     finally:
         pool.close()
     assert pool.deaths.total() == 0
