@@ -56,9 +56,9 @@ def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback
     The folder's status is updated on any exception. Raises Deleted if files of the folder are gone at the
     end; without its run.json nothing is written to what is left of it.
     """
+    (run.path / TRACEBACK).unlink(missing_ok=True)
     trainer, kept = parts.trainer, Kept(run)
     trainer.callbacks += [run, kept, *watch]
-    (run.path / TRACEBACK).unlink(missing_ok=True)
     ending: dict[str, Any] = {}
     try:
         with kept.checked():
