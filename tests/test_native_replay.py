@@ -93,7 +93,14 @@ class Counted(Activation):
         return ops.relu(x) + self.count
 
 
-@pytest.mark.parametrize("make", [Dropout, Warming, Remembering, Counted])
+class Measured(Activation):
+    """The norm is read in the middle of the pass, and mostly changes nothing."""
+
+    def __call__(self, ops: Engine, x: Matrix) -> Matrix:
+        return ops.relu(x) * max(1.0, ops.global_norm({"x": x}) / 1e6)
+
+
+@pytest.mark.parametrize("make", [Dropout, Warming, Remembering, Counted, Measured])
 def test_a_layer_that_is_not_the_same_each_time_is_not_replayed(make: type[Activation]) -> None:
     engine, vector = NativeEngine(), VectorEngine()
     steps = {"num_steps": 40, "num_samples": 0}
@@ -145,6 +152,8 @@ def test_a_layer_that_reads_numbers_is_not_replayed() -> None:
         lambda tokens: 1.0 + len(set(tokens)) / 100,
         lambda tokens: 1.0 + (list(tokens)[1:2] == [3]),
         lambda tokens: 1.0 + sorted(tokens).index(tokens[0]) / 100,
+        lambda tokens: float((tokens.reverse(), tokens.reverse()) == (None, None)),
+        lambda tokens: float(tokens.extend([]) is None),
     ],
 )
 def test_a_pass_that_reads_tokens_itself_is_not_replayed(

@@ -173,6 +173,8 @@ class Trainer:
             metrics |= self._evaluations("val", metrics) if evaluated else {}
             if self.best and evaluated:
                 self._choose(self.best, metrics["val/loss"])
+                if self.done and self.best.step < self.step:  # the weights are others
+                    metrics |= self._evaluations("val", metrics)
             metrics |= self._evaluations("test", metrics) if self.done else {}
             metrics |= self._costs()
         return Stepped(self.step, loss, tokens, metrics)

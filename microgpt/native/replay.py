@@ -31,7 +31,8 @@ ADDRESS = 7  # its index in the instruction of a leaf
 READING = (
     *("__getitem__", "__iter__", "__contains__", "__reversed__", "__add__", "__mul__", "__rmul__"),
     *("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__repr__"),
-    *("index", "count", "copy", "pop", "sort", "__setitem__", "__delitem__", "__iadd__"),
+    *("index", "count", "copy", "__setitem__", "__delitem__", "__iadd__", "__imul__"),
+    *("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"),
 )
 
 Key: TypeAlias = tuple[object, ...]

@@ -106,6 +106,7 @@ class Storage(Recorder):
         return row
 
     def global_norm(self, matrices: Weights) -> float:
+        self._touch()
         total = 0.0
         for x in self.joined(matrices).values():
             total = self._lib.square_sum(total, self._address(x), x.rows * x.n)

@@ -218,5 +218,5 @@ class Init:
         return None
 
     def output_scale(self, dims: Dims) -> float:
-        """The factor of the logits."""
+        """The factor of the head's input, and so of the logits of a linear head."""
         return 1.0

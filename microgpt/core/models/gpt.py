@@ -89,8 +89,8 @@ class GPT:
             own = {name: w[full] for name, full in names.items()}
             x = self._layer(ops, own, x, context, cache)
         x = self.norm(ops, w, x, "norm_final") if self.norm_final else x
-        logits, factor = self.head(ops, w, x), self.init.output_scale(dims)
-        return logits if factor == 1 else factor * logits
+        factor = self.init.output_scale(dims)
+        return self.head(ops, w, x if factor == 1 else factor * x)
 
     def _layer_shapes(self) -> Shapes:
         """The weights of one block, without the prefix `layer<i>.`."""

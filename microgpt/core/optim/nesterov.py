@@ -8,7 +8,8 @@ from microgpt.core.optim.sgd import SGD
 class Nesterov(SGD):
     """m = momentum * m + g;  p -= lr * (g + momentum * m).
 
-    Nesterov 1983, in the form of Sutskever et al. 2013 and PyTorch, without dampening.
+    Nesterov 1983, in the form of Bengio et al. 2012, arXiv 1212.0901, and PyTorch, without dampening: the
+    gradient is that at p, and the rate stands outside the momentum.
     """
 
     def update(self, ops: Engine, p: Matrix, g: Matrix, slots: Slots, lr: float) -> Matrix:

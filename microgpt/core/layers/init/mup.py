@@ -16,11 +16,12 @@ class MuP(Normal):
     weights           standard deviation   learning rate   factor
     hidden matrices   std / sqrt(m)        lr / m
     all others        std                  lr
-    logits                                                 1 / m
+    input of the head                                      1 / m
     attention scores                                       sqrt(base_head_dim) / head_dim
 
     Yang et al. 2022 (Tensor Programs V), arXiv 2203.03466, table 8 and definition 4.1. Departs: queries
-    and output do not begin at zero, which the paper recommends.
+    and output do not begin at zero, which the paper recommends; a decay that is coupled to the rate is
+    divided by m with it, where the authors' program keeps it.
     """
 
     def __init__(self, *, std: float, base_n_embd: int, base_head_dim: int) -> None:
