@@ -34,7 +34,8 @@ def commands() -> list[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a file of lines, a finished run and a stopped one."""
     place = tmp_path_factory.mktemp("readme")
-    (place / "poems.txt").write_text("roses are red\nviolets are blue\n" * 20)
+    poems = (f"{n} roses are red\n{n} violets are blue\n" for n in range(50))  # some are held out
+    (place / "poems.txt").write_text("".join(poems))
     words = ["train", *SHORT, "seed=1"]
     assert command(words, place).code == 0
     assert command([*words, "seed=2", "trainer.stop_after=15"], place).code == 0

@@ -79,8 +79,8 @@ def test_a_run_whose_store_has_a_password(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["word", "environment", "file", "interpolation"])
 def test_wherever_a_password_comes_from(way: str, tmp_path: Path) -> None:
-    """Hydra's own files, the record of a sweep, and the line that repeats a command have none."""
-    words, changes = ["hydra.output_subdir=.hydra", "hydra/launcher=basic", *TINY], {}
+    """The record of a sweep, and the line that repeats a command, have none."""
+    words, changes = ["hydra/launcher=basic", *TINY], {}
     if way == "word":
         words += [f"tracking.uri='{SERVER}'"]
     elif way == "environment":
