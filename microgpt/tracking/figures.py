@@ -10,11 +10,10 @@ from microgpt.tracking.store import database_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param, Run
+    from mlflow.entities import Metric, Run
 
 LOSS = "train/loss"
 HELD_OUT = ("val/", "test/")  # how the names of what is measured now and then begin
-MANY = 50  # metrics, from which on they are inserted
 Known: TypeAlias = set[tuple[str, int]]  # name and step
 
 
@@ -49,38 +48,6 @@ class Figures:
             Metric(key, value if math.isfinite(value) else math.nan, time, int(row["step"]))
             for key, value in values.items()
         ]
-
-
-def log(
-    client: "MlflowClient", run_id: str, metrics: "Sequence[Metric]", params: "Sequence[Param]"
-) -> None:
-    """Log metrics that the store has not, and params, in as few calls as there can be.
-
-    Of many metrics for a database, MLflow is given the last of each, which it shows in tables. The others
-    are inserted as rows: MLflow would make five objects of SQLAlchemy for each, which takes it five times
-    as long.
-    """
-    last = {metric.key: metric for metric in metrics}
-    store = database_of(client) if len(metrics) - len(last) >= MANY else None
-    if store is None:
-        client.log_batch(run_id, metrics=metrics, params=params)
-        return
-    client.log_batch(run_id, metrics=list(last.values()), params=params)
-    from mlflow.exceptions import MlflowException
-    from mlflow.store.tracking.dbmodels.models import SqlMetric
-    from sqlalchemy import insert
-
-    rows = []
-    for metric in metrics:
-        if metric is not last[metric.key]:
-            is_nan, value = store.sanitize_metric_value(metric.value)
-            row = {"key": metric.key, "value": value, "timestamp": metric.timestamp}
-            rows.append(row | {"step": metric.step, "is_nan": is_nan, "run_uuid": run_id})
-    try:
-        with store.ManagedSessionMaker(read_only=False) as session:
-            session.execute(insert(SqlMetric.__table__), rows)
-    except MlflowException:  # another process may have sent some meanwhile: MLflow finds out which
-        client.log_batch(run_id, metrics=metrics)
 
 
 def known(client: "MlflowClient", run: "Run") -> Known:

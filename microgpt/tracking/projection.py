@@ -13,7 +13,7 @@ from microgpt.run.folder import OUTCOME, RunFolder
 from microgpt.run.record import RUNNING
 from microgpt.run.sweep import SweepFolder, sweep_folder
 from microgpt.tracking.artifacts import Parents, has_files, send_files, send_missing
-from microgpt.tracking.figures import Figures, Known, has_all, known, log
+from microgpt.tracking.figures import Figures, Known, has_all, known
 from microgpt.tracking.labels import params_of, tags_of
 from microgpt.tracking.owner import STATUS, final, is_own, run_of, sweep_run
 from microgpt.tracking.store import cut, one_sends
@@ -171,5 +171,5 @@ class Projection:
 
     def _send_batch(self, batch: "list[Metric]", read: int) -> None:
         if batch or self._params:
-            log(self.client, self.run_id, batch, self._params)
+            self.client.log_batch(self.run_id, metrics=batch, params=self._params)
         self._figures.read, self._params = read, []
