@@ -139,7 +139,8 @@ def test_out_of_memory(outputs: Path) -> None:
     said, complaints = ended(begin(outputs, "trainer.num_steps=8", kinds, *limit), 1)
     assert "2 jobs: 1 finished, 1 failed\n" in said
     reason = r"3 workers died of it; the last had 7\d\d MB of at most 700"
-    assert re.fullmatch(f"microgpt: _target_={OURS}.Hungry failed: {reason}\n", complaints)
+    (line,) = beside_remarks(complaints)
+    assert re.fullmatch(f"microgpt: _target_={OURS}.Hungry failed: {reason}", line)
     there = {name.rpartition(".")[2]: run for name, run in children(outputs).items()}
     assert there["Constant"].info.status == "FINISHED"
     assert there["Hungry"].info.status == "FAILED"
