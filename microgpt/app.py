@@ -91,6 +91,8 @@ def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
     parser = Parser("microgpt train", add_help=False, parents=[get_args_parser()])
     add_trust(parser, config_dir=False)  # Hydra has that
     args = parser.parse_intermixed_args(words)
+    if args.trust and not any(word.startswith("resume=") for word in args.overrides):
+        parser.error("--trust: is for a run that is resumed, with resume=RUN")
     modes = ["--run", "--multirun", "--cfg", "--info", "--shell-completion"]
     given = [flag for flag in modes if getattr(args, flag[2:].replace("-", "_"))]
     if len(given) > 1:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from microgpt.hints import meant, several, unreadable
-from microgpt.syntax import written
+from microgpt.syntax import quoted, written
 from microgpt.terminal import ConfigError, first_line
 
 # The exceptions of Hydra, OmegaConf and their file readers when a configuration cannot be composed.
@@ -163,7 +163,7 @@ def _wrong_key(override: Override, keys: dict[str, Any], groups: dict[str, set[s
 
 def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
     """Full name -> value of every key of the configuration with these choices; "" is the root."""
-    keys: dict[str, Any] = {"": OmegaConf.to_container(_composed(choices, folders))}
+    keys: dict[str, Any] = {"": OmegaConf.to_container(composed(choices, folders))}
     waiting = [""]
     while waiting:
         parent = waiting.pop()
@@ -174,16 +174,17 @@ def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:
     return keys
 
 
-def _composed(words: Sequence[str], folders: Sequence[Path]) -> DictConfig:
-    """The configuration with these overrides. Raises one of UNCOMPOSED."""
-    search = [f"hydra.searchpath=[{','.join(f'file://{f.absolute()}' for f in folders[1:])}]"]
+def composed(words: Sequence[str], folders: Sequence[Path]) -> DictConfig:
+    """The configuration with these overrides, from the files in the folders. Raises one of UNCOMPOSED."""
+    places = ",".join(quoted(f"file://{folder.absolute()}") for folder in folders[1:])
+    search = [f"hydra.searchpath=[{places}]"]
     with composing(), initialize_config_dir(str(folders[0]), version_base="1.3"):
         return compose("train", [*words, *search])
 
 
 def _can_be_composed(words: Sequence[str], folders: Sequence[Path]) -> bool:
     try:
-        _composed(words, folders)
+        composed(words, folders)
     except UNCOMPOSED:
         return False
     return True

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import OmegaConf
 
 from microgpt.app import config_path
 from microgpt.build import resolve
-from microgpt.complaints import UNCOMPOSED, composing, explain, parsed
-from microgpt.sweep.expand import quoted
+from microgpt.complaints import UNCOMPOSED, composed, explain, parsed
 from microgpt.terminal import ConfigError
 
 FIXED = (
@@ -25,16 +23,14 @@ FIXED = (
 )  # a fork keeps its parent's
 
 
-def composed(words: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
+def resolved(words: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
     """The configuration that `microgpt train` composes, with the files of `folder` added.
 
     Raises ConfigError.
     """
     folders = [config_path(), *([folder] if folder else [])]
-    search = [f"hydra.searchpath=[{quoted(f'file://{each.absolute()}')}]" for each in folders[1:]]
     try:
-        with composing(), initialize_config_dir(str(folders[0]), version_base="1.3"):
-            return resolve(compose("train", [*search, *words]))
+        return resolve(composed(words, folders))
     except UNCOMPOSED as error:
         raise ConfigError(explain(error, words, folders, many=False)) from error
 
@@ -69,15 +65,12 @@ def _parsed(word: str) -> Override:
 
 def _option(group: Override) -> Any:
     """The configuration of a group's option. Raises ConfigError."""
-    word = str(group.input_line)
+    words, folders = [str(group.input_line)], [config_path()]
     try:
-        with composing(), initialize_config_dir(str(config_path()), version_base="1.3"):
-            composed = compose("train", [word])
-            return OmegaConf.to_container(
-                OmegaConf.select(composed, group.key_or_group.replace("/", ".")), resolve=True
-            )
+        chosen = OmegaConf.select(composed(words, folders), group.key_or_group.replace("/", "."))
+        return OmegaConf.to_container(chosen, resolve=True)
     except UNCOMPOSED as error:
-        raise ConfigError(explain(error, [word], [config_path()], many=False)) from error
+        raise ConfigError(explain(error, words, folders, many=False)) from error
 
 
 def _set(config: dict[str, Any], override: Override, value: Any) -> None:

@@ -74,13 +74,13 @@ def remarks_on(parts: Parts) -> Iterator[str]:
 
 
 def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
-    """Makes the run's folder."""
+    """Makes the run's folder; `facts` come before those that are known of every run."""
     config = parts.config
     if path := config["data"].get("path"):  # absolute, so that a resume finds it from any folder
         config["data"]["path"] = str(Path(path).expanduser().absolute())
     git = dict(own_git_state())
     diff = git.pop("diff", "")
-    facts |= {**dict.fromkeys(OUTCOME), **identity(parts)}
+    facts = {**dict.fromkeys(OUTCOME), **identity(parts, facts.get("fork")), **facts}
     run.create(config, parts.documents, diff, git=git, begun=time.time(), **facts)
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 import statistics
 from base64 import b64decode
 from pathlib import Path
@@ -12,17 +11,15 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from microgpt.ablation import report as reporting
 from microgpt.ablation.lock import LOCK, read_lock
 from microgpt.ablation.readme import settled as text_of_settled
 from microgpt.ablation.render import render_table
-from microgpt.ablation.report import examine, folder_name, report
+from microgpt.ablation.report import folder_name
 from microgpt.ablation.settled import settled
 from microgpt.ablation.store import Arm, Run, Sweep, client_of
 from microgpt.ablation.tokens import tokens_trained
 from microgpt.build import part
 from microgpt.core.assemble import make_corpus
-from microgpt.core.check import BadValue
 from microgpt.core.streams.independent import Independent
 from microgpt.tracking.view import find_parent
 from microgpt.trust import OURS_ALONE, Trust, Untrusted
@@ -259,98 +256,3 @@ def test_tokens_are_those_of_the_documents_in_their_order() -> None:
     assert tokens_trained(gone, documents, Trust(("nowhere",))) is None
     with pytest.raises(Untrusted, match=r"streams\._target_='nowhere.Streams': must be a class of"):
         tokens_trained(gone, None)
-
-
-def test_a_report_is_written_whole_or_not_at_all(
-    bench: Path, told: tuple[Path, str, Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    again = told[2].id, address(bench), bench, tmp_path
-    folder = tmp_path / "heads"
-    shutil.copytree(told[0], folder)
-    (folder / "mine.txt").write_text("a note")
-    (folder / "fit.png").write_text("of an older report")
-    (folder / "README.md").write_text("as it was")
-    with monkeypatch.context() as patch:
-        patch.setattr(reporting, "html_page", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            report(*again)
-    assert (folder / "README.md").read_text() == "as it was"
-    assert [file.name for file in tmp_path.iterdir()] == ["heads"]
-    report(*again)
-    assert {file.name for file in folder.iterdir()} == FILES | {"mine.txt"}
-    assert (folder / "README.md").read_text() == (told[0] / "README.md").read_text()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "heads"]
-
-
-def small(**changes: Any) -> Made:
-    """`heads` with two seeds."""
-    return heads(**{"seeds": [0, 1]} | changes)
-
-
-@pytest.mark.parametrize(
-    ("made", "line"),
-    [
-        (heads(id="unheard", seeds=[0]), "experiment='never': no sweep of it in sqlite:"),
-        (small(loss=lambda *_: "failed"), "sweep='heads': none of its 10 runs has finished"),
-        (small(ablation=asked(baseline={HEADS: 3})), "must fit one arm of the sweep, not 0; there"),
-        (small(ablation=asked(matters=None)), "ablation.matters=None: must be there"),
-        (small(ablation=asked(claim={"kind": "best"})), "ablation.claim.kind='best': must be one of"),
-        (small(metrics=("val/loss",)), "10 of 10 finished runs have no val/bpc"),
-        (small(metrics=()), "10 of 10 finished runs have no val/loss"),
-    ],
-)  # fmt: skip
-def test_wrong_inputs_are_one_line(
-    bench: Path, tmp_path: Path, run: Within, made: Made, line: str
-) -> None:
-    log_sweep(bench, made)
-    name = "never" if made.id == "unheard" else made.id
-    out = tmp_path / "experiments"
-    ended = run("report", name, "--uri", address(bench), "--out", str(out))
-    assert (ended.code, ended.out) == (2, "")
-    assert ended.err.startswith("microgpt: ")
-    assert line in ended.err
-    assert ended.err.count("\n") == 1
-    assert not out.exists()
-
-
-def test_a_store_that_is_not_there(tmp_path: Path, run: Within) -> None:
-    ended = run("report", "heads", "--uri", f"sqlite:///{tmp_path}/none.db")
-    assert ended.code == 2
-    assert "none.db': no store there" in ended.err
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_empty_store(outputs: Path, run: Within) -> None:
-    ended = run("report", "heads", "--uri", f"sqlite:///{outputs}/mlflow.db")
-    assert ended.code == 2
-    assert "experiment='heads': no sweep of it" in ended.err
-    assert "there are no sweeps of experiments" in ended.err
-
-
-def test_a_figure_changed_in_the_store_is_caught(bench: Path) -> None:
-    made = heads(seeds=[0, 1])
-    parent = log_sweep(bench, made)
-    client = MlflowClient(address(bench))
-    home = client.get_experiment_by_name("microgpt")
-    assert home
-    query = f"tags.`mlflow.parentRunId` = '{parent}' AND attributes.run_name = 'n_head=2 seed=1'"
-    (one,) = client.search_runs([home.experiment_id], query)
-    client.log_metric(one.info.run_id, "val/loss", 1.0, step=200, timestamp=2_000_000_000_000)
-    problem = r"'n_head=2 seed=1': val/loss is 1.0 in the store and 2.* in its metrics.jsonl"
-    with pytest.raises(BadValue, match=problem):
-        examine(client, made.id, "")
-
-
-def test_artifacts_that_are_gone_are_named(bench: Path) -> None:
-    made = heads(seeds=[0])
-    parent = log_sweep(bench, made)
-    client = MlflowClient(address(bench))
-    home = client.get_experiment_by_name("microgpt")
-    assert home
-    members = client.search_runs([home.experiment_id], f"tags.`sweep.{made.id}` != ''")
-    (bench / f"artifacts/microgpt/{members[0].info.run_id}/artifacts/config.yaml").unlink()
-    with pytest.raises(BadValue, match=r"its artifact config\.yaml is not in the store"):
-        examine(client, made.id, "")
-    (bench / f"artifacts/microgpt/{parent}/artifacts/sweep.json").unlink()
-    with pytest.raises(BadValue, match=r"its run has no sweep\.json"):
-        examine(client, made.id, "")

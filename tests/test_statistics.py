@@ -86,9 +86,6 @@ def test_exactly_one_word_holds_and_it_is_true(one: float, other: float, matters
     mirrored = verdict(-high, -low, matters)
     assert mirrored == word.replace("better", "?").replace("worse", "better").replace("?", "worse")
     assert word.is_answer() == (low > 0 or high < 0 or inside)
-    assert word.is_sized() == (
-        inside or (low > 0 and low >= matters) or (high < 0 and high <= -matters)
-    )
 
 
 CLAIMS = {
@@ -175,10 +172,7 @@ def test_looks_end_with_an_answer_or_with_the_most() -> None:
     assert told[-1][1] is Verdict.UNDECIDED
     near = [0.014 + 0.006 * math.cos(i) for i in range(50)]
     first = [word for _, word in sequential(lambda n: near[:n], 0.01, 50)]
-    sized = [w for _, w in sequential(lambda n: near[:n], 0.01, 50, Verdict.is_sized)]
     assert first[-1] is Verdict.WORSE_SOME
-    assert sized[: len(first)] == first
-    assert sized[-1] is Verdict.WORSE
 
 
 def test_contributions_of_documents_give_the_loss_of_each_seed() -> None:

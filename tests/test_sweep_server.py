@@ -40,8 +40,8 @@ from tests.test_tracking_server import free_port, serving
 
 DELAY = 2.0  # seconds that a slow server takes for any answer
 # What may wait for a store: the beginning 8 s, the workers' end 20, the launcher's 8 and 10.
-IMPATIENT = "from microgpt.sweep import cluster, conduct; from microgpt.tracking import MLflow; "
-IMPATIENT += "conduct.PATIENCE = 8; cluster.PATIENCE = MLflow.PATIENCE = 10; "
+IMPATIENT = "from microgpt.sweep import conduct, pool; from microgpt.tracking import MLflow; "
+IMPATIENT += "conduct.PATIENCE = 8; pool.PATIENCE = MLflow.PATIENCE = 10; "
 WAITING = 46.0
 JOBS = 4
 MESSAGE = "later: microgpt sync\n"

@@ -30,7 +30,7 @@ def watch(tmp_path: Path) -> Callable[[int], Watch]:
             config={"data": {}, "paths": {}, "tracking": {}, "trainer": {"num_steps": 1000}},
             jobs=[{"run": n, "name": n, "arm": n, "differs": {}, "tags": {}} for n in names],
         )
-        made = Watch(sweep, set())
+        made = Watch(sweep)
         ends = [FINISHED, RUNNING, FAILED, "waiting", "skipped"]
         for i, name in enumerate(made.now):
             made.now[name] = Standing(ends[i % len(ends)], 500, 2.345, 2.5)

@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-import microgpt
 from microgpt.ablation.record import opened
 from microgpt.ablation.replay import ROWS, Parted, Witnesses, figures_of, witnesses
 from microgpt.build import Parts, build, part
@@ -23,14 +22,14 @@ from microgpt.one_run import train_and_report
 from microgpt.override import overridden
 from microgpt.run.checkpoint import step_of, write_checkpoint
 from microgpt.run.folder import NoSuchRun, RunFolder, find_run
-from microgpt.run.identity import git_state
 from microgpt.run.reading import read_bytes
 from microgpt.run.record import FINISHED
 from microgpt.run.state import last_state
 from microgpt.sample import rebuild
 from microgpt.syntax import key_and_value
 from microgpt.terminal import ConfigError
-from microgpt.train import identity, run_name
+from microgpt.train import code_of, run_name
+from microgpt.train import create as create_run
 from microgpt.trust import OURS_ALONE, Trust, replayed
 
 
@@ -189,28 +188,16 @@ def create(
         "overrides": " ".join(words),
         "fork": before.get("fork"),  # the parent's own origin, if it is a fork
     }
-    facts = identity(parts, origin)
-    if state.step and facts["source"] != before["source"]:
-        facts["source"] = f"{before['source']} to step {state.step}, then {facts['source']}"
-    git = git_state(Path(microgpt.__file__).parent)
-    diff = git.pop("diff", "")
+    facts: dict[str, Any] = {"fork": origin}
+    source = code_of(parts.config)["source"]
+    if state.step and source != before["source"]:
+        facts["source"] = f"{before['source']} to step {state.step}, then {source}"
     (run.path / "checkpoints").mkdir(parents=True)
     write_checkpoint(run.path / f"checkpoints/step-{state.step}.safetensors", state)
     ends = [end for row, end in parent.metrics_from(0) if row["step"] <= state.step]
     content = read_bytes(parent.metrics_path)[: max(ends, default=0)]
     run.write("metrics.jsonl", content.decode())
-    if path := parts.config["data"].get("path"):  # absolute, for a resume from any folder
-        parts.config["data"]["path"] = str(Path(path).expanduser().absolute())
     changed = f" {run_name(words)}" if words else ""
     name = f"{before['name']} from step {state.step}{changed}"
-    run.create(
-        parts.config,
-        parts.documents,
-        diff,
-        name=name,
-        begun=time.time(),
-        git=git,
-        fork=origin,
-        **facts,
-    )
+    create_run(run, parts, name=name, **facts)
     out.print(f"run {run.path.name} branches off {before['id']} after step {state.step}")

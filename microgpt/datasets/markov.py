@@ -5,7 +5,7 @@ from random import Random
 from typing import NamedTuple
 
 from microgpt.core import exact
-from microgpt.core.check import integer, positive
+from microgpt.core.check import integer, number
 from microgpt.core.source import Source
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -44,7 +44,7 @@ class Markov(Source):
         self.process = Process(
             integer("letters", letters, 2, len(LETTERS)),
             integer("order", order, 1, 3),
-            positive("sharpness", sharpness),
+            number("sharpness", sharpness, "from 0 to 20", lambda v: 0 < v <= 20),
             integer("max_length", max_length, 1),
             integer("process_seed", process_seed, 0),
         )

@@ -66,9 +66,13 @@ class Record:
     @property
     def status(self) -> str:
         """The status; `killed` if it is recorded as running and no process holds the lock."""
+        return self.info_and_status()[1]
+
+    def info_and_status(self) -> tuple[dict[str, Any], str]:
+        """The facts in the JSON file, and `status`, of one reading."""
         held = self.held  # read first, since a process writes the final status before it unlocks
-        status = str(self.info["status"])
-        return KILLED if status == RUNNING and not held else status
+        info = self.info
+        return info, KILLED if info["status"] == RUNNING and not held else str(info["status"])
 
     @property
     def mlflow_run_id(self) -> str:

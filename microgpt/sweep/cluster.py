@@ -11,12 +11,12 @@ from distributed import Future as Remote
 
 from microgpt.console import out
 from microgpt.signals import interruptible
+from microgpt.sweep.serve import PATIENCE
 from microgpt.sweep.worker import STOPPING, Task, lost, perform, stop
 from microgpt.terminal import RUN_FAILED, ConfigError, complain
 from microgpt.tracking import SendingProcess
 
 POLL = 0.1  # seconds between two looks at the tasks
-PATIENCE = 30.0  # seconds that the end waits for what the workers still send to the store
 CONNECT = 10.0  # seconds for the scheduler to answer
 OPEN = (
     "who can reach this address can run programs as the owner of its workers, and of this sweep; "

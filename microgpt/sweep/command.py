@@ -13,11 +13,11 @@ from microgpt.run.record import Busy
 from microgpt.signals import Interrupted
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
-from microgpt.sweep.expand import expand, grid_of, quoted, short_names
+from microgpt.sweep.expand import expand, grid_of, short_names
 from microgpt.sweep.job import Assignment
 from microgpt.sweep.known import given, known_here
 from microgpt.sweep.plan import Job, jobs_of
-from microgpt.syntax import key_and_value
+from microgpt.syntax import key_and_value, quoted
 from microgpt.terminal import INTERRUPTED, ConfigError, complain
 from microgpt.train import check_split
 

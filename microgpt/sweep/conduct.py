@@ -19,7 +19,7 @@ from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, watching
 from microgpt.sweep.watch import Watch, standing
 from microgpt.terminal import OK, RUN_FAILED
-from microgpt.tracking import STATUS
+from microgpt.tracking import STATUS, Tracking
 
 PATIENCE = 20.0  # seconds that the beginning, and the end, wait for what the store knows
 Launch = Callable[[str, Sequence[Job]], int | None]
@@ -40,10 +40,7 @@ def conduct(
     """
     config = facts["config"]
     outputs = Path(config["paths"]["outputs"])
-    identity = {
-        "signature": joint([job.signature for job in jobs]),
-        "source": joint([job.source for job in jobs]),
-    }
+    identity = identity_of(jobs)
     sweep = sweep_folder(outputs, key(**identity))
     if not skip:
         sweep, jobs = anew(sweep, jobs)
@@ -52,11 +49,11 @@ def conduct(
     with sweep.locked():
         begin(sweep, **identity, **facts, jobs=[job.facts for job in jobs])
         tracking.start(sweep, outputs)
-        left = sum(not is_finished(sweep.run(job)) for job in sweep.jobs)
-        if prepare and left:
+        watch = Watch(sweep)
+        if prepare and (left := len(watch.jobs) - len(watch.skipped)):
             prepare(left)
         stored = tracking.stored(PATIENCE)
-        watch = Watch(sweep, {name for name, how in stored.values() if how == STATUS[FINISHED]})
+        watch.skip({name for name, how in stored.values() if how == STATUS[FINISHED]})
         join(sweep, watch.skipped)
         tell_begin(watch, look := tracking.look(), tracking.elsewhere())
         todo = [job for job in jobs if job.run not in watch.skipped]
@@ -65,19 +62,34 @@ def conduct(
                 interrupted = launch(sweep.path.name, todo)
         except BaseException as error:  # no cluster, perhaps: nothing goes on by itself
             status = FAILED if isinstance(error, Exception) else STOPPED
-            sweep.update(status=status, ended=time.time())
-            tracking.finish()
+            end(sweep, tracking, status)
             raise
-        failed = watch.unfinished() or len(watch.refused()) == len(watch.jobs)
+        failed = bool(watch.unfinished())
         status = STOPPED if interrupted else FAILED if failed else FINISHED
-        sweep.update(status=status, ended=time.time())
-        problem = tracking.finish()
-        look = tracking.look() or look
-        if not problem:
-            catch_up(sweep, tracking)
-            problem = tracking.finish()
-    tell_end(watch, not interrupted, problem, look)
+        problem, shown = end(sweep, tracking, status)
+    tell_end(watch, not interrupted, problem, shown or look)
     return interrupted or (RUN_FAILED if failed else OK)
+
+
+def identity_of(jobs: Sequence[Job]) -> dict[str, str]:
+    """The signature and the source of a sweep of these jobs."""
+    return {
+        "signature": joint([job.signature for job in jobs]),
+        "source": joint([job.source for job in jobs]),
+    }
+
+
+def end(sweep: SweepFolder, tracking: Tracking, status: str) -> tuple[str | None, str | None]:
+    """Records how a sweep ended, and sends what the store lacks.
+
+    Returns what went wrong with the store, if anything did, and what shows the sweep.
+    """
+    sweep.update(status=status, ended=time.time())
+    problem, look = tracking.finish(), tracking.look()
+    if not problem:
+        catch_up(sweep, tracking)
+        problem = tracking.finish()
+    return problem, look
 
 
 def begin(sweep: SweepFolder, **facts: Any) -> None:
@@ -115,7 +127,7 @@ def join(sweep: SweepFolder, skipped: set[str]) -> None:
                 run.update(**membership(sweep.path.name, job, run))
 
 
-def catch_up(sweep: SweepFolder, tracking: Any) -> None:
+def catch_up(sweep: SweepFolder, tracking: Tracking) -> None:
     """Send the runs that the store has otherwise: a worker may have died before it sent them.
 
     Only what belongs to the folders here counts: other machines may have runs of the same jobs.

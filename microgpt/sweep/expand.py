@@ -1,7 +1,6 @@
 """What a sweep varies, as the overrides of each job: grids, keys side by side, explicit arms."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
 from math import prod
@@ -9,7 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from microgpt.syntax import key_and_value
+from microgpt.syntax import key_and_value, quoted
 from microgpt.terminal import ConfigError
 
 LARGEST = 100_000  # jobs
@@ -87,12 +86,6 @@ def written(value: Any) -> str:
 
 def _inner(value: Any) -> str:
     return quoted(value) if isinstance(value, str) else written(value)
-
-
-def quoted(text: str) -> str:
-    """A text as Hydra reads it on a command line, whatever is in it."""
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)  # a backslash counts before a quote alone
-    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
 
 def grid_of(jobs: Sequence[Sequence[str]]) -> dict[str, list[str]]:

@@ -1,7 +1,6 @@
 """A sweep that gets more jobs as it goes, until somebody has seen enough."""
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from microgpt.build import part
 from microgpt.run.record import FAILED, FINISHED, STOPPED, Busy
 from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
 from microgpt.run.unborn import sweep_up
-from microgpt.sweep.conduct import begin, catch_up, is_finished, join
+from microgpt.sweep.conduct import begin, end, identity_of, is_finished, join
 from microgpt.sweep.job import Assignment
 from microgpt.sweep.known import given, known_here
 from microgpt.sweep.machine import AUTO, memory_limit, worker_count
@@ -88,10 +87,8 @@ def growing(
     """
     config = facts["config"]
     outputs = Path(config["paths"]["outputs"])
-    identity = {
-        "signature": joint([name, *(job.signature for job in jobs)]),
-        "source": joint([job.source for job in jobs]),
-    }
+    identity = identity_of(jobs)
+    identity["signature"] = joint([name, identity["signature"]])
     sweep = sweep_folder(outputs, key(**identity))
     tracking = part(config, "tracking")  # first: what it refuses leaves no folder behind
     sweep_up(outputs)
@@ -110,12 +107,7 @@ def growing(
                 if grown.pool and status == FINISHED:
                     grown.pool.end()
                 grown.close()
-                sweep.update(status=status, ended=time.time())
-                problem = tracking.finish()
-                grown.look = tracking.look()
-                if not problem:
-                    catch_up(sweep, tracking)
-                    problem = tracking.finish()
+                problem, grown.look = end(sweep, tracking, status)
                 if problem:
                     complain(f"not all is in MLflow yet ({problem}); later: microgpt sync")
     except Busy as error:

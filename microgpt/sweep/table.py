@@ -16,7 +16,7 @@ from rich.text import Text
 
 from microgpt.console import out
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
-from microgpt.sweep.watch import REFUSED, SKIPPED, WAITING, Watch
+from microgpt.sweep.watch import OVER, REFUSED, SKIPPED, WAITING, Watch
 from microgpt.terminal import complain
 
 PAUSE = 0.5  # seconds between two looks
@@ -68,7 +68,7 @@ def _lines(watch: Watch, over: Flag) -> None:
     while not last:
         last = over.wait(PAUSE)
         ended = watch.look()
-        before = watch.count(FINISHED, FAILED, SKIPPED, REFUSED) - len(ended)
+        before = watch.count(*OVER) - len(ended)
         for done, name in enumerate(ended, before + 1):
             count = f"{done:>{len(str(len(watch.jobs)))}} / {len(watch.jobs)}"
             out.print(f"{count}  {_told(watch, name)}", markup=False)
@@ -90,7 +90,7 @@ def _live(watch: Watch, over: Flag) -> None:
 def _table(watch: Watch, ended: list[str]) -> Group:
     """How all is going; the jobs that run; those that ended last."""
     jobs = len(watch.jobs)
-    done = watch.count(FINISHED, FAILED, SKIPPED, REFUSED)
+    done = watch.count(*OVER)
     left = watch.seconds_left()
     words = [f"{watch.count(FINISHED)} finished", f"{watch.count(RUNNING)} running"]
     words += [f"{watch.count(FAILED)} failed"] * (watch.count(FAILED) > 0)
@@ -134,7 +134,7 @@ def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -
     left = watch.unfinished()
     for name, reason in watch.refused().items():
         complain(f"{watch.jobs[name]['name']} refused: {reason}")
-    out.print(f"{_counts(watch)}", markup=False)
+    out.print(_counts(watch), markup=False)
     for name, reason in left.items():
         if whole or watch.now[name].status == FAILED:
             complain(f"{watch.jobs[name]['name']} failed: {reason}")

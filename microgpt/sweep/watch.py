@@ -13,6 +13,7 @@ from microgpt.run.sweep import SweepFolder
 
 WAITING, SKIPPED = "waiting", "skipped"
 REFUSED = "refused"  # a combination that makes no sense
+OVER = (SKIPPED, FINISHED, FAILED, REFUSED)
 TAIL = 4096  # bytes that hold the last record of a run
 
 
@@ -31,26 +32,25 @@ class Standing:
 class Watch:
     """How the jobs of a sweep are doing."""
 
-    def __init__(self, sweep: SweepFolder, stored: set[str]) -> None:
+    def __init__(self, sweep: SweepFolder) -> None:
         self.sweep = sweep
         self.jobs: dict[str, dict[str, Any]] = {job["run"]: job for job in sweep.jobs}
         self.steps = int(sweep.info["config"]["trainer"]["num_steps"])  # of a job, more or less
         self._runs = {name: sweep.run(job) for name, job in self.jobs.items()}
         self.before = {name: standing(run) for name, run in self._runs.items()}
-        self.skipped = {
-            name
-            for name, before in self.before.items()
-            if before.status in (FINISHED, REFUSED) or (before.status == WAITING and name in stored)
-        }
-        self.now = {name: self._first(name) for name in self.before}
+        self.now = {name: _waiting(before) for name, before in self.before.items()}
+        self.skipped: set[str] = set()
+        self.skip(set())
         self._begun = monotonic()
 
-    def _first(self, name: str) -> Standing:
-        """How a job stands before the sweep begins."""
-        before = self.before[name]
-        if name in self.skipped and before.status != REFUSED:
-            return Standing(SKIPPED)
-        return _waiting(before)
+    def skip(self, stored: set[str]) -> None:
+        """Skips the jobs that are finished or refused here, and those of `stored`, finished in a store."""
+        for name, before in self.before.items():
+            if before.status == FINISHED or (before.status == WAITING and name in stored):
+                self.now[name] = Standing(SKIPPED)
+            elif before.status != REFUSED:
+                continue
+            self.skipped.add(name)
 
     def look(self) -> list[str]:
         """Look again at the jobs that are not over; returns those that have come to an end."""
@@ -58,12 +58,12 @@ class Watch:
         place = self.sweep.path.parent.parent / "runs"
         there = set(os.listdir(place)) if place.is_dir() else set()  # of thousands, most may wait
         for name, last in self.now.items():
-            if last.status in (SKIPPED, FINISHED, REFUSED) or name not in there:
+            if last.status in OVER or name not in there:
                 continue
             now = standing(self._runs[name])
             if now == self.before[name]:
                 now = _waiting(now)
-            elif now.status in (FINISHED, FAILED, REFUSED) and now != last:
+            elif now.status in OVER:
                 ended.append(name)
             self.now[name] = now
         return ended
@@ -91,9 +91,8 @@ class Watch:
         for name, now in self.now.items():
             if now.status == SKIPPED:
                 continue
-            over = now.status in (FINISHED, FAILED, REFUSED)
             done += now.step - self.before[name].step
-            left += 0 if over else max(0, self.steps - now.step)
+            left += 0 if now.status in OVER else max(0, self.steps - now.step)
         return (monotonic() - self._begun) * left / done if done > 0 else None
 
 
@@ -107,7 +106,7 @@ def standing(run: RunFolder) -> Standing:
     if not run.exists:
         return Standing(WAITING)
     try:
-        info, status = run.info, run.status
+        info, status = run.info_and_status()
         row, held_out = last_rows(run)
     except BadRecord as error:
         return Standing(FAILED, reason=str(error))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from microgpt.build import Parts, built
-from microgpt.override import composed
+from microgpt.override import resolved
 from microgpt.run.folder import find_run
 from microgpt.run.held_out import batches_of, targets_sha256
 from microgpt.run.identity import signature
@@ -132,7 +132,7 @@ def _config(
     if text.strip() and "=" not in text:
         config = _recorded(role, text, words, outputs, trust)
     else:
-        config = composed([*words, *_words(role, text)], folder)
+        config = resolved([*words, *_words(role, text)], folder)
         if config["resume"] is not None:
             raise ConfigError(f"resume={config['resume']}: new runs are judged")
     config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())

@@ -1,6 +1,6 @@
 """Intervals that hold at any time: one may look after every seed, and stop whenever one likes.
 
-The interval after n differences x is the set of all means m at which the e-process of the t-test
+The interval after n differences x is the set of all means m at which this statistic of the t-test
 
     E = sqrt(c / (n + c)) * (V / (V - S**2 / (n + c))) ** (n / 2),   S = sum(x - m), V = sum((x - m)**2)
 
@@ -20,15 +20,12 @@ from microgpt.ablation.statistics.verdict import Verdict, verdict
 EFFECT = 1.0  # c: the narrowest after some ten to a hundred seeds; finite from 5 on
 
 
-def anytime(differences: Sequence[float], comparisons: int = 1) -> Summary:
-    """The summary of at least one difference, with the interval that holds at any time.
-
-    comparisons  the number of such sequences whose intervals hold together
-    """
+def anytime(differences: Sequence[float]) -> Summary:
+    """The summary of at least one difference, with the interval that holds at any time."""
     found = summary(differences)
     if found.sd is None:
         return Summary(found.n, found.mean, None, -math.inf, math.inf)
-    half = _half(found.n, found.sd * math.sqrt((found.n - 1) / found.n), LEVEL / comparisons)
+    half = _half(found.n, found.sd * math.sqrt((found.n - 1) / found.n), LEVEL)
     return Summary(found.n, found.mean, found.sd, found.mean - half, found.mean + half)
 
 
@@ -40,12 +37,9 @@ def _half(n: int, sd: float, level: float) -> float:
 
 
 def sequential(
-    more: Callable[[int], Sequence[float]],
-    matters: float,
-    most: int,
-    enough: Callable[[Verdict], bool] = Verdict.is_answer,
+    more: Callable[[int], Sequence[float]], matters: float, most: int
 ) -> Iterator[tuple[Summary, Verdict]]:
-    """Looks at more and more differences, until the word is `enough` or there are `most`.
+    """Looks at more and more differences, until the word is an answer or there are `most`.
 
     more  gives the first n differences, for each n of `counts(most)`
     Yields the interval and its word at each look; the last is the result.
@@ -56,7 +50,7 @@ def sequential(
         assert found.high is not None
         word = verdict(found.low, found.high, matters)
         yield found, word
-        if enough(word):
+        if word.is_answer():
             return
 
 

@@ -3,7 +3,7 @@
 Source: Student (1908), Biometrika 6(1). The intervals of several comparisons hold together by the
 inequality of Bonferroni: each has the level LEVEL / comparisons. It holds however the comparisons are
 correlated and however few the seeds are; a multivariate t distribution with one common variance is too
-narrow for five seeds, and saves 3 % of the width at fifty (see the method's page).
+narrow for five seeds (see the method's page).
 """
 
 import math

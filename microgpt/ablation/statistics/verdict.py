@@ -45,10 +45,6 @@ class Verdict(StrEnum):
         """Whether it says better, worse or equivalent, of whatever size."""
         return self is not Verdict.UNDECIDED
 
-    def is_sized(self) -> bool:
-        """Whether it also says how the difference compares with what matters."""
-        return self.small or self in (Verdict.BETTER, Verdict.WORSE)
-
 
 class Outcome(StrEnum):
     """The word for a claim."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import nan
 
 from microgpt.core import exact
-from microgpt.core.check import positive
+from microgpt.core.check import number
 from microgpt.core.optim.adam import Adam
 
 
@@ -17,7 +17,9 @@ class AdamHalfLife(Adam):
 
     def __init__(self, *, lr: float, beta1: float, half_life: float, eps: float) -> None:
         super().__init__(lr=lr, beta1=beta1, beta2=0.0, eps=eps)
-        self.half_life = positive("half_life", half_life)
+        self.half_life = number(
+            "half_life", half_life, "> 0 and at most 1e12", lambda v: 0 < v <= 1e12
+        )
         self.beta2 = nan  # until `measure`
 
     def measure(self, tokens: Callable[[], float]) -> None:
