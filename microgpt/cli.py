@@ -206,7 +206,7 @@ def _report(words: Sequence[str]) -> None:
     parser.add_argument("--out", metavar="DIR", default="experiments", help="the output folder")
     add_trust(parser)
     options = parser.parse_args(words)
-    from microgpt.ablation.report import report
+    from microgpt.ablation.report.report import report
 
     report(options.name, options.uri, _outputs(), Path(options.out), _trust(options))
 

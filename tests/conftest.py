@@ -11,7 +11,7 @@ import pytest
 
 import microgpt.sweep  # noqa: F401  has its plugins found, before Hydra looks for any
 from microgpt import cli
-from microgpt.ablation.report import report
+from microgpt.ablation.report.report import report
 from microgpt.tracking import MLflow, SendingProcess, open_store
 from microgpt.tracking.process import Trouble
 from tests.command import Within

@@ -14,8 +14,8 @@ import yaml
 from mlflow import MlflowClient
 
 from microgpt.ablation.lock import LOCK
-from microgpt.ablation.readme import render_readme
-from microgpt.ablation.report import examine
+from microgpt.ablation.report.readme import render_readme
+from microgpt.ablation.report.report import examine
 from microgpt.ablation.store import client_of
 from microgpt.run.folder import to_yaml
 from microgpt.tracking.store import experiment_id

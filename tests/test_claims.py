@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from microgpt.ablation.claims import Evidence, Evident, claim
-from microgpt.ablation.fit import power_law
 from microgpt.ablation.question import fits, question
+from microgpt.ablation.report.fit import power_law
 from microgpt.ablation.statistics.verdict import Outcome
 from microgpt.app import config_path
 from microgpt.core.check import BadValue

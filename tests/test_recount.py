@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from microgpt.ablation.readme import render_readme
 from microgpt.ablation.recount import miscounted, misquoted
+from microgpt.ablation.report.readme import render_readme
 from tests.sweeps import DOCUMENTS, Made, heads, lock_of, tuned_lock, tuning
 
 TEXTS = DOCUMENTS.split("\n")[:-1]

@@ -12,9 +12,9 @@ import pytest
 from mlflow import MlflowClient
 
 from microgpt.ablation.lock import LOCK, read_lock
-from microgpt.ablation.readme import settled as text_of_settled
-from microgpt.ablation.render import render_table
-from microgpt.ablation.report import folder_name
+from microgpt.ablation.report.readme import settled as text_of_settled
+from microgpt.ablation.report.render import render_table
+from microgpt.ablation.report.report import folder_name
 from microgpt.ablation.settled import settled
 from microgpt.ablation.store import Arm, Run, Sweep, client_of
 from microgpt.ablation.tokens import tokens_trained

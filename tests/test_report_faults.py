@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from microgpt.ablation import report as reporting
-from microgpt.ablation.report import examine, report
+from microgpt.ablation.report import report as reporting
+from microgpt.ablation.report.report import examine, report
 from microgpt.core.check import BadValue
 from tests.command import Within
 from tests.sweeps import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from microgpt.ablation.report import report
+from microgpt.ablation.report.report import report
 from tests.sweeps import (
     BEST,
     CONFIG,

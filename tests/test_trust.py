@@ -16,7 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from microgpt.ablation.lock import LOCK, text_of
-from microgpt.ablation.report import report
+from microgpt.ablation.report.report import report
 from microgpt.app import run_app
 from microgpt.build import resolve
 from microgpt.run.folder import RunFolder, all_runs

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from microgpt.ablation.lock import text_of
-from microgpt.ablation.report import report
+from microgpt.ablation.report.report import report
 from microgpt.ablation.verify_lock import draw
 from microgpt.tracking import open_store
 from tests.command import Ended, Within

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import picture
 import simulate as s
 
-from microgpt.ablation.render import markdown_table
+from microgpt.ablation.report.render import markdown_table
 from microgpt.ablation.statistics.verdict import Verdict
 
 TIMES = 2000

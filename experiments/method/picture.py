@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from microgpt.ablation.figures import COLOURS, GREY, figure
+from microgpt.ablation.report.figures import COLOURS, GREY, figure
 from microgpt.ablation.statistics.verdict import verdict
 
 MATTERS = 0.01

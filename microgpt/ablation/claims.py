@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from microgpt.ablation.fit import Fit
 from microgpt.ablation.question import fits, scalar
+from microgpt.ablation.report.fit import Fit
 from microgpt.ablation.statistics.summary import Summary, summary
 from microgpt.ablation.statistics.verdict import Outcome, at_least, equal, verdict
 from microgpt.core.check import BadValue

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
-from microgpt.ablation.fit import Fit
 from microgpt.ablation.lock import differences, metrics_sha256
-from microgpt.ablation.rates import Grid, Tuning
+from microgpt.ablation.report.fit import Fit
+from microgpt.ablation.report.rates import Grid, Tuning
 from microgpt.ablation.statistics.summary import Summary
 from microgpt.ablation.store import Arm, Run, Sweep
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from microgpt.ablation.analysis import analyse
 from microgpt.ablation.lock import config_of
-from microgpt.ablation.rates import Tuning
-from microgpt.ablation.readme import render_readme
 from microgpt.ablation.replay import Difference
+from microgpt.ablation.report.analysis import analyse
+from microgpt.ablation.report.rates import Tuning
+from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.store import FINISHED, Arm, Run, Sweep
 from microgpt.run.reading import read_text
 from microgpt.trust import OURS_ALONE, Trust

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microgpt.ablation.claims import claim
-from microgpt.ablation.render import (
+from microgpt.ablation.report.render import (
     count,
     figure,
     interval,

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from microgpt.ablation.analysis import analyse, asked_by
-from microgpt.ablation.figures import draw
-from microgpt.ablation.index import write_index
 from microgpt.ablation.lock import LOCK, read_lock, text_of
-from microgpt.ablation.page import html_page
-from microgpt.ablation.rates import tuning
-from microgpt.ablation.readme import render_readme
-from microgpt.ablation.render import (
+from microgpt.ablation.report.analysis import analyse, asked_by
+from microgpt.ablation.report.figures import draw
+from microgpt.ablation.report.index import write_index
+from microgpt.ablation.report.page import html_page
+from microgpt.ablation.report.rates import tuning
+from microgpt.ablation.report.readme import render_readme
+from microgpt.ablation.report.render import (
     figure,
     interval,
     render_table,

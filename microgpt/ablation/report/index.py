@@ -6,7 +6,7 @@ from typing import Any
 
 from microgpt.ablation.claims import claim
 from microgpt.ablation.lock import LOCK, read_lock
-from microgpt.ablation.render import markdown_table
+from microgpt.ablation.report.render import markdown_table
 from microgpt.core.check import BadValue
 from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord

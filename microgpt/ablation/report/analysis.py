@@ -14,10 +14,10 @@ from microgpt.ablation.entries import (
     tagged,
     tuning_entry,
 )
-from microgpt.ablation.fit import SIZES, Fit, power_law
 from microgpt.ablation.lock import neutral
 from microgpt.ablation.question import Question, fits, question
-from microgpt.ablation.rates import Grid, Tuning, grids, rate_used
+from microgpt.ablation.report.fit import SIZES, Fit, power_law
+from microgpt.ablation.report.rates import Grid, Tuning, grids, rate_used
 from microgpt.ablation.settled import settled
 from microgpt.ablation.statistics.power import detectable
 from microgpt.ablation.statistics.summary import Summary, p_value, summary
