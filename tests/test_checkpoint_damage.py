@@ -221,12 +221,18 @@ MISFITS: dict[str, tuple[Callable[[Checkpointed], Checkpointed], str]] = {
 }
 
 
+def unsigned(file: Path) -> None:
+    """The same checkpoint as an earlier version wrote it, without the signature of its run."""
+    write_checkpoint(file, read_checkpoint(file))
+
+
 def unsealed(file: Path) -> None:
-    """The same checkpoint as an earlier version wrote it, without a digest."""
+    """The same checkpoint as a still earlier version wrote it, without a digest either."""
     content = file.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
-    del header["__metadata__"]["sha256"]
+    for key in ("sha256", "signature"):
+        header["__metadata__"].pop(key, None)
     text = json.dumps(header).encode()
     file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
 
@@ -249,7 +255,8 @@ def test_a_state_of_another_run_is_refused(
 def test_the_commands_refuse_a_state_of_another_run(
     run: RunFolder, microgpt: Callable[..., Any]
 ) -> None:
-    write_checkpoint(last(run), transposed(read_checkpoint(last(run))))
+    mine = run.info["signature"]
+    write_checkpoint(last(run), transposed(read_checkpoint(last(run))), mine)
     before = {file: file.read_bytes() for file in run.files()}
     for words in (["train", "resume=here"], ["sample", "here"], ["fork", "here", "--at-step=12"]):
         code, out, (line,) = microgpt(*words)
@@ -258,6 +265,26 @@ def test_the_commands_refuse_a_state_of_another_run(
     assert {file: file.read_bytes() for file in run.files()} == before
     last(run).unlink()
     assert microgpt("sample", "here")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run whose weights have the shapes of the stopped one's."""
+    words = [*STEPS, "trainer.stop_after=12", "seed=7"]
+    return train_here(tmp_path_factory.mktemp("other"), *words)[1]
+
+
+def test_a_whole_checkpoint_of_another_run_is_refused(
+    run: RunFolder, another: RunFolder, microgpt: Callable[..., Any]
+) -> None:
+    shutil.copy(last(another), last(run))
+    before = {file: file.read_bytes() for file in run.files()}
+    for words in (["train", "resume=here"], ["sample", "here"], ["fork", "here", "--at-step=12"]):
+        code, out, (line,) = microgpt(*words)
+        assert (code, out) == (2, "")
+        assert line.startswith(f"microgpt: {last(run)}: is of a run with another signature, ")
+        assert line.endswith("not a state of this run; without this file, an earlier one is taken")
+    assert {file: file.read_bytes() for file in run.files()} == before
 
 
 def damages(content: bytes) -> Iterator[bytes]:
@@ -319,18 +346,19 @@ def test_weights_that_diverged_give_no_samples(
 ) -> None:
     state = read_checkpoint(last(run))
     weights = {name: array("d", [number] * len(flat)) for name, flat in state.weights.items()}
-    write_checkpoint(last(run), replace(state, weights=weights))
+    write_checkpoint(last(run), replace(state, weights=weights), run.info["signature"])
     for words in ([], ["--temperature=0"])[: 1 if number == 1e308 else 2]:
         code, out, (line,) = microgpt("sample", "here", *words)
         assert (code, out) == (2, "")
         assert str(run.path) in line
 
 
+@pytest.mark.parametrize("make", [unsigned, unsealed])
 def test_a_checkpoint_of_an_earlier_version_is_read_and_told(
-    run: RunFolder, whole: RunFolder, microgpt: Callable[..., Any]
+    make: Callable[[Path], None], run: RunFolder, whole: RunFolder, microgpt: Callable[..., Any]
 ) -> None:
     for file in run.checkpoints():
-        unsealed(file)
+        make(file)
     code, _, (line,) = microgpt("train", "resume=here", "progress=false")
     assert (code, line.startswith(f"microgpt: {last(run)}: an earlier version")) == (0, True)
     assert figures(run) == figures(whole)

@@ -74,9 +74,8 @@ def train(
         (delete_files, ["run.json"]),
         ((RUN / "metrics.jsonl").unlink, ["metrics.jsonl"]),
         ((RUN / "config.yaml").unlink, ["config.yaml"]),
-        (lambda: shutil.rmtree(RUN / "checkpoints"), ["checkpoints/"]),
     ],
-    ids=["all", "files", "metrics", "config", "checkpoints"],
+    ids=["all", "files", "metrics", "config"],
 )
 def test_deleted_outputs(
     train: Callable[..., tuple[int, str, str]],
@@ -96,6 +95,21 @@ def test_old_checkpoints_may_be_deleted(train: Callable[..., tuple[int, str, str
     code, _, err = train(5, (RUN / "checkpoints/step-2.safetensors").unlink)
     assert (code, err) == (0, "")
     assert RunFolder(RUN).status == FINISHED
+
+
+@pytest.mark.parametrize("step", [1, 8])
+def test_their_folder_is_made_again(step: int, train: Callable[..., tuple[int, str, str]]) -> None:
+    """Where the next thing that a run does is to write a checkpoint."""
+    code, _, err = train(step, lambda: shutil.rmtree(RUN / "checkpoints"))
+    assert (code, err) == (0, "")
+    assert RunFolder(RUN).status == FINISHED
+
+
+def test_the_last_checkpoint_is_needed(train: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = train(3, lambda: shutil.rmtree(RUN / "checkpoints"))
+    assert (code, out) == (1, "")
+    assert "deleted during the run: checkpoints/step-2.safetensors; " in err
+    assert RunFolder(RUN).info["status"] == FAILED
 
 
 def test_what_is_left_stands_in_nobodys_way(

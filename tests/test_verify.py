@@ -182,7 +182,7 @@ def test_a_checkpoint_changed(edited: tuple[Path, RunFolder, Path], verify: Veri
     assert "may have been edited" not in said
     state = read_checkpoint(run.checkpoints()[-1])
     state.weights["wte"][0] += 1.0
-    write_checkpoint(file, state)  # with the digest of what it holds now
+    write_checkpoint(file, state, run.info["signature"])  # with the digest of what it holds now
     code, said = verify(outputs, run.mlflow_run_id)
     assert (code, "diverged at step 5 in step-5.safetensors\n" in said) == (1, True), said
 

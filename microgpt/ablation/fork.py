@@ -28,7 +28,7 @@ from microgpt.run.state import last_state
 from microgpt.sample import rebuild
 from microgpt.syntax import key_and_value
 from microgpt.terminal import ConfigError
-from microgpt.train import code_of, run_name
+from microgpt.train import code_of, identity, run_name
 from microgpt.train import create as create_run
 from microgpt.trust import OURS_ALONE, Trust, replayed
 
@@ -193,7 +193,8 @@ def create(
     if state.step and source != before["source"]:
         facts["source"] = f"{before['source']} to step {state.step}, then {source}"
     (run.path / "checkpoints").mkdir(parents=True)
-    write_checkpoint(run.path / f"checkpoints/step-{state.step}.safetensors", state)
+    file = run.path / f"checkpoints/step-{state.step}.safetensors"
+    write_checkpoint(file, state, identity(parts, origin)["signature"])
     ends = [end for row, end in parent.metrics_from(0) if row["step"] <= state.step]
     content = read_bytes(parent.metrics_path)[: max(ends, default=0)]
     run.write("metrics.jsonl", content.decode())

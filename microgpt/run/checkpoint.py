@@ -2,8 +2,8 @@
 
 Tensors: the weights under their names and the optimizer's slots under `optim/<slot>/<weight>` (F64), the
 random generators under `rng/<purpose>` (I64). The metadata holds the step, the seconds of training,
-`best`, the step and loss of the best evaluation if it is kept, and `sha256`, the digest of all this.
-Files of earlier versions have no digest.
+`best`, the step and loss of the best evaluation if it is kept, `signature`, that of the run, and
+`sha256`, the digest of all this. Files of earlier versions lack the signature, or both.
 """
 
 import json
@@ -25,12 +25,18 @@ NAME = re.compile(r"step-(\d+)\.safetensors")
 TYPECODES = {"F64": "d", "I64": "q"}
 DIGEST = "sha256"  # the key of the digest in the metadata
 UNREADABLE = (ValueError, KeyError, TypeError, safetensors.SafetensorError)
-FACTS, PERHAPS = {"step", "seconds"}, {"best"}  # the other keys
+SIGNATURE = "signature"  # the key of the run's signature
+FACTS, PERHAPS = {"step", "seconds"}, {"best", SIGNATURE, DIGEST}  # all keys
+WITHOUT = "not a state of this run; without this file, an earlier one is taken"
 Tensors: TypeAlias = Mapping[str, tuple[tuple[int, ...], "array[Any]"]]  # name -> shape, numbers
 
 
 class BadCheckpoint(BadRecord):
     """A file that is not a whole checkpoint, or not one of its run."""
+
+
+class Foreign(BadRecord):
+    """A whole checkpoint of another run."""
 
 
 def step_of(file: Path) -> int | None:
@@ -39,8 +45,8 @@ def step_of(file: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def write_checkpoint(path: Path, state: Checkpointed) -> None:
-    """Writes `state` to `path`, atomically."""
+def write_checkpoint(path: Path, state: Checkpointed, signature: str | None = None) -> None:
+    """Writes `state`, of the run with this signature if it is of any, to `path`, atomically."""
     numbers: dict[str, tuple[tuple[int, ...], array[Any]]] = {}
     for name, weight in state.weights.items():
         numbers[name] = state.shapes[name], array("d", weight)
@@ -52,6 +58,8 @@ def write_checkpoint(path: Path, state: Checkpointed) -> None:
     metadata = {"step": str(state.step), "seconds": repr(state.seconds)}
     if state.best:
         metadata["best"] = json.dumps(state.best)
+    if signature:
+        metadata[SIGNATURE] = signature
     write_tensors(path, metadata, numbers)
 
 
@@ -72,8 +80,11 @@ def digest(metadata: Mapping[str, str], tensors: Tensors) -> str:
     return found.hexdigest()
 
 
-def read_checkpoint(path: Path) -> Checkpointed:
-    """Reads the state from `path`; a line says if its content has no digest. Raises BadCheckpoint."""
+def read_checkpoint(path: Path, signature: str | None = None) -> Checkpointed:
+    """Reads the state from `path`, of the run with this signature if any is given.
+
+    A line says if the file has no digest, or no signature to compare. Raises BadCheckpoint, Foreign.
+    """
     try:
         metadata, tensors = parse_tensors(read_bytes(path))
         state = _state(metadata, tensors)
@@ -81,10 +92,15 @@ def read_checkpoint(path: Path) -> Checkpointed:
         raise BadCheckpoint(path, error.problem) from error
     except UNREADABLE as error:
         raise BadCheckpoint(path, f"is not a complete checkpoint: {error}") from error
+    known = metadata.get(SIGNATURE)
     if DIGEST not in metadata:
         complain(f"{path}: an earlier version wrote it, without a digest: damage would not show")
     elif metadata[DIGEST] != digest(metadata, tensors):
         raise BadCheckpoint(path, "is damaged: its content is not that of its sha256")
+    elif signature and not known:
+        complain(f"{path}: an earlier version wrote it, without the signature of its run")
+    if signature and known and known != signature:
+        raise Foreign(path, f"is of a run with another signature, {known[:12]}: {WITHOUT}")
     return state
 
 
@@ -102,7 +118,7 @@ def parse_tensors(content: bytes) -> tuple[dict[str, str], Tensors]:
 
 
 def _state(metadata: Mapping[str, str], tensors: Tensors) -> Checkpointed:
-    if metadata.keys() - PERHAPS - {DIGEST} != FACTS:
+    if metadata.keys() - PERHAPS != FACTS:
         raise ValueError(f"its metadata are {', '.join(sorted(metadata))}")
     best = json.loads(metadata["best"]) if "best" in metadata else None
     step, seconds = int(metadata["step"]), float(metadata["seconds"])

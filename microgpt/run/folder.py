@@ -113,7 +113,10 @@ class RunFolder(Record):
                     file.write(json.dumps({"step": event.step, **metrics}) + "\n")
             case Checkpointed():
                 _sync(self.metrics_path)  # the metrics must reach the disk before the checkpoint
-                write_checkpoint(self.path / f"checkpoints/step-{event.step}.safetensors", event)
+                folder = self.path / "checkpoints"
+                folder.mkdir(exist_ok=True)  # it may have been deleted with the old ones
+                file_name = f"step-{event.step}.safetensors"
+                write_checkpoint(folder / file_name, event, self.info["signature"])
             case Sampled():
                 self.write("samples.txt", to_lines(event.samples))
 

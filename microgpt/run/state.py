@@ -7,7 +7,7 @@ from pathlib import Path
 from microgpt.core.events import Checkpointed
 from microgpt.core.keeping import Average, Best
 from microgpt.core.trainer import Trainer
-from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, step_of
+from microgpt.run.checkpoint import WITHOUT, BadCheckpoint, read_checkpoint, step_of
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
 from microgpt.terminal import complain
@@ -21,8 +21,8 @@ def last_state(run: RunFolder, trainer: Trainer, to: int | None = None) -> Check
     trainer  the run's, before its first step
 
     A damaged checkpoint is named on standard error and passed over: from the one before it, the steps
-    in between give the same numbers again. Raises BadCheckpoint for a whole one that is not of this
-    run, and BadRecord if the state that a fork began with is gone.
+    in between give the same numbers again. Raises BadCheckpoint or Foreign for a whole one that is not
+    of this run, and BadRecord if the state that a fork began with is gone.
     """
     damaged: list[BadCheckpoint] = []
     found = None
@@ -30,7 +30,7 @@ def last_state(run: RunFolder, trainer: Trainer, to: int | None = None) -> Check
         if to is not None and (step_of(file) or 0) > to:
             continue
         try:
-            found = read_checkpoint(file)
+            found = read_checkpoint(file, run.info["signature"])
         except BadCheckpoint as error:
             damaged.append(error)
             continue
@@ -47,8 +47,7 @@ def last_state(run: RunFolder, trainer: Trainer, to: int | None = None) -> Check
 def check_fits(file: Path, state: Checkpointed, trainer: Trainer) -> None:
     """Raises BadCheckpoint unless the state in `file` may be one of this run."""
     if problem := next(_problems(file, state, trainer), None):
-        advice = "not a state of this run; without this file, an earlier one is taken"
-        raise BadCheckpoint(file, f"{problem}: {advice}")
+        raise BadCheckpoint(file, f"{problem}: {WITHOUT}")
 
 
 def check_finite(run: RunFolder, state: Checkpointed) -> None:
