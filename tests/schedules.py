@@ -1,6 +1,7 @@
 """Schedules for runs that something shall happen to, as `schedule._target_` of `schedule=constant`."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -73,6 +74,15 @@ class Growing(Constant):
     def decay(self, progress: float) -> float:
         if progress == 0:
             self.left.append(os.urandom(1000) * 30_000)
+        return 1.0
+
+
+class Deleting(Constant):
+    """Deletes the folder that the gate names, half way."""
+
+    def decay(self, progress: float) -> float:
+        if progress >= 0.5:
+            shutil.rmtree(os.environ[GATE], ignore_errors=True)
         return 1.0
 
 

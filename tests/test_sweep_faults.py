@@ -179,6 +179,31 @@ def test_interrupted_and_begun_again(
     assert Counter(run.info.status for run in stored(outputs)) == {"FINISHED": 3}
 
 
+@pytest.mark.parametrize("gone", ["runs", ""])
+def test_outputs_that_are_deleted_during_a_job(
+    gone: str, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first job's, or those of the whole sweep: a line says what is gone, and the way on."""
+    outputs = tmp_path / "outputs"
+    monkeypatch.setenv(GATE, str(outputs / gone))
+    kinds = f"schedule._target_={OURS}.Deleting,microgpt.core.schedule.constant.Constant"
+    words = [BASIC, "tracking=none", "trainer.num_steps=8", kinds]
+    said, complaints = here(outputs, *SMALL, *words, code=1)
+    (line,) = beside_remarks(complaints)
+    if gone:
+        (run,) = (run for run in all_runs(outputs) if run.status == FAILED)
+        reason = f"{run.path}: deleted during the run: config.yaml, documents.txt, "
+        assert run.info["reason"].startswith(reason)
+        assert line == f"microgpt: _target_={OURS}.Deleting failed: {run.info['reason']}"
+        assert "2 jobs: 1 finished, 1 failed\n" in said
+    else:
+        advice = "deleted during the sweep; the same command trains what is missing"
+        assert re.fullmatch(f"microgpt: {outputs}/sweeps/[^/]*: {advice}", line)
+    monkeypatch.setenv(GATE, str(tmp_path / "nothing"))
+    said, _ = here(outputs, *SMALL, *words)
+    assert {run.status for run in all_runs(outputs)} == {FINISHED}
+
+
 @pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(outputs: Path) -> None:
     """Where a step takes longer than one would wait."""

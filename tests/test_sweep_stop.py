@@ -2,10 +2,13 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pexpect
@@ -15,9 +18,19 @@ import pytest
 from microgpt.run.checkpoint import read_checkpoint
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import STOPPED
+from microgpt.run.sweep import all_sweeps
 from microgpt.sweep import cluster
 from tests.conftest import Here
-from tests.running import COMMAND, REPOSITORY, SLOWLY, TINY, stored, wait_until
+from tests.running import (
+    COMMAND,
+    REPOSITORY,
+    SLOWLY,
+    TINY,
+    running,
+    start,
+    stored,
+    wait_until,
+)
 
 LONG = [
     *("train", "-m", *TINY, "trainer.num_steps=20000", "trainer.checkpoint_every=10000"),
@@ -60,8 +73,7 @@ def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> N
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    code = 128 + number if launcher == "processes" else 130  # Hydra's own tells of no signal
-    assert (process.returncode, complaints) == (code, ""), said
+    assert (process.returncode, complaints) == (128 + number, ""), said
     runs = all_runs(outputs)
     assert [run.status for run in runs] == [STOPPED] * count  # the last did not begin
     for run in runs:
@@ -70,6 +82,66 @@ def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> N
     (line,) = (line for line in said.splitlines() if line.startswith("stopped; "))
     assert line.startswith("stopped; go on with the same command: microgpt train -m ")
     assert Counter(run.info.status for run in stored(outputs)) == {"KILLED": count + 1}
+
+
+@pytest.mark.slow
+def test_a_job_that_waits_for_another_sweep_is_stopped(outputs: Path) -> None:
+    """Another process holds the folder of the one job: the first Ctrl-C ends the waiting."""
+    words = [*LONG[:-2], "tracking=none", "hydra.launcher.workers=1", "seed=1,2"]
+    folder = outputs / "runs" / job_names(outputs, words)[0]
+    with RunFolder(folder).locked(), running(outputs, *words) as process:
+        wait_until(lambda: waits_for(process.pid, folder / ".lock"))
+        process.send_signal(signal.SIGINT)
+        said, complaints = process.communicate(timeout=30)
+    assert (process.returncode, complaints) == (130, ""), said
+    assert "stopped; go on with the same command: " in said
+    assert all_runs(outputs) == []
+
+
+def job_names(outputs: Path, words: Sequence[str]) -> list[str]:
+    """The folders of the jobs of a sweep, in their order."""
+    with running(outputs, *words) as process:
+        wait_until(lambda: all_sweeps(outputs))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    (sweep,) = all_sweeps(outputs)
+    for run in outputs.glob("runs/*"):
+        shutil.rmtree(run)
+    return [job["run"] for job in sweep.jobs]
+
+
+def waits_for(launcher: int, file: Path) -> bool:
+    """Whether a process below the launcher has opened a file."""
+    found = []
+    for process in psutil.Process(launcher).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            found += [each.path for each in process.open_files()]
+    return str(file) in found
+
+
+COUNTING = """
+import atexit, sys
+reads = []
+sys.addaudithook(
+    lambda event, words: event == "open"
+    and str(words[0]).endswith("sweep.json") and reads.append(1)
+)
+atexit.register(lambda: print(len(reads), "reads"))
+"""
+
+
+@pytest.mark.slow
+def test_the_plan_is_not_read_for_each_job(outputs: Path) -> None:
+    """With Hydra's own launcher, which hands a job only its configuration."""
+    reads = []
+    for jobs in (2, 9):
+        words = ["train", "-m", *TINY, "trainer.num_steps=1", "hydra/launcher=basic"]
+        words += [f"seed=range({jobs})", "tracking=none", "progress=false"]
+        process = start(outputs, *words, first=COUNTING)
+        said, complaints = process.communicate(timeout=100)
+        assert process.returncode == 0, complaints
+        reads.append(said.splitlines()[-1])
+    assert reads[0] == reads[1]
 
 
 def test_the_table_on_a_terminal(outputs: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
@@ -95,8 +95,13 @@ class Record:
         beside.replace(self._mlflow_path)
 
     @contextmanager
-    def locked(self, patience: float = 0.1) -> Iterator[None]:
-        """Holds the lock, which a process's death releases. Raises Busy after `patience` seconds."""
+    def locked(
+        self, patience: float = 0.1, is_over: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        """Holds the lock, which a process's death releases.
+
+        Raises Busy after `patience` seconds, or when the waiting `is_over`.
+        """
         deadline = time.monotonic() + patience
         with ExitStack() as opened:
             is_there = False
@@ -104,7 +109,7 @@ class Record:
                 self.path.mkdir(parents=True, exist_ok=True)
                 with suppress(FileNotFoundError):  # `unborn` is just removing the folder
                     file = opened.enter_context(self._lock_file())
-                    self._take(file.fileno(), deadline)
+                    self._take(file.fileno(), deadline, is_over)
                     is_there = os.fstat(file.fileno()).st_nlink > 0  # not removed meanwhile
             yield
 
@@ -114,10 +119,10 @@ class Record:
         except IsADirectoryError as error:
             raise BadRecord(self._lock_path, "must be a file, but is a folder") from error
 
-    def _take(self, descriptor: int, deadline: float) -> None:
+    def _take(self, descriptor: int, deadline: float, is_over: Callable[[], bool]) -> None:
         while lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or is_over():
                 raise Busy(f"another process is at work in {self.path}")
             time.sleep(min(POLL, left))
 

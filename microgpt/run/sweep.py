@@ -25,6 +25,7 @@ class SweepFolder(Record):
         super().__init__(path)
         self._read: tuple[int, ...] = ()  # the state of the file when it was read last
         self._known: dict[str, Any] = {}  # what it said: of a thousand jobs, half a megabyte
+        self._jobs: dict[str, dict[str, Any]] = {}  # its jobs, by the names of their folders
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         """To another process goes the path."""
@@ -33,12 +34,17 @@ class SweepFolder(Record):
     @property
     def info(self) -> dict[str, Any]:
         """The facts."""
+        self._refresh()
+        return dict(self._known)
+
+    def _refresh(self) -> None:
+        """Reads the file if it has changed."""
         found = stat_of(self._file)
         state = found.st_ino, found.st_size, found.st_mtime_ns  # each update makes another file
         if state != self._read:
             self._known = super().info
+            self._jobs = {job["run"]: job for job in self._known["jobs"]}
             self._read = state
-        return dict(self._known)
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
@@ -48,7 +54,8 @@ class SweepFolder(Record):
 
     def job(self, run: str) -> dict[str, Any]:
         """The job whose run folder is named `run`."""
-        return next(job for job in self.jobs if job["run"] == run)
+        self._refresh()
+        return self._jobs[run]
 
     def run(self, job: Mapping[str, Any]) -> RunFolder:
         """The run folder of a job."""

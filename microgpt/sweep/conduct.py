@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from microgpt.build import part
 from microgpt.run.folder import RunFolder
+from microgpt.run.kept import Deleted
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
@@ -82,8 +83,11 @@ def identity_of(jobs: Sequence[Job]) -> dict[str, str]:
 def end(sweep: SweepFolder, tracking: Tracking, status: str) -> tuple[str | None, str | None]:
     """Records how a sweep ended, and sends what the store lacks.
 
-    Returns what went wrong with the store, if anything did, and what shows the sweep.
+    Returns what went wrong with the store, if anything did, and what shows the sweep. Raises Deleted.
     """
+    if not sweep.exists:
+        advice = "the same command trains what is missing"
+        raise Deleted(f"{sweep.path}: deleted during the sweep; {advice}")
     sweep.update(status=status, ended=time.time())
     problem, look = tracking.finish(), tracking.look()
     if not problem:

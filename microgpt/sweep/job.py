@@ -3,9 +3,10 @@
 import re
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from microgpt.core.trainer import Trainer
 from microgpt.one_run import TRACEBACK, described, train_recorded
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import signature
+from microgpt.run.kept import Deleted
 from microgpt.run.reading import BadRecord
-from microgpt.run.record import FAILED, FINISHED
+from microgpt.run.record import FAILED, FINISHED, Busy
 from microgpt.run.sweep import sweep_folder
 from microgpt.secret import blackened
-from microgpt.signals import interruptible
+from microgpt.signals import Interrupted, interruptible
 from microgpt.terminal import OK, RUN_FAILED, WRONG_INPUT, ConfigError
 from microgpt.train import check_split, code_of, create, restart
 
@@ -29,6 +31,8 @@ COMBINED = ("model", "optimizer", "schedule", "loss", "trainer", "sampling")
 DATA_KEPT = 4  # of the jobs before, in this process
 under_way: list[Trainer] = []  # in this process
 documents: dict[str, list[str]] = {}  # by their digest, those used last at the end
+# Kept, since it reads its file when that has changed, and not for each job.
+known_sweep = lru_cache(1)(sweep_folder)
 
 
 class Refused(ConfigError):
@@ -57,19 +61,26 @@ class Assignment:
 def work(cfg: DictConfig, folder: Path) -> int | None:
     """Do the job whose run belongs into `folder`, as a launcher of Hydra's asks for it."""
     config = resolve(cfg)
-    sweep = sweep_folder(Path(config["paths"]["outputs"]), config["sweep"])
-    return do(Assignment(config["sweep"], sweep.job(folder.name), config))
+    sweep = known_sweep(Path(config["paths"]["outputs"]), config["sweep"])
+    try:
+        facts = sweep.job(folder.name)
+    except BadRecord:  # `conduct` says that the sweep is gone
+        return WRONG_INPUT
+    return do(Assignment(config["sweep"], facts, config))
 
 
-def do(job: Assignment) -> int | None:
+def do(job: Assignment, is_over: Callable[[], bool] = lambda: False) -> int | None:
     """Do a job; returns an exit code, None if it was interrupted.
 
-    Another process that is at the same job is waited for: then there is nothing left to do.
+    Another process that is at the same job is waited for, unless the sweep `is_over`: then there is
+    nothing left to do.
     """
     run = job.run
     try:
-        with run.locked(FOREVER):
+        with run.locked(FOREVER, is_over):
             return _done(job, run)
+    except Busy:
+        return None
     except BadRecord:  # nothing can be recorded in it; who watches the folders names it
         return WRONG_INPUT
 
@@ -86,6 +97,10 @@ def _done(job: Assignment, run: RunFolder) -> int | None:
     except (ConfigError, BadRecord) as error:
         record_failure(job, str(error), refused=isinstance(error, Refused))
         return WRONG_INPUT
+    except Deleted as error:
+        if not run.exists:
+            record_failure(job, str(error))
+        return RUN_FAILED
     except Exception as error:
         if not run.exists or run.ended < begun:  # it failed before its first step
             run.write(TRACEBACK, blackened(traceback.format_exc()))
@@ -116,7 +131,7 @@ def _train(job: Assignment, run: RunFolder) -> int | None:
     finally:
         under_way.remove(parts.trainer)
     if caught:  # in a process of its own, where no launcher waits for an answer
-        raise KeyboardInterrupt
+        raise Interrupted(caught[0])
     return {FAILED: RUN_FAILED, FINISHED: OK}.get(run.info["status"])
 
 

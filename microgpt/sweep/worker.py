@@ -57,7 +57,11 @@ def tidy() -> None:
 
 
 def _perform(task: Task) -> int | None:
-    return do(task.job) if task.callbacks is None else _told(task, task.callbacks)
+    return _do(task) if task.callbacks is None else _told(task, task.callbacks)
+
+
+def _do(task: Task) -> int | None:
+    return do(task.job, lambda: task.launch in stopped)
 
 
 def _told(task: Task, callbacks: Callbacks) -> int | None:
@@ -65,7 +69,7 @@ def _told(task: Task, callbacks: Callbacks) -> int | None:
     config = OmegaConf.create(task.job.config)
     done = JobReturn(cfg=config, working_dir=str(Path.cwd()), task_name=task.job.facts["name"])
     callbacks.on_job_start(config=config, task_function=do)
-    done.return_value = do(task.job)
+    done.return_value = _do(task)
     done.status = JobStatus.COMPLETED
     callbacks.on_job_end(config=config, job_return=done)
     return done.return_value  # type: ignore[no-any-return]
