@@ -45,6 +45,7 @@ FLOORS = [
     {"app", "override"},
     {"ablation", "variants"},
     {"cli"},
+    {"__main__"},
 ]
 ONLY_IN = {
     "hydra": {"app", "complaints", "override", "parts", "sweep"},

@@ -19,7 +19,7 @@ WORDS += ["trainer.num_steps=1000000"]
 # Sends itself a signal at the Nth audited event of the interpreter: an import, a file that is opened, ...
 PROGRAM = """
 import itertools, os, sys
-from microgpt.cli import main
+from microgpt.__main__ import main
 number, at = map(int, sys.argv[1:3])
 del sys.argv[1:3]
 count = itertools.count()
@@ -57,8 +57,9 @@ def check(moment: int, number: signal.Signals, place: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_at_the_start(number: signal.Signals, tmp_path: Path) -> None:
-    check(9000, number, tmp_path)
+@pytest.mark.parametrize("moment", [50, 9000])
+def test_an_interrupt_at_the_start(moment: int, number: signal.Signals, tmp_path: Path) -> None:
+    check(moment, number, tmp_path)
 
 
 @pytest.mark.slow
