@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 from microgpt.app import config_path
-from microgpt.build import part, resolve
+from microgpt.build import part, plain, resolve
 from microgpt.run.identity import question
 from microgpt.sweep.command import arms_of, zipped
 from microgpt.sweep.compose import Composer
@@ -17,8 +17,8 @@ from microgpt.sweep.expand import expand
 EXPERIMENTS = sorted(file.stem for file in config_path().glob("experiment/*.yaml"))
 
 
-def configs(experiment: str) -> list[dict[str, Any]]:
-    """The configuration of each job."""
+def configs(experiment: str, most: int = 8) -> list[dict[str, Any]]:
+    """The configurations of at most so many jobs, the first and others evenly among all."""
     word = f"experiment={experiment}"
     with initialize_config_dir(str(config_path()), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
@@ -26,9 +26,17 @@ def configs(experiment: str) -> list[dict[str, Any]]:
         sweeper = master.hydra.sweeper
         words = [word, *(f"{key}={value}" for key, value in sweeper.params.items())]
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(words)
-        compose = Composer(loader, master)
+        composed = Composer(loader, master)
         rows = expand(parsed, zipped(sweeper.zip), arms_of(sweeper.arms))
-        return [resolve(compose(row)) for row in rows]
+        return [resolve(composed(row)) for row in rows[:: -(-len(rows) // most)]]
+
+
+def protocol(experiment: str) -> dict[str, Any] | None:
+    """The `ablation` section of an experiment; None without a question."""
+    with initialize_config_dir(str(config_path()), version_base="1.3"):
+        cfg = compose("train", [f"experiment={experiment}"], return_hydra_config=True)
+    section = cfg.hydra.sweeper.ablation
+    return None if section is None else plain(section)
 
 
 def arithmetic(config: dict[str, Any]) -> str:

@@ -121,7 +121,8 @@ def test_every_option_is_composed(group: str, option: str, composed: Compose) ->
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_trains(name: str, composed: Compose) -> None:
-    parts, events = trained(composed(f"experiment={name}", "trainer.num_steps=2"))
+    few = "trainer.num_steps=2", "trainer.eval_documents=8", "data.test_fraction=0"
+    parts, events = trained(composed(f"experiment={name}", *few))
     assert parts.config["experiment"] == name
     assert sum(isinstance(event, Stepped) for event in events) == 2
 

@@ -12,20 +12,23 @@ from omegaconf import OmegaConf
 
 from microgpt.ablation.lock import config_of, read_lock
 from microgpt.run.identity import NEUTRAL, choices, leaves, question, signature
-from tests.experiments import EXPERIMENTS, asked, configs
+from tests.experiments import EXPERIMENTS, asked, configs, protocol
 from tests.golden.check import HERE
 
 LOCKS = Path(__file__).parent.parent / "experiments"
 
 
 def recorded(experiment: str) -> list[dict[str, Any]]:
-    """The configurations of an experiment's runs, as they were written when they were trained."""
-    file = LOCKS / experiment / "results.lock.json"
+    """The configurations of an experiment's runs, as they were written when they were trained.
+
+    None where its lock is of an earlier protocol, or where there is no lock: its runs are to come.
+    """
+    file, golden = LOCKS / experiment / "results.lock.json", HERE / f"signatures/{experiment}.json"
     if file.exists():
         lock = read_lock(file)
-        return [config_of(lock, run) for run in lock["runs"]]
-    golden = HERE / f"signatures/{experiment}.json"
-    return [json.loads(golden.read_text(encoding="utf-8"))["config"]]
+        same = lock["ablation"] == protocol(experiment)
+        return [config_of(lock, run) for run in lock["runs"]] if same else []
+    return [json.loads(golden.read_text(encoding="utf-8"))["config"]] if golden.exists() else []
 
 
 def pairs(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
@@ -35,12 +38,13 @@ def pairs(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_asks_what_its_recorded_runs_asked(experiment: str) -> None:
     """A key that is new in conf/ must stand in NEUTRAL, or the recorded runs are another question's."""
-    now, then = (
-        {pairs(config) for config in found} for found in (configs(experiment), recorded(experiment))
-    )
-    changed = frozenset().union(*now) ^ frozenset().union(*then)
-    assert not changed, f"of one side alone: {sorted(changed)}"
-    assert now == then
+    then = {pairs(config) for config in recorded(experiment)}
+    if not then:
+        pytest.skip("its runs are to come")
+    now = {pairs(config) for config in configs(experiment)}
+    changed = frozenset().union(*now) - frozenset().union(*then)
+    assert not changed, f"not of the recorded runs: {sorted(changed)}"
+    assert now <= then
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def test_a_neutral_value_is_neutral_for_classes_of_ours_alone() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_where_a_class_of_ours_has_a_default_it_is_the_neutral_value(experiment: str) -> None:
-    config = leaves(configs(experiment)[0])
+    config = leaves(configs(experiment, most=1)[0])
     for key in NEUTRAL:
         group, _, name = key.rpartition(".")
         target = config.get(f"{group}._target_")
