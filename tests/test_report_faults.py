@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from microgpt.ablation.report import report as reporting
+from microgpt.ablation.report.place import held
 from microgpt.ablation.report.report import examine, report
 from microgpt.core.check import BadValue
 from tests.command import Within
@@ -48,6 +49,20 @@ def test_a_report_is_written_whole_or_not_at_all(
     assert {file.name for file in folder.iterdir()} == FILES | {"mine.txt"}
     assert (folder / "README.md").read_text() == (told[0] / "README.md").read_text()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "heads"]
+
+
+def test_what_a_killed_report_left(
+    bench: Path, told: tuple[Path, str, Made], tmp_path: Path
+) -> None:
+    """The folder that it had moved away is there again, with a user's files; another report goes on."""
+    for name in (".heads~aaaaaaaa", ".heads.bbbbbbbb", ".heads.cccccccc", ".heads.mine.dddddddd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("a note")
+    with held(tmp_path / ".heads.cccccccc"):
+        report(told[2].id, address(bench), bench, tmp_path)
+    assert {file.name for file in (tmp_path / "heads").iterdir()} == FILES | {"mine.txt"}
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"README.md", "heads", ".heads.cccccccc", ".heads.mine.dddddddd"}
 
 
 def small(**changes: Any) -> Made:

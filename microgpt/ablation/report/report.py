@@ -1,11 +1,9 @@
 """`microgpt report`: writes the report of a sweep from the store."""
 
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +15,7 @@ from microgpt.ablation.report.analysis import analyse, asked_by
 from microgpt.ablation.report.figures import draw
 from microgpt.ablation.report.index import write_index
 from microgpt.ablation.report.page import html_page
+from microgpt.ablation.report.place import OURS, renewed
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.render import (
@@ -39,7 +38,6 @@ from microgpt.trust import OURS_ALONE, Trust
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-OURS = ("README.md", "report.html", LOCK, "*.png", "*.svg")
 WIDE = 300  # columns, so that no figure is truncated; a terminal may wrap lines
 FOLDER = "report"  # the report's path in the parent run's artifacts
 
@@ -55,14 +53,8 @@ def report(
     sweep, lock = examine(client, name, store, trust)
     folder = experiments / folder_name(str(lock["experiment"]))
     warn_of_another(folder / LOCK, lock)
-    experiments.mkdir(parents=True, exist_ok=True)
-    beside = Path(mkdtemp(prefix=f".{folder.name}.", dir=experiments))
-    try:
+    with renewed(folder) as beside:
         readme = write_all(sweep, lock, beside)
-        beside.chmod(0o755)
-        swap(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     write_index(experiments)
     show(lock)
     out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
@@ -107,21 +99,6 @@ def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> str:
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / LOCK).write_text(text_of(lock), encoding="utf-8")
     return readme
-
-
-def swap(new: Path, folder: Path) -> None:
-    """Replaces `folder` by `new`, and keeps files in it that are not the report's."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    ours = {file for pattern in OURS for file in folder.glob(pattern)}
-    for file in folder.iterdir():
-        if file not in ours:
-            (shutil.copytree if file.is_dir() else shutil.copy2)(file, new / file.name)
-    old = Path(mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old)
 
 
 def times(sweep: Sweep) -> list[dict[str, Any]]:
