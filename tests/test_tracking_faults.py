@@ -189,17 +189,13 @@ def train_at_once(outputs: Path, count: int, *words: str) -> None:
         assert history(store(outputs), run.mlflow_run_id) == recorded(run)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.soak)])
-def test_processes_on_a_fresh_store(count: int, tmp_path: Path) -> None:
-    train_at_once(tmp_path, count, *SHORT)
+def test_processes_on_a_fresh_store(tmp_path: Path) -> None:
+    train_at_once(tmp_path, 2, *SHORT)
 
 
-@pytest.mark.parametrize(
-    "count",
-    [pytest.param(6, marks=pytest.mark.slow), pytest.param(16, marks=pytest.mark.soak)],
-)
-def test_processes_log_into_one_store(count: int, outputs: Path) -> None:
-    train_at_once(outputs, count, "trainer.num_steps=300")
+@pytest.mark.slow
+def test_processes_log_into_one_store(outputs: Path) -> None:
+    train_at_once(outputs, 6, "trainer.num_steps=300")
 
 
 def test_killed_while_the_store_is_made(tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""What the suite found: `figures.json`, a row for each injection, and `README.md`, written from it."""
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+FILE = HERE / "figures.json"
+PAGE = HERE / "README.md"
+TOP = """# Faults
+
+Written by the suite. `nice -n 19 pytest tests/faults -m soak -n 0` injects all of this,
+`python tests/faults/sweep_memory.py` measures the large sweep. Each row is of one test that passed; the row
+is deleted when its test begins. The slow tier of the tests has a short, seeded sample of each.
+
+After each injection, and a resume or `microgpt sync` where one is due: every figure of every run stands in
+the store once; figures, samples and parameters equal those of a run that nobody disturbed, bit for bit; no
+command has printed a traceback; no process and no semaphore is left. **Lost: nothing, in any row.**
+
+| injected | times | what was seen | minutes | begun |
+|---|---|---|---|---|
+"""
+
+
+def machine() -> str:
+    """What this was run on."""
+    models = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    model = models[0].partition(": ")[2] if models else platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = f"{os.cpu_count()} cores ({model}), {memory:.0f} GB"
+    return f"{cores}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+class Note:
+    """A test's row: deleted at its beginning, written when it has passed."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.begun = name, time.time()
+        _change({name: None})
+
+    def __call__(self, injected: str, times: int | str, seen: str) -> None:
+        begun = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.begun))
+        minutes = round((time.time() - self.begun) / 60, 1)
+        row = {"injected": injected, "times": times, "seen": seen, "minutes": minutes}
+        load = f"{os.getloadavg()[1]:.1f}"
+        _change({self.name: row | {"begun": begun, "load": load, "machine": machine()}})
+
+
+def _change(rows: dict[str, Any]) -> None:
+    """Replaces rows, and writes the page."""
+    before = json.loads(FILE.read_text()) if FILE.exists() else {}
+    now = {name: row for name, row in sorted({**before, **rows}.items()) if row}
+    FILE.write_text(json.dumps(now, indent=1) + "\n")
+    PAGE.write_text(page(now))
+
+
+def page(rows: dict[str, dict[str, Any]]) -> str:
+    """The README: a table, the machine, the picture of the large sweep."""
+    line = "| {injected} | {times} | {seen} | {minutes} | {begun} |\n"
+    table = "".join(line.format(**row) for row in rows.values())
+    told = ""
+    if rows:
+        machines = " and ".join(sorted({row["machine"] for row in rows.values()}))
+        loads = sorted(float(row["load"]) for row in rows.values())
+        load = f"{loads[0]} to {loads[-1]}"
+        told = f"On {machines}; the load over 5 minutes at the ends of the tests was {load}.\n"
+    return f"{TOP}{table}\n{told}{_memory()}"
+
+
+def _memory() -> str:
+    """About the large sweep, if it was measured."""
+    file = HERE / "memory.json"
+    if not file.exists():
+        return ""
+    found = json.loads(file.read_text())
+    last = found["rows"][-1]
+    grown = ", ".join(
+        f"{key} {value}"
+        for key, value in found["most after job 100, over what it was there"].items()
+    )
+    return (
+        f"\n## A sweep of {last['jobs']:,} jobs\n\n`{found['command']}`: {found['wall seconds']} s."
+        f" The most after job 100, over what it was there: {grown}.\n\n"
+        "![Memory of the processes, and time of a job, over the jobs done](memory.png)\n"
+    )
+
+
+if __name__ == "__main__":
+    _change({})

@@ -1,0 +1,92 @@
+"""An hour of a sweep whose workers are killed at random: no process that lives on grows.
+
+MICROGPT_SOAK_MINUTES sets another length.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+import pytest
+
+from microgpt.run.folder import all_runs
+from microgpt.run.record import FINISHED
+from tests.faults.conftest import Noted
+from tests.faults.sweep_memory import MORE, WORDS
+from tests.faults.whole import begin, ended, family_of, module_of
+from tests.running import history, recorded, store, stored, sync_here, wait_until
+
+MINUTES = float(os.environ.get("MICROGPT_SOAK_MINUTES", 60))
+JOBS = int(MINUTES * 1200)  # more than can be done
+WARM = 200  # jobs after which nothing may grow
+BETWEEN = 2.0, 20.0  # seconds from one kill to the next
+CHECKED = 100  # runs whose figures are compared, of some thousand
+
+
+class Watched:
+    """The resident memory of the processes that live on, and how often a worker was killed."""
+
+    def __init__(self, launcher: int, outputs: Path) -> None:
+        self.launcher, self.outputs = launcher, outputs
+        self.warm: dict[str, int] = {}
+        self.most: dict[str, int] = defaultdict(int)
+        self.kills = 0
+
+    def look(self) -> None:
+        """Notes the memory, once the sweep is warm."""
+        if len(os.listdir(self.outputs / "runs")) < WARM:
+            return
+        for process in family_of(self.outputs):
+            kind = "launcher" if process.pid == self.launcher else module_of(process)
+            try:
+                size = process.memory_info().rss
+            except psutil.Error:
+                continue
+            if process.pid == self.launcher or kind == "sending":
+                self.warm.setdefault(kind, size)
+            if kind != "serve" or time.time() - process.create_time() > 5:
+                self.most[kind] = max(self.most[kind], size)
+
+    def kill(self, rng: random.Random) -> None:
+        """kill -9 of a worker."""
+        workers = [each for each in family_of(self.outputs) if module_of(each) == "serve"]
+        if workers:
+            rng.choice(workers).kill()
+            self.kills += 1
+
+
+@pytest.mark.soak
+def test_an_hour_of_random_kills(outputs: Path, noted: Noted) -> None:
+    rng = random.Random(0)
+    process = begin(outputs, "train", "-m", *WORDS, f"seed=range({JOBS})", "progress=false")
+    watched = Watched(process.pid, outputs)
+    wait_until(lambda: (outputs / "runs").is_dir())
+    end = time.monotonic() + 60 * MINUTES
+    next_kill = 0.0
+    while time.monotonic() < end:
+        assert process.poll() is None
+        watched.look()
+        if time.monotonic() > next_kill:
+            watched.kill(rng)
+            next_kill = time.monotonic() + rng.uniform(*BETWEEN)
+        time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    ended(process, 130)
+    wait_until(lambda: not family_of(outputs))
+    grown = {kind: watched.most[kind] / size for kind, size in watched.warm.items()}
+    assert max(grown.values()) <= MORE, (watched.warm, watched.most)
+    done = [run for run in all_runs(outputs) if run.status == FINISHED]
+    sync_here(outputs)
+    there = {run.info.run_id for run in stored(outputs)}
+    for run in rng.sample(done, min(CHECKED, len(done))):
+        assert run.mlflow_run_id in there
+        assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+    sizes = ", ".join(f"{kind} {size / 1e6:.0f} MB" for kind, size in sorted(watched.most.items()))
+    factors = ", ".join(f"{kind} {factor:.2f}" for kind, factor in sorted(grown.items()))
+    seen = f"{len(done):,} jobs done in {MINUTES:g} minutes; at most {sizes}; "
+    seen += f"the most after job {WARM} over what it was there: {factors}"
+    noted("kill -9 of a worker of one long sweep", watched.kills, seen)
