@@ -1,6 +1,7 @@
 """Every engine that `conf/engine` has, and what the tests of their operations have in common."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -28,7 +29,7 @@ def derived(engine: type[Engine]) -> type[Engine]:
 
 def option(name: str) -> Callable[[], Engine]:
     """Makes the engine of an option, with the values of its file."""
-    return lambda: instantiate(OmegaConf.load(config_path() / f"engine/{name}.yaml"))
+    return partial(instantiate, OmegaConf.load(config_path() / f"engine/{name}.yaml"))
 
 
 ENGINES: dict[str, Callable[[], Engine]] = {

@@ -19,9 +19,9 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.state import check_fits
 from microgpt.sample import rebuild
 from tests.command import Within
+from tests.misfits import MISFITS, NAN, transposed
 from tests.running import figures, train_here
 
-NAN = float("nan")
 STEPS = ["tracking=none", "trainer.num_steps=20", "trainer.checkpoint_every=5"]
 
 
@@ -127,14 +127,17 @@ def test_no_flipped_bit_is_loaded(
     check_flip(file, content, right, trainer)  # as it was, it is taken
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "apart",
+    [pytest.param(9, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.soak)],
+)
 def test_no_bit_of_the_header_or_of_a_weight_is_loaded(
-    stopped: RunFolder, trainer: Trainer, tmp_path: Path
+    apart: int, stopped: RunFolder, trainer: Trainer, tmp_path: Path
 ) -> None:
-    """Every bit of the header, and every 97th of what follows."""
+    """Bits of the header, 9 apart or all, and of every 97th byte of what follows."""
     content, right = last(stopped).read_bytes(), read_checkpoint(last(stopped))
     size = 8 + int.from_bytes(content[:8], "little")
-    bits = [*range(8 * size), *range(8 * size, 8 * len(content), 97 * 8 + 1)]
+    bits = [*range(0, 8 * size, apart), *range(8 * size, 8 * len(content), 97 * 8 + 1)]
     for bit in bits:
         changed = bytearray(content)
         changed[bit // 8] ^= 1 << bit % 8
@@ -148,77 +151,6 @@ def test_no_truncated_file_is_loaded(stopped: RunFolder, trainer: Trainer, tmp_p
         file.write_bytes(wrong)
         with pytest.raises(BadCheckpoint):
             read(file, trainer)
-
-
-def other(mapping: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
-    return {**mapping, name: value}
-
-
-def without(mapping: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in mapping.items() if key != name}
-
-
-def transposed(state: Checkpointed) -> Checkpointed:
-    rows, columns = state.shapes["wte"]
-    return replace(state, shapes=other(state.shapes, "wte", (columns, rows)))
-
-
-def renamed(state: Checkpointed) -> Checkpointed:
-    def new(mapping: dict[str, Any]) -> dict[str, Any]:
-        return {("wtf" if name == "wte" else name): value for name, value in mapping.items()}
-
-    slots = {slot: new(own) for slot, own in state.slots.items()}
-    return replace(state, shapes=new(state.shapes), weights=new(state.weights), slots=slots)
-
-
-def missing(state: Checkpointed) -> Checkpointed:
-    slots = {slot: without(own, "wte") for slot, own in state.slots.items()}
-    shapes, weights = without(state.shapes, "wte"), without(state.weights, "wte")
-    return replace(state, shapes=shapes, weights=weights, slots=slots)
-
-
-def small(state: Checkpointed) -> Checkpointed:
-    """A 3 x 3 weight, with its slots."""
-    nine = [0.5] * 9
-    slots = {slot: other(own, "wte", nine) for slot, own in state.slots.items()}
-    return replace(
-        state,
-        shapes=other(state.shapes, "wte", (3, 3)),
-        weights=other(state.weights, "wte", nine),
-        slots=slots,
-    )
-
-
-def generator(state: Checkpointed, words: tuple[int, ...]) -> Checkpointed:
-    return replace(state, streams=other(state.streams, "data", words))
-
-
-WORDS = tuple(range(624))
-# What a state may be instead, with a digest of its own, and what is said of it.
-MISFITS: dict[str, tuple[Callable[[Checkpointed], Checkpointed], str]] = {
-    "transposed": (transposed, "wte is 8 x 27, but must be 27 x 8"),
-    "renamed": (renamed, "wte is not there, but must be 27 x 8"),
-    "missing": (missing, "wte is not there"),
-    "small": (small, "wte is 3 x 3, but must be"),
-    "no slot": (
-        lambda s: replace(s, slots=without(s.slots, "m")),
-        "slot m of layer0.attn_wk is missing",
-    ),
-    "half a slot": (
-        lambda s: replace(s, slots=other(s.slots, "v", without(s.slots["v"], "wte"))),
-        "slot v of wte is missing",
-    ),
-    "another slot": (lambda s: replace(s, slots=other(s.slots, "w", s.slots["v"])), "has no use"),
-    "no generator": (lambda s: replace(s, streams=without(s.streams, "data")), "data is missing"),
-    "short generator": (lambda s: generator(s, WORDS[:9]), "generator data has no state"),
-    "words too large": (lambda s: generator(s, (*WORDS[1:], 2**32, 0)), "generator data has no"),
-    "words below 0": (lambda s: generator(s, (*WORDS, -1)), "generator data has no state"),
-    "position": (lambda s: generator(s, (*WORDS, 625)), "generator data has no state"),
-    "step": (lambda s: replace(s, step=10**9), "it says step 1000000000"),
-    "another step": (lambda s: replace(s, step=10), "it says step 10"),
-    "negative time": (lambda s: replace(s, seconds=-1.0), "took -1.0 seconds"),
-    "no time": (lambda s: replace(s, seconds=NAN), "took nan seconds"),
-}
 
 
 def unsigned(file: Path) -> None:

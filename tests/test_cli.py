@@ -219,7 +219,7 @@ def test_a_wheel_finds_its_configurations(tmp_path: Path) -> None:
     inside = set(ZipFile(wheel).namelist())
     assert {"microgpt/_conf/train.yaml", "microgpt/datasets/names.txt"} <= inside
     assert not [name for name in inside if name.startswith(("conf/", "tests/", "outputs/"))]
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     site = next(venv.glob("lib/python*/site-packages"))
     # The dependencies of this environment serve the fresh one, but not its microgpt.
     packages = Path(yaml.__file__).parent.parent

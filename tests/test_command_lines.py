@@ -17,8 +17,6 @@ BASE = [
     *("train", *TINY, *OFFLINE, "data.path=names.txt", "trainer.num_steps=1", "engine=vector"),
     *("trainer.checkpoint_every=0", "hydra/launcher=basic"),
 ]
-SHARES = 2  # of the slow test, for as many processes
-LINES = 500  # of each
 
 
 def is_trained_or_refused(ended: Ended, place: Path, before: list[str]) -> None:
@@ -61,20 +59,24 @@ def try_lines(number: int, share: int, place: Path, within: Within) -> Counter[i
     return codes
 
 
-@pytest.mark.parametrize("share", [pytest.param(i, marks=pytest.mark.slow) for i in range(SHARES)])
-def test_many_command_lines(
-    share: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("number", "share"),
+    [
+        (40, 0),
+        pytest.param(150, 1, marks=pytest.mark.slow),
+        pytest.param(500, 2, marks=pytest.mark.soak),
+        pytest.param(500, 3, marks=pytest.mark.soak),
+    ],
+)
+def test_any_command_line(
+    number: int,
+    share: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THERE", "names.txt")
-    codes = try_lines(LINES, share, tmp_path, Within(monkeypatch, capfd))
-    assert codes[0] > LINES / 20
-    assert codes[2] > LINES / 2
-
-
-def test_some_command_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("THERE", "names.txt")
-    assert try_lines(80, SHARES, tmp_path, Within(monkeypatch, capfd))[2]
+    codes = try_lines(number, share, tmp_path, Within(monkeypatch, capfd))
+    assert codes[0] > number / 20
+    assert codes[2] > number / 2

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from importlib import import_module
 from inspect import isclass
+from itertools import zip_longest
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -29,6 +30,7 @@ OPTIONS = [
     for group, _, name in (file.rpartition("/") for file in FILES)
     if group and group.split("/")[0] not in ("hydra", "experiment")
 ]
+GROUPS = {group for group, _ in OPTIONS}
 EXPERIMENTS = [Path(file).stem for file in FILES if file.startswith("experiment/")]
 FREE = {
     "description",
@@ -108,15 +110,26 @@ def check_signature(config: dict[str, Any], keys: Iterable[str]) -> None:
         assert same == free, f"{key} is {'not ' if same else ''}in the signature"
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_is_composed(group: str, option: str, composed: Compose) -> None:
+def sets() -> list[list[tuple[str, str]]]:
+    """Every option once, one of each group beside each other; a whole model, which has groups, alone."""
+    groups = [
+        [(group, option) for option in options(group)] for group in sorted(GROUPS - {"model"})
+    ]
+    beside = ([pair for pair in pairs if pair] for pairs in zip_longest(*groups))
+    return [*([("model", option)] for option in options("model")), *beside]
+
+
+@pytest.mark.parametrize("chosen", sets(), ids=lambda chosen: chosen[0][1])
+def test_every_option_is_composed(chosen: list[tuple[str, str]], composed: Compose) -> None:
     """`tests/options` trains them all, but for tracking. Their keys are in the signature."""
-    cfg, section = composed(f"{group}={option}"), group.replace("/", ".")
-    found = OmegaConf.select(cfg, section)["_target_"]
-    assert found == (target(group, option) or found)
+    cfg = composed(*(f"{group}={option}" for group, option in chosen))
     config = resolve(cfg)
     part(config, "tracking")
-    check_signature(config, [key for key in leaves(config) if key.startswith(f"{section}.")])
+    for group, option in chosen:
+        section = group.replace("/", ".")
+        found = OmegaConf.select(cfg, section)["_target_"]
+        assert found == (target(group, option) or found)
+        check_signature(config, [key for key in leaves(config) if key.startswith(f"{section}.")])
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -127,7 +140,7 @@ def test_every_experiment_trains(name: str, composed: Compose) -> None:
     assert sum(isinstance(event, Stepped) for event in events) == 2
 
 
-@pytest.mark.parametrize("group", sorted({group for group, _ in OPTIONS}))
+@pytest.mark.parametrize("group", sorted(GROUPS))
 def test_a_class_has_one_file_and_a_file_one_class(group: str) -> None:
     targets = [name for option in options(group) if (name := target(group, option))]
     assert len(set(targets)) == len(targets)
@@ -163,7 +176,7 @@ def test_every_file_and_every_key_says_what_it_is_for(file: str) -> None:
 
 def test_the_keys_are_those_that_are_checked(composed: Compose) -> None:
     assert set(composed(plain=True)) == set(KEYS)
-    assert {group for group, _ in OPTIONS if "/" not in group} == set(PARTS)
+    assert {group for group in GROUPS if "/" not in group} == set(PARTS)
 
 
 def test_a_resolved_configuration_survives_its_file(composed: Compose) -> None:

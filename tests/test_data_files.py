@@ -1,6 +1,8 @@
 """Files of documents, right and wrong: a trained step, or one clear line; what is unusual is said."""
 
 import os
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from microgpt.datasets.checks import largest
-from microgpt.run.folder import all_runs
 from tests.command import NAMES, OFFLINE, TINY, Ended, Within, command, files, refused
 from tests.test_command_lines import is_trained_or_refused
 
@@ -25,7 +26,10 @@ pieces = st.one_of(
         str.encode
     ),
 )
-contents = st.lists(pieces, max_size=8).map(b"".join)
+enough = st.sampled_from([b"", "".join(f"{name}\n" for name in NAMES * 3).encode()])  # to train on
+contents = st.builds(
+    lambda first, rest: first + b"".join(rest), enough, st.lists(pieces, max_size=8)
+)
 
 
 @pytest.fixture
@@ -46,8 +50,17 @@ def train(within: Within, content: bytes, *words: str) -> Ended:
     return within(*BASE, *words)
 
 
-@pytest.mark.parametrize("number", [60, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number",
+    [
+        25,
+        pytest.param(150, marks=pytest.mark.slow),
+        pytest.param(600, marks=pytest.mark.soak),
+    ],
+)
 def test_any_content(number: int, place: Path, within: Within) -> None:
+    codes = Counter[int]()
+
     @settings(
         max_examples=number,
         deadline=None,
@@ -58,12 +71,15 @@ def test_any_content(number: int, place: Path, within: Within) -> None:
     )
     @given(contents, st.sampled_from(["lines", "text"]))
     def one(content: bytes, source: str) -> None:
-        before = {*files(place), "data.txt"}
         ended = train(within, content, f"data={source}")
-        is_trained_or_refused(ended, place, sorted(before))
+        is_trained_or_refused(ended, place, ["data.txt"])
+        codes[ended.code] += 1
+        for left in place.glob("*[!t]"):  # all but data.txt
+            shutil.rmtree(left)
 
     one()
-    assert all_runs(place / "outputs")  # some were trained
+    assert codes[0] > number / 20
+    assert codes[2] > number / 20
 
 
 def lines(*texts: str) -> bytes:

@@ -27,7 +27,6 @@ sys.addaudithook(lambda *_: next(count) == at and os.kill(os.getpid(), number))
 main()
 """
 EVENTS = 34_000  # from the first import to the first step, by about
-MOMENTS = 14
 
 
 def interrupted_at(moment: int, number: signal.Signals, place: Path) -> tuple[int, str, str]:
@@ -62,10 +61,13 @@ def test_an_interrupt_at_the_start(moment: int, number: signal.Signals, tmp_path
     check(moment, number, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupts_at_any_moment(number: signal.Signals, tmp_path: Path) -> None:
-    for i, moment in enumerate(Random(number).sample(range(EVENTS), MOMENTS)):
+@pytest.mark.parametrize(
+    "moments",
+    [pytest.param(4, marks=pytest.mark.slow), pytest.param(14, marks=pytest.mark.soak)],
+)
+def test_interrupts_at_any_moment(moments: int, number: signal.Signals, tmp_path: Path) -> None:
+    for i, moment in enumerate(Random(number).sample(range(EVENTS), moments)):
         place = tmp_path / str(i)
         place.mkdir()
         check(moment, number, place)

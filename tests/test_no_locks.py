@@ -45,8 +45,14 @@ def refusing(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return str(library)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("refusing", [errno.ENOLCK, errno.EOPNOTSUPP], indirect=True)
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        pytest.param(errno.ENOLCK, marks=pytest.mark.slow),
+        pytest.param(errno.EOPNOTSUPP, marks=pytest.mark.soak),
+    ],
+    indirect=True,
+)
 def test_a_file_system_without_locks(refusing: str, outputs: Path) -> None:
     env = os.environ | {"LD_PRELOAD": refusing, "MICROGPT_OUTPUTS": str(outputs)}
     env["NO_LOCKS_IN"] = str(outputs)

@@ -35,7 +35,7 @@ from tests.running import (
 )
 from tests.schedules import GATE
 
-STEPS = 600  # a second or two
+STEPS = 400  # a second or so
 OVERRIDES = [f"trainer.num_steps={STEPS}", "trainer.log_every=2", "trainer.eval_every=50"]
 OVERRIDES += ["trainer.checkpoint_every=50"]
 WORDS = ["train", *TINY, *OVERRIDES]

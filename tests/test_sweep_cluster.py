@@ -28,6 +28,7 @@ from tests.running import (
     train_here,
     wait_until,
 )
+from tests.schedules import GATE
 
 README = REPOSITORY / "microgpt/sweep/README.md"
 
@@ -64,8 +65,13 @@ def at_work(outputs: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_cluster_of_workers_that_come_and_go(outputs: Path, tmp_path: Path) -> None:
-    steps = ["trainer.num_steps=1500", "trainer.eval_every=0", "trainer.checkpoint_every=50"]
+def test_a_cluster_of_workers_that_come_and_go(
+    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = ["trainer.num_steps=200", "trainer.eval_every=0", "trainer.checkpoint_every=10"]
+    steps += ["schedule=constant", "schedule._target_=tests.schedules.Held"]
+    monkeypatch.setenv(GATE, str(gate := tmp_path / "gate"))
+    gate.touch()  # jobs go on slowly, until both workers have one and one is killed
     with ExitStack() as stack:
         place = tmp_path / "scheduler.json"
         address = stack.enter_context(scheduler(place))
@@ -78,6 +84,7 @@ def test_a_cluster_of_workers_that_come_and_go(outputs: Path, tmp_path: Path) ->
         late = stack.enter_context(dask("worker", *worker))
         wait_until(lambda: at_work(outputs) == 2 or launcher.poll() is not None)
         late.kill()
+        gate.unlink()
         said = launcher.communicate(timeout=300)
         assert launcher.returncode == 0, said
     assert "5 jobs: 5 finished" in said[0]

@@ -94,7 +94,7 @@ def test_nobody_else_reaches_a_sweep(outputs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(4, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.soak)]
+    "count", [pytest.param(2, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.soak)]
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_is_stopped_while_it_begins(

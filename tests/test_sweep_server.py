@@ -25,6 +25,7 @@ from tests.conftest import Here
 from tests.running import (
     NOWHERE,
     REPOSITORY,
+    SLOWLY,
     TINY,
     artifacts,
     history,
@@ -108,7 +109,7 @@ def sync_twice(outputs: Path, *words: str) -> None:
 
 @pytest.mark.slow
 def test_the_process_that_sends_is_killed_in_a_sweep(outputs: Path) -> None:
-    process = begin(outputs, "trainer.num_steps=1500", "hydra/launcher=basic")
+    process = begin(outputs, "trainer.num_steps=400", "hydra/launcher=basic")
     wait_until(lambda: len(all_runs(outputs)) > 1)
     (sender,) = psutil.Process(process.pid).children()
     sender.kill()
@@ -152,9 +153,7 @@ def test_a_server_that_is_down_as_a_sweep_begins(outputs: Path) -> None:
 def test_a_server_that_dies_in_the_midst_of_a_sweep(outputs: Path) -> None:
     port = free_port()
     with serving(outputs, port) as address:
-        process = begin(
-            outputs, f"tracking.uri={address}", "trainer.num_steps=6000", "trainer.log_every=10"
-        )
+        process = begin(outputs, f"tracking.uri={address}", *SLOWLY, "trainer.num_steps=500")
         wait_until(lambda: any(run.data.metrics for run in stored(outputs)))
     assert process.poll() is None, "the server should have died before the sweep ended"
     assert len(family(outputs)[1]) < JOBS, "some jobs should begin without a server"

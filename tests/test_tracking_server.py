@@ -16,6 +16,7 @@ import pytest
 from microgpt.run.record import FINISHED
 from microgpt.tracking import open_store
 from tests.running import (
+    SLOWLY,
     TINY,
     history,
     microgpt,
@@ -73,7 +74,7 @@ def test_a_server_that_dies_while_a_run_goes_on(outputs: Path) -> None:
         return any(history(store(outputs), run.info.run_id) for run in stored(outputs))
 
     with serving(outputs, port) as address:
-        words = ["trainer.num_steps=8000", "trainer.log_every=10", f"tracking.uri={address}"]
+        words = [*SLOWLY, "trainer.num_steps=600", f"tracking.uri={address}"]
         process = start(outputs, "train", *TINY, *words)
         wait_until(some_are_there)
     assert process.poll() is None, "the server should have died before the run ended"

@@ -1,5 +1,6 @@
 """What a user sees of the runs in MLflow's UI, in real Chromium; screenshots in outputs/screenshots."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,31 +98,25 @@ def test_charts(page: "Page") -> None:
 
 
 def test_run(page: "Page") -> None:
-    """A run's page has its figures, its params and the tags to judge it by."""
+    """A run's page: its figures, its params and tags; its curves; its folder, with the samples."""
     open_run(page)
     for text in ("val/loss", "val/bpc", "train/loss", "model.n_head", "signature", "data.digest"):
         page.get_by_text(text, exact=False).first.wait_for()
     page.wait_for_selector("text=Finished")
     page.wait_for_selector("text=names_tiny (")  # the data set, with its digest
-
-
-def test_curves(page: "Page") -> None:
-    """A run's curves, with the held-out loss at every evaluation."""
-    open_run(page)
+    picture(page, "run_overview")
     open_tab(page, "Model metrics")
     for section in ("train", "val", "cost"):
         page.get_by_text(section, exact=True).wait_for()
     curve = page.get_by_text("loss", exact=True).last  # of val
     curve.evaluate("heading => heading.scrollIntoView()")
     page.locator(".js-plotly-plot").last.wait_for()
-
-
-def test_samples(page: "Page") -> None:
-    """The artifacts of a run are its folder; the samples can be read there."""
-    open_run(page)
+    picture(page, "run_curves")
     open_tab(page, "Artifacts")
-    for name in ("checkpoints", "config.yaml", "metrics.jsonl"):
+    for name in ("config.yaml", "metrics.jsonl"):
         page.get_by_text(name, exact=True).first.wait_for()
+    page.get_by_text("checkpoints", exact=True).first.click()
+    page.get_by_text(re.compile(r"^(checkpoints/)?step-20\.safetensors$")).first.wait_for()
     page.get_by_text("samples.txt", exact=True).first.click()
     preview = page.locator("pre, code, .text-area-border-box").last
     preview.wait_for()

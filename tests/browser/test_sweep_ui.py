@@ -121,24 +121,12 @@ def test_charts(page: "Page") -> None:
     page.get_by_text(f"{ARMS[0]} (train/loss)", exact=True).wait_for()
 
 
-def test_child(page: "Page") -> None:
-    """A run of the sweep: its params, what it wrote, its checkpoints."""
+def test_child_and_parent(page: "Page") -> None:
+    """From a run of the sweep to the sweep's own, which says what is varied and leads to the table."""
     open_run(page, 1)
     for text in ("val/loss", "model.n_head", "n_head", "seed", "signature", "Parent run"):
         page.get_by_text(text, exact=True).first.wait_for()
     picture(page, "sweep_child_overview")
-    open_tab(page, "Model metrics")
-    for section in ("train", "val", "cost"):
-        page.get_by_text(section, exact=True).wait_for()
-    open_tab(page, "Artifacts")
-    page.get_by_text("samples.txt", exact=True).first.wait_for()
-    page.get_by_text("checkpoints", exact=True).first.click()
-    page.get_by_text(re.compile(r"^(checkpoints/)?step-40\.safetensors$")).first.wait_for()
-
-
-def test_parent(page: "Page") -> None:
-    """The sweep's own run says what is varied, has the plan, and leads back to the table."""
-    open_run(page, 1)
     page.get_by_role("link", name="heads", exact=True).click()
     page.get_by_text("Child runs", exact=True).wait_for()
     page.get_by_text("Attention heads at a fixed width of 16").wait_for()

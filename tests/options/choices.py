@@ -25,12 +25,12 @@ SMALL: dict[str, dict[str, Any]] = {  # set where the configuration has the key
     "model.attention": {"n_kv_head": 1, "window": 3},
     "data": {"val_fraction": 0.2, "test_fraction": 0.2, "count": 30, "max_length": 7},
     "trainer": {
-        "num_steps": 6,
+        "num_steps": 4,
         "batch_size": 2,
         "log_every": 1,
-        "eval_every": 3,
+        "eval_every": 2,
         "eval_documents": 2,
-        "checkpoint_every": 3,
+        "checkpoint_every": 2,
     },
     "sampling": {"num_samples": 2, "temperature": 1.0},
 }
@@ -60,6 +60,7 @@ IMPOSSIBLE: list[Words] = [  # choices that are refused together
 DOCUMENTS = ["ada", "dan", "gala", "nell", "lea", "dag", "nan", "elena", "lana", "deg", "el", "ned"]
 
 
+@cache
 def options(*folders: Path) -> list[tuple[str, str]]:
     """(group, option) of every file that is a part of what is trained."""
     files = [file.relative_to(folder) for folder in folders for file in folder.glob("*/**/*.yaml")]

@@ -49,7 +49,7 @@ class Run:
 class Subject:
     """A composed configuration, whose engine is replaced by each of `engines` in turn."""
 
-    def __init__(self, cfg: DictConfig, engines: Mapping[str, DictConfig], steps: int = 6) -> None:
+    def __init__(self, cfg: DictConfig, engines: Mapping[str, DictConfig], steps: int = 4) -> None:
         self.config = resolve(cfg)
         self.config["trainer"] |= {"num_steps": steps, "checkpoint_every": steps // 2}
         self.config["trainer"]["stop_after"] = None
@@ -112,6 +112,6 @@ def engines(*folders: Path) -> dict[str, Any]:
 
 
 @lru_cache(4)  # the checks of one choice follow each other
-def subject(text: Path, words: Words, steps: int = 6, folders: tuple[Path, ...] = ()) -> Subject:
+def subject(text: Path, words: Words, steps: int = 4, folders: tuple[Path, ...] = ()) -> Subject:
     """The subject of a choice; of folders beside ours, too."""
     return Subject(composed(text, words, *folders), engines(*folders), steps)

@@ -39,7 +39,7 @@ SET: list[Words] = [  # values that are as good as an option
     ("optimizer=sgd", "optimizer.momentum=0.9"),
 ]
 COMBINED = list(combinations(330))
-FEW, MANY, ALL = 8, 32, len(COMBINED)
+FEW, MANY, ALL = 8, 16, len(COMBINED)
 
 checks = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 
