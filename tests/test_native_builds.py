@@ -73,7 +73,9 @@ CHANGES = {
 @pytest.mark.parametrize(
     "change",
     [
-        name if i == 0 else pytest.param(name, marks=pytest.mark.slow)
+        name
+        if i == 0
+        else pytest.param(name, marks=pytest.mark.slow if i % 4 == 0 else pytest.mark.soak)
         for i, name in enumerate(CHANGES)
     ],
 )
@@ -141,10 +143,16 @@ BUILDS = {
     "clang": ("clang", ("-O3", "-march=native", "-fno-math-errno")),
     "clang -O0": ("clang", ("-O0",)),
 }
+FEW = ("gcc -O0", "gcc AVX2", "clang")  # of the slow tier
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in FEW else pytest.mark.soak)
+        for name in BUILDS
+    ],
+)
 def test_other_compilers_and_flags_give_the_same_bits(tmp_path: Path, build: str) -> None:
     command, flags = BUILDS[build]
     if shutil.which(command) is None:

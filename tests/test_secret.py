@@ -76,8 +76,15 @@ def test_a_run_whose_store_has_a_password(tmp_path: Path) -> None:
     check_nowhere(tmp_path, ended, sync, given)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["word", "environment", "file", "interpolation"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param("word", marks=pytest.mark.soak),
+        pytest.param("environment", marks=pytest.mark.slow),
+        pytest.param("file", marks=pytest.mark.soak),
+        pytest.param("interpolation", marks=pytest.mark.slow),
+    ],
+)
 def test_wherever_a_password_comes_from(way: str, tmp_path: Path) -> None:
     """The record of a sweep, and the line that repeats a command, have none."""
     words, changes = ["hydra/launcher=basic", *TINY], {}
