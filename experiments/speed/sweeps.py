@@ -4,46 +4,42 @@
 
 A short and a long sweep are trained by one worker, then by two. The difference of their wall times, a
 job, is what a job takes once the workers are warm. That of one worker less the seconds that the runs
-say they have trained is overhead; over that of two it is what the second worker is worth. What two
+say they have trained, evaluated and written checkpoints is overhead, in wall time and in CPU time of all
+processes; over that of two it is what the second worker is worth. What two
 processes that share nothing get out of the machine is measured beside it: virtual cores are seldom two.
 """
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
 
+from watched import MICROGPT, Watched
+
 HERE = Path(__file__).parent
-MICROGPT = str(Path(sys.executable).with_name("microgpt"))
-SHORT, LONG = 4, 16  # jobs
-STEPS = 600
+SHORT, LONG = 20, 120  # jobs
+STEPS = 1000
 TURNS = 5
 
 
 def sweep(jobs: int, workers: int) -> dict[str, float]:
-    """Wall seconds of a sweep of so many jobs on a new store, and the mean training seconds of one."""
+    """Seconds of a sweep of so many jobs on a new store: wall, CPU of all processes, a job's training."""
     words = [f"seed=range({jobs})", f"trainer.num_steps={STEPS}"]
-    with tempfile.TemporaryDirectory() as outputs:
-        begun = perf_counter()
-        subprocess.run(
-            [MICROGPT, "train", "-m", *words, f"hydra.launcher.workers={workers}"],
-            env=os.environ | {"MICROGPT_OUTPUTS": outputs},
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        wall = perf_counter() - begun
-        rows = [file.read_text().splitlines()[-1] for file in Path(outputs).glob("runs/*/*.jsonl")]
+    command = [*MICROGPT, "train", "-m", *words, f"hydra.launcher.workers={workers}"]
+    with tempfile.TemporaryDirectory() as place:
+        outputs = Path(place)
+        watched = Watched(command, outputs, lambda: 0)
+        rows = [file.read_text().splitlines()[-1] for file in outputs.glob("runs/*/*.jsonl")]
     assert len(rows) == jobs
-    return {"wall": wall, "training": mean(json.loads(row)["cost/seconds"] for row in rows)}
+    training = mean(json.loads(row)["cost/seconds"] for row in rows)
+    return {"wall": watched.wall, "CPU": sum(watched.cpu.values()), "training": training}
 
 
 def two_over_one() -> float:
     """Runs that two processes with nothing in common end in the time in which one ends one."""
-    words = [MICROGPT, "train", "tracking=none", "progress=false", "trainer.num_steps=1500"]
+    words = [*MICROGPT, "train", "tracking=none", "progress=false", "trainer.num_steps=1500"]
 
     def seconds(count: int) -> float:
         with tempfile.TemporaryDirectory() as outputs:
@@ -65,8 +61,10 @@ def turn() -> dict[str, float]:
     """All figures once."""
     short, long = ([sweep(jobs, workers) for workers in (1, 2)] for jobs in (SHORT, LONG))
     one, two = ((b["wall"] - a["wall"]) / (LONG - SHORT) for a, b in zip(short, long))
+    cpu = (long[0]["CPU"] - short[0]["CPU"]) / (LONG - SHORT)
     return {
         "seconds of a warm job beyond its training": one - long[0]["training"],
+        "CPU seconds of a warm job beyond its training": cpu - long[0]["training"],
         "one worker over two, warm": one / two,
         "two processes that share nothing, over one": two_over_one(),
         "one worker over two, a whole sweep": long[0]["wall"] / long[1]["wall"],
