@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -17,7 +19,12 @@ from microgpt.ablation.lock import LOCK
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.report import examine
 from microgpt.ablation.store import client_of
+from microgpt.core.check import BadValue
+from microgpt.protocol.arms import Planned
+from microgpt.protocol.protocol import content, digest_of
+from microgpt.protocol.section import question
 from microgpt.run.folder import to_yaml
+from microgpt.run.sweep import joint
 from microgpt.tracking.store import experiment_id
 from tests.rows import Logged, log_runs
 
@@ -137,8 +144,8 @@ def log_sweep(outputs: Path, made: Made) -> str:
     jobs = [_job(made, arm, seed) for arm in made.arms for seed in made.seeds]
     said = {
         "id": made.id,
-        "signature": sha256(made.id.encode()).hexdigest(),
-        "source": sha256(b"source").hexdigest(),
+        "signature": joint([job["signature"] for job in jobs]),
+        "source": joint([job["source"] for job in jobs]),
         "experiment": made.experiment,
         "name": made.name,
         "description": f"About {made.name}",
@@ -147,6 +154,7 @@ def log_sweep(outputs: Path, made: Made) -> str:
         "ablation": made.ablation,
         "config": made.config,
         "jobs": jobs,
+        **protocols(made, jobs),
     }
     tags = {"sweep.id": made.id, "microgpt.id": made.id}
     tags |= {"sweep.experiment": made.experiment} if made.experiment else {}
@@ -157,6 +165,22 @@ def log_sweep(outputs: Path, made: Made) -> str:
     log_runs(outputs, home, runs)
     client.set_terminated(parent, "FINISHED", next(_clock))
     return str(parent)
+
+
+def protocols(made: Made, jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The protocol of a sweep, frozen before its first run; none for a section that is wrong."""
+    frozen: list[dict[str, Any]] = []
+    with suppress(BadValue, TypeError):
+        arms = [
+            Planned(short(arm) or "default", {k: str(v) for k, v in arm.items()}, made.seeds)
+            for arm in made.arms
+        ]
+        signature = joint([job["signature"] for job in jobs])
+        digest = sha256(DOCUMENTS.encode()).hexdigest()
+        said = content(question(made.ablation), arms, signature, made.config["data"], digest)
+        time = datetime.fromtimestamp(next(_clock) / 1000, UTC).isoformat(timespec="milliseconds")
+        frozen = [{"digest": digest_of(said), "time": time, "commit": "c" * 40, "content": said}]
+    return {"protocols": frozen, "protocol": frozen[0]["digest"] if frozen else None}
 
 
 def _job(made: Made, arm: Mapping[str, Any], seed: int) -> dict[str, Any]:

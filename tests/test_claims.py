@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from microgpt.ablation.claims import Evidence, Evident, claim
-from microgpt.ablation.question import fits, question
+from microgpt.ablation.claims import Evidence, Evident, judge
 from microgpt.ablation.report.fit import power_law
 from microgpt.ablation.statistics.verdict import Outcome
 from microgpt.core.check import BadValue
+from microgpt.protocol.claims import claim
+from microgpt.protocol.section import fits, question
 from tests.experiments import EXPERIMENTS, protocol
 from tests.sweeps import asked
 
@@ -79,7 +80,7 @@ SLOPE = {1: 2.40, 2: 2.35, 4: 2.30, 8: 2.25, 16: 2.20}
     ],
 )
 def test_verdicts(stated: dict[str, Any], means: dict[int, float], verdict: str) -> None:
-    judged = claim(stated).judge(evidence(means))
+    judged = judge(claim(stated), evidence(means))
     assert judged.verdict == verdict
     assert "95 % [" in judged.because
 
@@ -93,13 +94,13 @@ def test_verdicts(stated: dict[str, Any], means: dict[int, float], verdict: str)
     ],
 )
 def test_noise_hides_everything(stated: dict[str, Any]) -> None:
-    assert claim(stated).judge(evidence(VALLEY, sd=0.3)).verdict == UNDECIDED
+    assert judge(claim(stated), evidence(VALLEY, sd=0.3)).verdict == UNDECIDED
 
 
 def test_worse_by_what_matters_is_rarely_supported_where_it_is_a_little_less() -> None:
     rng, stated = Random(8), {"kind": "worse", "arms": [{KEY: 1}]}
     less = {**FLAT, 1: 2.2 + 0.95 * MATTERS}
-    found = [claim(stated).judge(evidence(less, rng=rng)).verdict for _ in range(400)]
+    found = [judge(claim(stated), evidence(less, rng=rng)).verdict for _ in range(400)]
     assert found.count(SUPPORTED) <= 0.05 * 400
     assert UNDECIDED in found
 
@@ -113,28 +114,28 @@ def test_all_of_several_need_no_correction_and_any_of_them_does() -> None:
     ]
     found = Evidence(arms, arms[0], 0.0135, KEY, None)
     stated = {"arms": [{KEY: n} for n in (2, 4, 8, 16)]}
-    assert claim({"kind": "worse", **stated}).judge(found).verdict is SUPPORTED
+    assert judge(claim({"kind": "worse", **stated}), found).verdict is SUPPORTED
     short = Evidence(arms, arms[0], 0.0186, KEY, None)
-    assert claim({"kind": "worse", "arms": [{KEY: 2}]}).judge(short).verdict is REFUTED
-    assert claim({"kind": "worse", **stated}).judge(short).verdict is UNDECIDED
+    assert judge(claim({"kind": "worse", "arms": [{KEY: 2}]}), short).verdict is REFUTED
+    assert judge(claim({"kind": "worse", **stated}), short).verdict is UNDECIDED
 
 
 def test_a_significant_difference_that_does_not_matter_confirms_nothing() -> None:
     small = {**FLAT, 1: 2.205}
     stated = {"kind": "worse", "arms": [{KEY: 1}]}
-    assert claim(stated).judge(evidence(small, sd=0.0005)).verdict == REFUTED
+    assert judge(claim(stated), evidence(small, sd=0.0005)).verdict == REFUTED
 
 
 def test_an_optimum_is_rarely_confirmed_where_there_is_none() -> None:
     rng = Random(7)
     no_threshold = [evidence(FLAT, 0.02, rng=rng) for _ in range(500)]
-    found = [claim({"kind": "optimum"}).judge(e).verdict for e in no_threshold]
+    found = [judge(claim({"kind": "optimum"}), e).verdict for e in no_threshold]
     assert found.count(SUPPORTED) <= 0.05 * 500
 
 
 def test_an_arm_that_is_not_ranked_decides_nothing() -> None:
     for stated in ({"kind": "optimum"}, {"kind": "worse", "arms": [{KEY: 1}]}):
-        judged = claim(stated).judge(evidence(VALLEY, unranked=1))
+        judged = judge(claim(stated), evidence(VALLEY, unranked=1))
         assert judged.verdict == UNDECIDED
         assert judged.because == "n_head=1 is not ranked: no reason"
 
@@ -165,7 +166,7 @@ def law(exponent: float, bend: float, sd: float = 0.0005) -> Evidence:
     ],
 )
 def test_power_laws(given: tuple[float, float], claimed: dict[str, Any], verdict: str) -> None:
-    assert claim({"kind": "power_law", **claimed}).judge(law(*given)).verdict == verdict
+    assert judge(claim({"kind": "power_law", **claimed}), law(*given)).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -191,11 +192,13 @@ def test_claims_that_are_none(stated: dict[str, Any], line: str) -> None:
 
 
 def test_claims_about_arms_that_are_not_there() -> None:
-    with pytest.raises(BadValue, match=r"must fit one arm, not 0; there are n_head=1, n_head=2"):
-        claim({"kind": "worse", "arms": [{KEY: 3}]}).judge(evidence(VALLEY))
+    with pytest.raises(
+        BadValue, match=r"must fit one arm of the sweep, not 0; there are n_head=1, n_head=2"
+    ):
+        judge(claim({"kind": "worse", "arms": [{KEY: 3}]}), evidence(VALLEY))
     two = evidence({1: 2.0, 2: 2.1, 4: 2.2})
     with pytest.raises(BadValue, match="needs three arms"):
-        claim({"kind": "optimum"}).judge(Evidence(two.arms[:2], two.arms[0], 0.01, KEY, None))
+        judge(claim({"kind": "optimum"}), Evidence(two.arms[:2], two.arms[0], 0.01, KEY, None))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ FLOORS = [
     {"core"},
     {
         "child",
+        "protocol",
         "vector",
         "native",
         "accelerate",

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from microgpt.protocol.protocol import digest_of
 from microgpt.run.identity import leaves
 from microgpt.run.reading import (
     COUNT,
@@ -28,6 +29,7 @@ from microgpt.run.reading import (
 )
 
 LOCK = "results.lock.json"
+SCHEMA = 2  # the version of what a lock holds
 FACTS: Kinds = {
     "digest": TEXT,
     "sweep": KEYS,
@@ -48,9 +50,7 @@ ASIDE = {*NEUTRAL, "hydra", "launcher", "skip", "sweep", "experiment", "descript
 
 def digest(content: Mapping[str, Any]) -> str:
     """sha256 of the canonical JSON of a lock, its own digest left out."""
-    rest = {key: value for key, value in content.items() if key != "digest"}
-    canonical = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return sha256(canonical.encode()).hexdigest()
+    return digest_of({key: value for key, value in content.items() if key != "digest"})
 
 
 def text_of(content: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from microgpt.ablation.entries import digits
 from microgpt.ablation.store import Arm, Sweep
 
+CURVE = "val/loss"  # evaluated on the way, whichever part judges
 LAST = 0.2  # the fraction of the steps, at least, in which a curve should be flat
 ENDS = 0.1  # of the peak learning rate: below it, the schedule flattens any curve
 
@@ -18,17 +19,18 @@ def settled(sweep: Sweep, base: Arm) -> dict[str, Any] | None:
     rate ends near zero, so that the curves are flat whether or not a longer run would go on falling.
     """
     earlier = {arm.name: _earlier(arm) for arm in sweep.arms}
+    last = {arm.name: arm.losses(CURVE) for arm in sweep.arms}
     if not any(earlier.values()):
         return None
     falls: dict[str, float] = {}  # rounded, so that the last bits do not decide between arms
     moves: dict[str, float] = {}
     for arm in sweep.arms:
-        then, now = earlier[arm.name], arm.losses()
+        then, now = earlier[arm.name], last[arm.name]
         if then:
             falls[arm.name] = digits(math.fsum(then[s].loss - now[s] for s in then) / len(then))
         there = sorted(then.keys() & earlier[base.name].keys())
         if there and arm is not base:
-            other, before = base.losses(), earlier[base.name]
+            other, before = last[base.name], earlier[base.name]
             gaps = [(now[s] - other[s]) - (then[s].loss - before[s].loss) for s in there]
             moves[arm.name] = digits(math.fsum(gaps) / len(gaps))
     most = max(falls, key=lambda name: falls[name])
@@ -56,7 +58,7 @@ def _earlier(arm: Arm) -> dict[int, Point]:
     """seed -> the last evaluation in the first four fifths of the steps."""
     found = {}
     for run in arm.finished:
-        curve = [(row["step"], row["val/loss"]) for row in run.rows if "val/loss" in row]
+        curve = [(row["step"], row[CURVE]) for row in run.rows if CURVE in row]
         early = [(step, loss) for step, loss in curve if step <= (1 - LAST) * curve[-1][0]]
         if early:
             step, loss = early[-1]

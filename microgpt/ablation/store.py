@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
+from microgpt.protocol.section import FIGURES
 from microgpt.run.documents import DOCUMENTS, from_lines
-from microgpt.run.facts import SWEEP_FACTS
+from microgpt.run.facts import SWEEP_FACTS, SWEEP_OTHERS
 from microgpt.run.reading import (
     TEXTS,
     BadRecord,
@@ -61,6 +62,7 @@ class Run:
     rows: Sequence[Mapping[str, float]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     samples_sha256: str | None = None
+    ended: float | None = None  # seconds since 1970
     source_files: Mapping[str, str] = field(default_factory=dict)  # module -> sha256
 
     @property
@@ -81,6 +83,7 @@ class Arm:
     name: str
     differs: Mapping[str, str]
     runs: tuple[Run, ...]
+    figure: str = "val/loss"  # the metric that judges
 
     @property
     def finished(self) -> list[Run]:
@@ -90,9 +93,10 @@ class Arm:
     def seeds(self) -> set[int]:
         return {run.seed for run in self.runs}
 
-    def losses(self, metric: str = "val/loss") -> dict[int, float]:
-        """The final held-out loss of each finished run, by seed."""
-        return {run.seed: run.metrics[metric] for run in self.finished if metric in run.metrics}
+    def losses(self, metric: str = "") -> dict[int, float]:
+        """The last value of a metric of each finished run, by seed; of the one that judges by default."""
+        key = metric or self.figure
+        return {run.seed: run.metrics[key] for run in self.finished if key in run.metrics}
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,13 @@ class Sweep:
     parent: str  # the id of its MLflow run
     documents: tuple[str, ...] | None  # the data, if the store has them
     trust: Trust  # what the runs' configurations may name
+    protocols: Sequence[Mapping[str, Any]] = ()  # frozen, in the order of the starts
+    protocol: Mapping[str, Any] | None = None  # the one of the latest start
+
+    @property
+    def figure(self) -> str:
+        """The metric that judges."""
+        return self.arms[0].figure
 
     @property
     def runs(self) -> list[Run]:
@@ -140,13 +151,13 @@ def read_sweep(client: "MlflowClient", parent: "Stored", trust: Trust) -> Sweep:
     """
     run_id = str(parent.info.run_id)
     with TemporaryDirectory() as place:
-        said = _content(client, parent, SWEEP, place)
+        said = artifact(client, parent, SWEEP, place)
         if said is None:
             raise BadValue(
                 "sweep", run_id, f"its run has no {SWEEP}: it was not written to its end"
             )
         spec = json_of(said, f"{SWEEP} of {run_id}")
-        check(spec, f"{SWEEP} of {run_id}", STORED_SWEEP)
+        check(spec, f"{SWEEP} of {run_id}", STORED_SWEEP, SWEEP_OTHERS)
         members = _members(client, str(parent.info.experiment_id), spec["id"])
         jobs = [job | {"seed": _seed(job, spec["config"])} for job in spec["jobs"]]
         runs = [_run(client, job, members.get(job["run"], []), place) for job in jobs]
@@ -156,9 +167,14 @@ def read_sweep(client: "MlflowClient", parent: "Stored", trust: Trust) -> Sweep:
         arms.setdefault(run.arm, []).append(run)
     keys = ("id", "signature", "source", "name", "experiment", "description", "ablation", "config")
     facts: dict[str, Any] = {key: spec.get(key) for key in keys}
+    part = str((spec.get("ablation") or {}).get("part"))
+    figure = FIGURES.get(part, FIGURES["validation"])
+    protocols = spec.get("protocols", [])
     return Sweep(
         **facts,
-        arms=tuple(Arm(name, own[0].differs, tuple(own)) for name, own in arms.items()),
+        arms=tuple(Arm(name, own[0].differs, tuple(own), figure) for name, own in arms.items()),
+        protocols=protocols,
+        protocol=next((one for one in protocols if one["digest"] == spec.get("protocol")), None),
         parent=run_id,
         documents=documents,
         trust=trust,
@@ -216,7 +232,7 @@ def _finished(
         "samples.txt",
         "run.json",
     )
-    files = {name: _content(client, stored, name, place) for name in names}
+    files = {name: artifact(client, stored, name, place) for name in names}
     for name in (METRICS, CONFIG):
         if files[name] is None:
             raise BadValue("run", known["name"], f"its artifact {name} is not in the store")
@@ -239,6 +255,7 @@ def _finished(
         config=yaml_of(files[CONFIG] or b"", CONFIG),
         samples_sha256=None if samples is None else sha256(samples).hexdigest(),
         source_files=info.get("source_files", {}),
+        ended=stored.info.end_time / 1000,
         **known,
     )
 
@@ -255,7 +272,7 @@ def _documents(
         return None
     shared = documents_of(client, finished[0], place)
     content = Path(shared).read_bytes() if shared else None
-    content = content or _content(client, finished[0], DOCUMENTS, place)
+    content = content or artifact(client, finished[0], DOCUMENTS, place)
     return None if content is None else tuple(from_lines(decoded(content, DOCUMENTS)))
 
 
@@ -274,7 +291,7 @@ def documents_of(client: "MlflowClient", run: "Stored", place: str) -> str | Non
     return client.download_artifacts(parent, shared, place) if shared in there else None
 
 
-def _content(client: "MlflowClient", run: "Stored", name: str, place: str) -> bytes | None:
+def artifact(client: "MlflowClient", run: "Stored", name: str, place: str) -> bytes | None:
     """The content of an artifact at the root of a run; None if it does not exist."""
     from mlflow.artifacts import download_artifacts
 

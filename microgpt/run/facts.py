@@ -60,10 +60,15 @@ RUN_OTHERS: Kinds = {
     "sweeps": TEXTS,
     "swept": TEXTS,
 }
+PROTOCOL = with_keys(
+    "a frozen protocol", {"digest": TEXT, "time": TEXT, "commit": or_null(TEXT), "content": KEYS}
+)
 SWEEP_FACTS: Kinds = {**BOTH, "jobs": each(JOB), "grid": KEYS, "config": CONFIG}
 SWEEP_OTHERS: Kinds = {
     "uid": UID,
     "ended": or_null(TIME),
     "experiment": or_null(TEXT),
     "ablation": or_null(KEYS),
+    "protocol": or_null(TEXT),
+    "protocols": each(PROTOCOL),
 }

@@ -62,6 +62,13 @@ class SweepFolder(Record):
         return RunFolder(self.path.parent.parent / "runs" / job["run"])
 
     @property
+    def protocol(self) -> dict[str, Any] | None:
+        """The frozen protocol of the latest start; None without a question."""
+        info = self.info
+        frozen: list[dict[str, Any]] = info.get("protocols", [])
+        return next((one for one in frozen if one["digest"] == info.get("protocol")), None)
+
+    @property
     def config(self) -> dict[str, Any]:
         """The configuration that the jobs start from."""
         config: dict[str, Any] = self.info["config"]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from microgpt.build import built, check_keys, documents_of, part, plain
 from microgpt.datasets.checks import remarks
 from microgpt.run.record import Busy
 from microgpt.signals import Interrupted
+from microgpt.sweep.asked import asked_of
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
 from microgpt.sweep.expand import expand, grid_of, short_names
@@ -39,6 +41,8 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
         raise ConfigError(f"resume={config['resume']}: goes on with one run, without -m")
     jobs = jobs_of(rows, grid, compose)
     check(jobs)
+    stated = sweeper.ablation
+    section = plain(stated) if OmegaConf.is_config(stated) else stated
     for line in dict.fromkeys(remarks_on(jobs)):
         complain(line)
     outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
@@ -48,7 +52,8 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
         "description": config["description"],
         "overrides": list(arguments),
         "grid": grid,
-        "ablation": sweeper.ablation and plain(sweeper.ablation),
+        "ablation": section,
+        "asked": asked_of(section, jobs, config),
         "config": config,
     }
 

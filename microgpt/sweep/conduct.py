@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from microgpt.build import part
+from microgpt.protocol.protocol import frozen
 from microgpt.run.folder import RunFolder
 from microgpt.run.kept import Deleted
 from microgpt.run.reading import BadRecord
@@ -17,10 +18,11 @@ from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
 from microgpt.run.unborn import sweep_up
 from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
-from microgpt.sweep.table import tell_begin, tell_end, watching
+from microgpt.sweep.table import tell_begin, tell_end, tell_protocol, watching
 from microgpt.sweep.watch import Watch, standing
 from microgpt.terminal import OK, RUN_FAILED
 from microgpt.tracking import STATUS, Tracking
+from microgpt.train import own_git_state
 
 PATIENCE = 20.0  # seconds that the beginning, and the end, wait for what the store knows
 Launch = Callable[[str, Sequence[Job]], int | None]
@@ -48,6 +50,7 @@ def conduct(
     tracking = part(config, "tracking")  # first: what it refuses leaves no folder behind
     sweep_up(outputs)
     with sweep.locked():
+        before = sweep.protocol if sweep.exists else None
         begin(sweep, **identity, **facts, jobs=[job.facts for job in jobs])
         tracking.start(sweep, outputs)
         watch = Watch(sweep)
@@ -56,6 +59,7 @@ def conduct(
         stored = tracking.stored(PATIENCE)
         watch.skip({name for name, how in stored.values() if how == STATUS[FINISHED]})
         join(sweep, watch.skipped)
+        tell_protocol(before, sweep.protocol, len(watch.skipped) - len(watch.refused()))
         tell_begin(watch, look := tracking.look(), tracking.elsewhere())
         todo = [job for job in jobs if job.run not in watch.skipped]
         try:
@@ -97,10 +101,25 @@ def end(sweep: SweepFolder, tracking: Tracking, status: str) -> tuple[str | None
 
 
 def begin(sweep: SweepFolder, **facts: Any) -> None:
-    """Write what is known of a sweep; one that goes on began when it first did."""
-    known = sweep.info if sweep.exists else {"begun": time.time(), "uid": uuid4().hex}
+    """Write what is known of a sweep; one that goes on began when it first did.
+
+    `asked` among the facts is the content of its protocol, which is frozen now unless the sweep knows it.
+    """
+    new: dict[str, Any] = {"begun": time.time(), "uid": uuid4().hex}
+    known = sweep.info if sweep.exists else new
     facts |= {key: known[key] for key in ("begun", "uid") if key in known}
+    asked, protocols = facts.pop("asked", None), known.get("protocols", [])
+    if asked is not None:
+        protocols = frozen(protocols, asked, commit())
+    facts |= {"protocols": protocols, "protocol": protocols[-1]["digest"] if asked else None}
     sweep.begin(id=sweep.path.name, status=RUNNING, ended=None, **facts)
+
+
+def commit() -> str | None:
+    """The commit of this program, with `-dirty` if files differ from it; None outside a checkout."""
+    state = own_git_state()
+    dirty = "-dirty" if state.get("dirty") == "true" else ""
+    return f"{state['commit']}{dirty}" if "commit" in state else None
 
 
 def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job]]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event as Flag
 from threading import Thread
+from typing import Any
 
 from rich.console import Group
 from rich.live import Live
@@ -37,6 +38,20 @@ def tell_begin(watch: Watch, look: str | None, elsewhere: Mapping[str, int]) -> 
     for place, number in elsewhere.items():
         out.print(f"       {number} under way in {place}, trained here too", markup=False)
     tell_look(look)
+
+
+def tell_protocol(
+    before: Mapping[str, Any] | None, now: Mapping[str, Any] | None, known: int
+) -> None:
+    """Warns of a protocol that is not the one that the sweep was started with before.
+
+    known  how many of its runs had finished
+    """
+    if before and now and before["digest"] != now["digest"]:
+        said = [key for key in now["content"] if now["content"][key] != before["content"].get(key)]
+        text = f"protocol {now['digest'][:12]}: other than the {before['digest'][:12]} of "
+        text += f"{before['time']} in {', '.join(said)}; {known} runs had finished before it"
+        complain(text + (": its verdict is exploratory" if known else ""))
 
 
 def tell_look(look: str | None) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SPEC = "sweep.json"  # an artifact
+SPEC, PROTOCOL = "sweep.json", "protocol.json"  # artifacts
+NOTE = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
+REPORTED = "\n\n---\n\n"  # in a description, between the sweep and its report
 ALIVE = "sweep.alive"  # a tag: when the sweep was last known to be under way, in seconds since 1970
 BEAT = 60.0  # seconds from one such sign to the next
 SILENT = 300.0  # seconds without one, after which nobody is thought to be there
@@ -34,7 +36,6 @@ class SweepProjection:
         self._final = self._run.info.status, self._run.info.end_time
         self._shown = ""  # the status that we have sent
         self._told: dict[str, Any] = {}  # what we have sent of its record, which may grow
-        self._note = ""  # the description that we have sent
         self._alive = 0.0  # when the store was last told that the sweep is under way
         self.complete = False  # whether the store has all, and the sweep is over
 
@@ -110,7 +111,7 @@ class SweepProjection:
     def _is_whole(self) -> bool:
         """Whether a store that says how the sweep ended has what describes it."""
         files = self.client.list_artifacts(self.run_id)
-        return "mlflow.note.content" in self._run.data.tags and SPEC in [f.path for f in files]
+        return NOTE in self._run.data.tags and SPEC in [f.path for f in files]
 
     def _describe(self) -> None:
         """What is known of a sweep, where the store does not know it."""
@@ -119,10 +120,14 @@ class SweepProjection:
         if lasting == self._told:
             return
         self.client.log_dict(self.run_id, lasting, SPEC)
-        run = self.client.get_run(self.run_id) if self._note else self._run
-        if run.data.tags.get("mlflow.note.content", "") == self._note:  # else a report stands there
-            self._note = cut(description(info, self.experiment))
-            self.client.set_tag(self.run_id, "mlflow.note.content", self._note)
+        if protocol := self.folder.protocol:
+            self.client.log_dict(self.run_id, protocol, PROTOCOL)
+            for key in ("digest", "time"):
+                self.client.set_tag(self.run_id, f"protocol.{key}", protocol[key])
+        note = self.client.get_run(self.run_id).data.tags.get(NOTE, "")
+        new = with_report(description(info, self.experiment), note.partition(REPORTED)[2])
+        if new != note:
+            self.client.set_tag(self.run_id, NOTE, new)
         set_sweep_view(self.client, self.experiment, info)
         self._told = lasting
 
@@ -193,6 +198,16 @@ def members(client: "MlflowClient", experiment: str, sweep: str) -> "list[Run]":
         token = page.token
         if not token:
             return found
+
+
+def about(note: str) -> str:
+    """What a sweep's description says of it, without the report below."""
+    return note.partition(REPORTED)[0]
+
+
+def with_report(about: str, report: str) -> str:
+    """A sweep's description with its report below it."""
+    return cut(f"{about}{REPORTED}{report}" if report else about)
 
 
 def description(info: dict[str, Any], experiment: str) -> str:

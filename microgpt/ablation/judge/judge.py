@@ -150,6 +150,7 @@ def _facts(pair: Pair, matters: float, most: int) -> dict[str, Any]:
             "expectation": "none written down before the run",
             "baseline": dict(base.differs),
             "matters": matters,
+            "part": "test" if pair.metric == "test/loss" else "validation",
         },
         "config": base.config,
     }

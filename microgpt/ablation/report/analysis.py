@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from microgpt.ablation.claims import Evidence, Evident, Judged, claim
+from microgpt.ablation.claims import Evidence, Evident, Judged, judge
 from microgpt.ablation.entries import (
     data_entry,
     digits,
@@ -14,8 +14,8 @@ from microgpt.ablation.entries import (
     tagged,
     tuning_entry,
 )
-from microgpt.ablation.lock import neutral
-from microgpt.ablation.question import Question, fits, question
+from microgpt.ablation.history import protocol_entry
+from microgpt.ablation.lock import SCHEMA, neutral
 from microgpt.ablation.report.fit import SIZES, Fit, power_law
 from microgpt.ablation.report.rates import Grid, Tuning, grids, rate_used
 from microgpt.ablation.settled import settled
@@ -25,8 +25,9 @@ from microgpt.ablation.statistics.verdict import Outcome, Verdict, verdict
 from microgpt.ablation.store import Arm, Sweep
 from microgpt.ablation.tokens import tokens_trained
 from microgpt.core.check import BadValue
-
-EVIDENCE = ("val/loss", "val/bpc")
+from microgpt.protocol.arms import one_arm
+from microgpt.protocol.claims import claim
+from microgpt.protocol.section import Question, fits, question
 
 
 def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
@@ -35,15 +36,17 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
     check(sweep)
     own = grids(sweep, str(asked.axis)) if asked.of_rates else []
     flags = {arm.name: _flag(sweep, arm, own, tuned) for arm in sweep.arms}
-    base = baseline(sweep, asked)
+    base = one_arm(sweep.arms, asked.baseline, "ablation.baseline")
     fit = _fit(sweep, flags) if asked.fit else None
     judged = _judge(sweep, asked, flags, base, fit)
     finished = [run for run in sweep.runs if run.status == "finished"]
     return {
+        "schema": SCHEMA,
         "experiment": sweep.experiment or sweep.name,
         "description": sweep.description,
         "sweep": {key: getattr(sweep, key) for key in ("id", "signature", "source")},
         "ablation": dict(sweep.ablation) if sweep.ablation else None,
+        "protocol": protocol_entry(sweep),
         "verdict": judged.verdict if judged else None,
         "because": judged.because if judged else None,
         "baseline": base.name,
@@ -81,22 +84,18 @@ def check(sweep: Sweep) -> None:
     if not finished:
         problem = f"none of its {len(sweep.runs)} runs has finished"
         raise BadValue("sweep", sweep.name, problem)
-    for metric in EVIDENCE:
+    for metric in (sweep.figure, bits(sweep.figure)):
         without = [run.name for run in finished if metric not in run.metrics]
         if without:
             problem = f"{len(without)} of {len(finished)} finished runs have no {metric}"
-            problem += f" ({without[0]}, ...); it takes trainer.eval_documents above 0"
+            needed = "trainer.eval_documents" if "val/" in metric else "data.test_fraction"
+            problem += f" ({without[0]}, ...); it takes {needed} above 0"
             raise BadValue("sweep", sweep.name, problem)
 
 
-def baseline(sweep: Sweep, asked: Question) -> Arm:
-    """The arm that the others are compared with. Raises BadValue."""
-    found = [arm for arm in sweep.arms if fits(arm.differs, asked.baseline)]
-    if len(found) != 1:
-        names = ", ".join(arm.name for arm in sweep.arms)
-        allowed = f"must fit one arm of the sweep, not {len(found)}; there are {names}"
-        raise BadValue("ablation.baseline", dict(asked.baseline), allowed)
-    return found[0]
+def bits(figure: str) -> str:
+    """The metric in bits per character of the one in nats per token."""
+    return figure.replace("/loss", "/bpc")
 
 
 def _flag(sweep: Sweep, arm: Arm, own: Sequence[Grid], tuned: Tuning | None) -> str | None:
@@ -173,7 +172,7 @@ def _row(
         "finished": len(finished),
         "unfinished": len(arm.runs) - len(finished),
         "loss": _numbers(arm.losses()),
-        "bpc": _numbers(arm.losses("val/bpc")),
+        "bpc": _numbers(arm.losses(bits(arm.figure))),
         "difference": None,
         "n_params": int(str(sizes.pop())) if len(sizes) == 1 else None,
         "tokens": round(sum(tokens) / len(tokens)) if tokens else None,
@@ -198,9 +197,8 @@ def _judge(
         return None
     arms = [Evident(arm.name, arm.differs, arm.losses(), flags[arm.name]) for arm in sweep.arms]
     reference = next(arm for arm in arms if arm.name == base.name)
-    stated = claim(asked.claim)
     evidence = Evidence(arms, reference, asked.matters, asked.axis, fit)
-    judged = stated.judge(evidence)
+    judged = judge(claim(asked.claim), evidence)
     missing = len(sweep.unfinished)
     if missing and judged.verdict is not Outcome.UNDECIDED:
         judged = Judged(judged.verdict, f"{judged.because} ({missing} runs did not finish)")

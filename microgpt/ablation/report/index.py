@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from microgpt.ablation.claims import claim
 from microgpt.ablation.lock import LOCK, read_lock
 from microgpt.ablation.report.render import markdown_table
 from microgpt.core.check import BadValue
+from microgpt.protocol.claims import claim
 from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord
 from microgpt.terminal import complain

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.ablation.question import RATE, Question, fits, scalar
 from microgpt.ablation.statistics.summary import Summary, summary
 from microgpt.ablation.store import Arm, Sweep
+from microgpt.protocol.section import FIGURES, RATE, Question, fits, scalar
 from microgpt.run.identity import leaves
 
 
@@ -75,6 +75,8 @@ class Tuning:
             return f"not tuned: {self.experiment} has no such arm"
         if own[0].flag:
             return own[0].flag
+        if self.sweep.figure == FIGURES["test"]:
+            return f"tuned on the test part, by {self.experiment}"
         if self.shared_seeds:
             return f"tuned on seeds that it is judged by: {', '.join(map(str, self.shared_seeds))}"
         if not math.isclose(own[0].best or 0.0, used):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from microgpt.ablation.claims import claim
 from microgpt.ablation.report.render import (
     count,
     figure,
@@ -14,6 +13,7 @@ from microgpt.ablation.report.render import (
     signed,
 )
 from microgpt.ablation.statistics.power import CONFIDENCE, POWER
+from microgpt.protocol.claims import claim
 
 METHOD = "experiments/method/README.md"
 LIMITS = (

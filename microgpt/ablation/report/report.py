@@ -10,18 +10,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from microgpt.ablation.history import earlier_in, merged, told_before
 from microgpt.ablation.lock import LOCK, read_lock, text_of
 from microgpt.ablation.report.analysis import analyse, asked_by
 from microgpt.ablation.report.figures import draw
 from microgpt.ablation.report.index import write_index
 from microgpt.ablation.report.page import html_page
-from microgpt.ablation.report.place import OURS, renewed
+from microgpt.ablation.report.place import renewed
+from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.render import (
     figure,
     interval,
-    render_table,
     runs_of,
     signed,
     verdict_of,
@@ -31,7 +32,6 @@ from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord
 from microgpt.terminal import complain
-from microgpt.tracking import cut, told
 from microgpt.tracking.view import find_parent
 from microgpt.trust import OURS_ALONE, Trust
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 WIDE = 300  # columns, so that no figure is truncated; a terminal may wrap lines
-FOLDER = "report"  # the report's path in the parent run's artifacts
 
 
 def report(
@@ -52,25 +51,41 @@ def report(
     client, store = client_of(uri, outputs)
     sweep, lock = examine(client, name, store, trust)
     folder = experiments / folder_name(str(lock["experiment"]))
+    lock["earlier"] = merged(lock, lock["earlier"], earlier_in(folder / LOCK))
     warn_of_another(folder / LOCK, lock)
     with renewed(folder) as beside:
-        readme = write_all(sweep, lock, beside)
+        write_all(sweep, lock, beside)
     write_index(experiments)
     show(lock)
     out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
-    _publish(client, sweep, lock, readme, folder, store)
+    publish(client, sweep.parent, lock, folder, store)
     return folder
 
 
 def warn_of_another(path: Path, lock: Mapping[str, Any]) -> None:
-    """Warns if the report replaces that of another sweep, such as a short trial."""
+    """Warns if the report replaces that of another sweep, such as a short trial, or of another protocol."""
     try:
-        old = read_lock(path)["sweep"]
+        old = read_lock(path)
     except BadRecord:  # there is none, or it is not a valid lock
         return
-    if old["signature"] != lock["sweep"]["signature"]:
-        new = lock["sweep"]["id"]
-        complain(f"{path} was of sweep {old['id']}; {new}, which has other jobs, takes its place")
+    was, now = old["sweep"], lock["sweep"]
+    jobs = was["signature"] != now["signature"]
+    if jobs or digest_in(old) != digest_in(lock):
+        other = "jobs" if jobs else "claims"
+        said = f" and said {old['verdict']}" if old["verdict"] else ""
+        text = f"{path} was of sweep {was['id']}{protocol_of(old)}{said}; "
+        complain(f"{text}{now['id']}{protocol_of(lock)}, which has other {other}, takes its place")
+
+
+def digest_in(lock: Mapping[str, Any]) -> str | None:
+    """The digest of a lock's protocol; None without one."""
+    return (lock.get("protocol") or {}).get("digest")
+
+
+def protocol_of(lock: Mapping[str, Any]) -> str:
+    """` under protocol 0123456789ab`; empty without one."""
+    digest = digest_in(lock)
+    return f" under protocol {digest[:12]}" if digest else ""
 
 
 def examine(
@@ -82,7 +97,8 @@ def examine(
     if asked.tuning:
         with suppress(BadValue, BadRecord):  # the report then says that the tuning is missing
             found = read_sweep(client, find_parent(client, asked.tuning, store), trust)
-    return sweep, analyse(sweep, tuning(sweep, asked, found))
+    lock = analyse(sweep, tuning(sweep, asked, found))
+    return sweep, lock | {"earlier": merged(lock, told_before(client, sweep.experiment))}
 
 
 def folder_name(name: str) -> str:
@@ -90,15 +106,14 @@ def folder_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip(".-") or "sweep"
 
 
-def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> str:
-    """Writes all files of a report; returns the page."""
+def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
+    """Writes all files of a report."""
     draw(sweep, lock, folder)
     readme = render_readme(lock, times(sweep))
     (folder / "README.md").write_text(readme, encoding="utf-8")
     page = html_page(readme, str(lock["experiment"]), folder)
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / LOCK).write_text(text_of(lock), encoding="utf-8")
-    return readme
 
 
 def times(sweep: Sweep) -> list[dict[str, Any]]:
@@ -138,26 +153,11 @@ def show(lock: Mapping[str, Any]) -> None:
     for run in lock["runs"]:
         if run["status"] != "finished":
             out.print(f"no result: {run['name']}: {run['reason']}", markup=False)
+    if protocol := lock["protocol"]:
+        known, runs = protocol["known_before"], len(lock["runs"])
+        kind = f"exploratory: {known} of {runs} runs had ended before" if known else "confirmatory"
+        out.print(
+            f"protocol {protocol['digest'][:12]} of {protocol['time']}, {kind}", highlight=False
+        )
     if lock["verdict"]:
         out.print(f"[bold]{lock['verdict']}[/]: {escape(lock['because'])}")
-
-
-def _publish(
-    client: "MlflowClient",
-    sweep: Sweep,
-    lock: Mapping[str, Any],
-    readme: str,
-    folder: Path,
-    store: str,
-) -> None:
-    """Uploads the report as artifacts of the parent run, with the table as its description."""
-    ours = sorted({file for pattern in OURS for file in folder.glob(pattern)})
-    question = readme.splitlines()[0].lstrip("# ")
-    verdict = f"**Verdict: {lock['verdict']}.** {lock['because']}" if lock["verdict"] else ""
-    note = "\n\n".join([f"**{question}**", verdict, render_table(lock), f"Artifacts: {FOLDER}/"])
-    try:
-        for file in ours:
-            client.log_artifact(sweep.parent, str(file), FOLDER)
-        client.set_tag(sweep.parent, "mlflow.note.content", cut(note))
-    except Exception as error:  # each kind of store has its own exceptions; the report is written
-        complain(f"the report is not on the sweep's run ({told(store, error)})")

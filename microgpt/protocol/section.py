@@ -5,26 +5,27 @@ source        papers, with arXiv numbers
 expectation   what the field expects, written before the run
 baseline      {key: value, ...}: the one arm that has these values; others are compared with it
 matters       the smallest difference in held-out loss, in nats per token, that would matter
-claim         what would confirm or refute the expectation: see claims.py; without it, no verdict
+claim         what would support or refute the expectation: see claims.py; without it, no verdict
+part          the held-out documents that judge: `validation`, or `test`, which needs data.test_fraction
 axis          the key on the x axis of the figures; one that ends in `.lr` makes the sweep one of
               learning rates: an arm whose best rate is the grid's first or last is not ranked
 tuning        the experiment whose sweep, over other seeds, chose each arm's `optimizer.lr`
 fit           `n_params`: a power law of held-out loss in the number of parameters
+robustness    experiments that ask the same of another split or size; their verdicts stand beside this one
 limits        what the result does not say; without it, a sentence that names the scale
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.core.check import BadValue, nonnegative
+from microgpt.core.check import BadValue, choice, nonnegative
 
-KEYS = (
-    *("question", "source", "expectation", "baseline", "matters", "claim"),
-    *("axis", "tuning", "fit", "limits"),
-)
-REQUIRED = ("question", "source", "expectation", "baseline", "matters")
+TEXTS = ("question", "source", "expectation")
+REQUIRED = (*TEXTS, "baseline", "matters")
+KEYS = (*REQUIRED, "claim", "part", "axis", "tuning", "fit", "robustness", "limits")
 RATE = "optimizer.lr"  # what a tuning sweep chooses
+FIGURES = {"validation": "val/loss", "test": "test/loss"}  # the metric that judges, by part
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,17 @@ class Question:
     baseline: Mapping[str, Any]
     matters: float
     claim: Mapping[str, Any] | None = None
+    part: str = "validation"
     axis: str | None = None
     tuning: str | None = None
     fit: str | None = None
+    robustness: Sequence[str] = ()
     limits: str | None = None
+
+    @property
+    def figure(self) -> str:
+        """The metric that judges."""
+        return FIGURES[self.part]
 
     @property
     def of_rates(self) -> bool:
@@ -52,19 +60,27 @@ def question(section: object) -> Question:
     """The section as a Question. Raises BadValue under the key's full name."""
     if not isinstance(section, Mapping):
         raise BadValue("ablation", section, "must hold keys, as ablation.question")
-    for key in REQUIRED:
-        if section.get(key) is None:
-            raise BadValue(f"ablation.{key}", None, "must be there")
     for key in section:
         if key not in KEYS:
             raise BadValue(f"ablation.{key}", section[key], f"no such key; there are {KEYS}")
-    for key in ("baseline", "claim"):
-        if section.get(key) is not None and not isinstance(section[key], Mapping):
-            raise BadValue(f"ablation.{key}", section[key], "must hold keys and values")
-    nonnegative("ablation.matters", section["matters"])
-    if section.get("fit") not in (None, "n_params"):
-        raise BadValue("ablation.fit", section["fit"], "must be n_params or null")
-    return Question(**section)
+    given = {key: value for key, value in section.items() if value is not None}
+    for key in REQUIRED:
+        if key not in given:
+            raise BadValue(f"ablation.{key}", None, "must be there")
+    for key in {*TEXTS, "axis", "tuning", "limits"} & given.keys():
+        if not isinstance(given[key], str) or not given[key].strip():
+            raise BadValue(f"ablation.{key}", given[key], "must be a text")
+    for key in {"baseline", "claim"} & given.keys():
+        if not isinstance(given[key], Mapping):
+            raise BadValue(f"ablation.{key}", given[key], "must hold keys and values")
+    nonnegative("ablation.matters", given["matters"])
+    choice("ablation.part", given.get("part", "validation"), list(FIGURES))
+    if given.get("fit") not in (None, "n_params"):
+        raise BadValue("ablation.fit", given["fit"], "must be n_params or null")
+    names = given.get("robustness", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadValue("ablation.robustness", names, "must be a list of experiments")
+    return Question(**given)
 
 
 def scalar(text: object) -> object:
