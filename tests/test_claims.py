@@ -82,7 +82,7 @@ SLOPE = {1: 2.40, 2: 2.35, 4: 2.30, 8: 2.25, 16: 2.20}
 def test_verdicts(stated: dict[str, Any], means: dict[int, float], verdict: str) -> None:
     judged = judge(claim(stated), evidence(means))
     assert judged.verdict == verdict
-    assert "95 % [" in judged.because
+    assert "(95 % " in judged.because
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_a_claim_edited_after_the_runs_is_caught(
     assert first["protocol"]["known_before"] == 0
     assert (first["verdict"], first["earlier"]) == ("refuted", [])
     assert f"protocol {first['protocol']['digest'][:12]}" in told
-    assert "confirmatory" in told
+    assert "Confirmatory: the claim was written before any of its 4 runs had ended" in told
     here(outputs, *words, BETTER)
     assert reported()[0] == first  # the same protocol, at its first time
 
@@ -181,7 +181,7 @@ def test_a_claim_edited_after_the_runs_is_caught(
     second, told = reported()
     assert second["verdict"] == "supported"
     assert second["protocol"]["known_before"] == 4
-    assert "exploratory: 4 of 4 runs had ended before" in told
+    assert "Exploratory: 4 of 4 runs were known before this claim was written" in told
     (before,) = second["earlier"]
     assert before["digest"] == first["protocol"]["digest"]
     assert (before["claim"], before["verdict"]) == ("n_head=2 better than the baseline", "refuted")
@@ -191,7 +191,7 @@ def test_a_claim_edited_after_the_runs_is_caught(
     assert tags["protocol.digest"] == second["protocol"]["digest"]
     assert tags["protocol.time"] == second["protocol"]["time"]
     assert (tags["verdict"], tags["claim"]) == ("supported", "n_head=2 as good as the baseline")
-    assert tags[f"verdict.{before['digest'][:12]}"].startswith("refuted: n_head=2 less n_head=1")
+    assert tags[f"verdict.{before['digest'][:12]}"].startswith("refuted: n_head=2 minus n_head=1")
     assert set(parent.data.metrics) == {"difference/n_head 2"}
     note = tags["mlflow.note.content"]
     assert "`model.n_head` 1, 2" in note

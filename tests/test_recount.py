@@ -66,6 +66,31 @@ def test_each_number_of_the_table_counts(bench: Path) -> None:
         assert difference.verdict == f"the lock contradicts itself in {key}"
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("curves", "n_head=1", 0, "mean"), 2.0),
+        (("multipliers", "n_head=1", "times"), 1.5),
+        (("flattened", "fell", "n_head=4", "high"), 0.0),
+        (("samples", "n_head=8", "novel"), 5),
+    ],
+)
+def test_what_stands_beside_the_table_counts(
+    bench: Path, place: tuple[str | int, ...], value: float
+) -> None:
+    lock = json.loads(json.dumps(lock_of(bench, heads())))
+    assert miscounted(lock, TEXTS) is None
+    *parents, last = place
+    inside = lock
+    for key in parents:
+        inside = inside[key]
+    assert inside[last] != value
+    inside[last] = value
+    difference = miscounted(lock, TEXTS)
+    assert difference is not None
+    assert f"in {place[0]}" in difference.verdict
+
+
 def test_a_loss_of_a_run_counts(bench: Path) -> None:
     lock = json.loads(json.dumps(lock_of(bench, heads(name="changed"))))
     lock["runs"][7]["metrics"]["val/loss"] += 1e-4

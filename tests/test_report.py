@@ -12,17 +12,15 @@ import pytest
 from mlflow import MlflowClient
 
 from microgpt.ablation.lock import LOCK, read_lock
-from microgpt.ablation.report.readme import settled as text_of_settled
 from microgpt.ablation.report.render import render_table
 from microgpt.ablation.report.report import folder_name
-from microgpt.ablation.settled import settled
-from microgpt.ablation.store import Arm, Run, Sweep, client_of
+from microgpt.ablation.store import client_of
 from microgpt.ablation.tokens import tokens_trained
 from microgpt.build import part
 from microgpt.core.assemble import make_corpus
 from microgpt.core.streams.independent import Independent
 from microgpt.tracking.view import find_parent
-from microgpt.trust import OURS_ALONE, Trust, Untrusted
+from microgpt.trust import Trust, Untrusted
 from tests.command import Within
 from tests.sweeps import (
     CONFIG,
@@ -31,7 +29,6 @@ from tests.sweeps import (
     HEADS,
     Made,
     address,
-    asked,
     heads,
     lock_of,
     log_sweep,
@@ -131,8 +128,10 @@ def test_the_same_store_gives_the_same_bytes_elsewhere(
     for file in folder.iterdir():
         assert (tmp_path / "experiments/heads" / file.name).read_bytes() == file.read_bytes(), file
     index = (tmp_path / "experiments/README.md").read_text()
-    assert "| [heads](heads/README.md) | How many heads? |" in index
-    assert index.rstrip().endswith("| supported |")
+    assert "**[How many heads?](heads/README.md)**" in index
+    assert "Verdict: supported. Here supported means" in index
+    assert "Largest difference: n_head=16 ends 0.1" in index
+    assert "(heads/arms.png)" in index
 
 
 def test_the_terminal(
@@ -142,11 +141,12 @@ def test_the_terminal(
     ended = run("report", told[2].id, *words)
     assert (ended.code, ended.err) == (0, "")
     row = rows(read_lock(told[0] / LOCK))["n_head=16"]
-    (line,) = [line for line in ended.out.splitlines() if line.split()[:1] == ["n_head=16"]]
+    (line,) = [line for line in ended.out.splitlines() if line.split()[:2] == ["n_head=16", "5"]]
     assert f"{row['loss']['mean']:.4f}" in line
     assert f"{row['difference']['mean']:+.4f}" in line
     assert line.rstrip().endswith("worse by what matters")
-    assert "supported: n_head=1 less n_head=4" in ended.out
+    assert "Verdict: supported. Here supported means" in ended.out
+    assert "n_head=1 minus n_head=4 is +0." in ended.out
     assert (tmp_path / "heads/README.md").is_file()
 
 
@@ -191,40 +191,12 @@ def test_one_seed_can_show_nothing(bench: Path) -> None:
     assert "have 1 seeds in common; two are needed" in lock["because"]
 
 
-@pytest.mark.parametrize(
-    ("fall", "said"),
-    [(0.005, "The fall is below 0.01, what matters."),
-     (0.03, "the comparison has settled")],
-)  # fmt: skip
+@pytest.mark.parametrize(("fall", "said"), [(0.005, ": flat."), (0.03, ": not flat.")])
 def test_whether_the_curves_have_flattened(bench: Path, fall: float, said: str) -> None:
     lock = lock_of(bench, heads(fall=fall, seeds=[0, 1]))
-    assert lock["settled"]["mean"] == pytest.approx(fall, abs=1e-6)
+    fell = lock["flattened"]["fell"]["n_head=1"]
+    assert fell["mean"] == pytest.approx(fall, abs=1e-6)
     assert said in page_of(lock)
-
-
-def test_flat_curves_say_nothing_where_the_learning_rate_ends_at_zero() -> None:
-    found = settled(*curves([(250, 0.01), (500, 0.005), (750, 0.002), (1000, 0.0)]))
-    assert found is not None
-    assert found["decays"]
-    assert "only longer runs can tell" in text_of_settled({"settled": found, "ablation": asked()})
-
-
-def test_the_part_of_the_steps_is_the_one_that_was_measured() -> None:
-    """Evaluations every 250 of 1,000 steps know nothing of the last fifth alone."""
-    found = settled(*curves([(step, 0.01) for step in (250, 500, 750, 1000)]))
-    assert found is not None
-    assert found["share"] == 0.25
-    assert "Over the last 25 % of the steps" in text_of_settled(
-        {"settled": found, "ablation": None}
-    )
-
-
-def curves(points: list[tuple[int, float]]) -> tuple[Sweep, Arm]:
-    """A sweep of one run that is evaluated at these steps, with these learning rates."""
-    rows = [{"step": step, "lr": lr, "val/loss": 2.5 - step / 1e6} for step, lr in points]
-    run = Run("one", "one", 0, "finished", {}, metrics={"val/loss": 2.499}, rows=rows)
-    arm = Arm("one", {}, (run,))
-    return Sweep("", "", "", "", None, None, None, {}, (arm,), "", None, OURS_ALONE), arm
 
 
 def test_a_sweep_without_a_question(bench: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from microgpt.ablation.report.fit import Fit
 from microgpt.ablation.statistics.summary import Summary, summary
-from microgpt.ablation.statistics.verdict import Outcome, at_least, equal, verdict
+from microgpt.ablation.statistics.verdict import Outcome, at_least, equal
 from microgpt.protocol.arms import along_axis, one_arm
 from microgpt.protocol.claims import All, Better, Claim, Compared, Equal, Optimum, PowerLaw
 
@@ -68,11 +68,11 @@ class Pair:
     together: Summary
     matters: float
 
-    def told(self, difference: Summary) -> str:
-        """The comparison in words, with one of the two intervals."""
+    def told(self, difference: Summary, claimed: str) -> str:
+        """The comparison in words, with one of the two intervals, beside what was claimed of it."""
         low, high = _signed(difference, 1)
-        names = f"{self.this.name} less {self.other.name} {difference.mean:+.4f}"
-        return f"{names}, 95 % [{low:+.4f}, {high:+.4f}]: {verdict(low, high, self.matters)}"
+        names = f"{self.this.name} minus {self.other.name} is {difference.mean:+.4f} nats per token"
+        return f"{names} (95 % {low:+.4f} to {high:+.4f}), where {claimed} was claimed"
 
 
 def compare(this: Evident, other: Evident, matters: float, comparisons: int) -> Pair | str:
@@ -96,15 +96,24 @@ def _(claim: Compared, evidence: Evidence) -> Judged:
     compared = [compare(arm, other, matters, len(arms)) for arm in arms]
     if problems := [one for one in compared if isinstance(one, str)]:
         return Judged(Outcome.UNDECIDED, "; ".join(problems))
-    outcomes, told = [], []
+    outcomes, told, claimed = [], [], _claimed(claim, matters)
     for one in compared:
         assert isinstance(one, Pair)
         outcome, shown = _outcome(claim, one.alone, matters), one.alone
         if outcome is not Outcome.SUPPORTED:
             outcome, shown = _outcome(claim, one.together, matters), one.together
         outcomes.append(outcome)
-        told.append(one.told(shown))
+        told.append(one.told(shown, claimed))
     return Judged(together(outcomes), "; ".join(told))
+
+
+def _claimed(claim: Claim, matters: float) -> str:
+    """The differences for which a claim holds, in words."""
+    if isinstance(claim, Equal):
+        return f"{-matters:+g} to {matters:+g}"
+    if isinstance(claim, Better):
+        return f"{-matters:+g} or less" if matters else "less than 0"
+    return f"{matters:+g} or more" if matters else "more than 0"
 
 
 def _outcome(claim: Compared, difference: Summary, matters: float) -> Outcome:
@@ -128,7 +137,8 @@ def _(claim: Optimum, evidence: Evidence) -> Judged:
     told = [(a, b) for a, b in pairs if isinstance(a, Pair) and isinstance(b, Pair)]
     outcomes = [_inner(pair) for pair in told]
     best = max(told, key=lambda pair: min(one.together.mean for one in pair))
-    because = "; ".join(one.told(one.together) for one in best)
+    claimed = _claimed(claim, evidence.matters)
+    because = "; ".join(one.told(one.together, claimed) for one in best)
     if Outcome.SUPPORTED in outcomes:
         return Judged(Outcome.SUPPORTED, because)
     refuted = set(outcomes) == {Outcome.REFUTED}
@@ -151,13 +161,14 @@ def _(claim: PowerLaw, evidence: Evidence) -> Judged:
     low, high = fit.exponent.low, fit.exponent.high
     inside, outside = claim.low <= low and high <= claim.high, high < claim.low or low > claim.high
     each = [Outcome.SUPPORTED if inside else Outcome.REFUTED if outside else Outcome.UNDECIDED]
-    because = f"exponent {fit.exponent.mean:.4f}, 95 % [{low:.4f}, {high:.4f}]"
+    because = f"the exponent is {fit.exponent.mean:.4f} (95 % {low:.4f} to {high:.4f}), where "
+    because += f"{claim.low:g} to {claim.high:g} was claimed"
     if claim.bend:
         opposite = {"flattens": "steepens", "steepens": "flattens"}[claim.bend]
         known = {claim.bend: Outcome.SUPPORTED, opposite: Outcome.OPPOSITE}
         each.append(known.get(fit.word, Outcome.UNDECIDED))
-        because += f"; {fit.word} (coefficient {fit.bend.mean:+.4f}"
-        because += f", 95 % [{fit.bend.low:+.4f}, {fit.bend.high:+.4f}])"
+        because += f"; the law {fit.word}, where '{claim.bend}' was claimed (coefficient "
+        because += f"{fit.bend.mean:+.4f}, 95 % {fit.bend.low:+.4f} to {fit.bend.high:+.4f})"
     return Judged(together(each), because)
 
 
@@ -165,7 +176,7 @@ def _(claim: PowerLaw, evidence: Evidence) -> Judged:
 def _(claim: All, evidence: Evidence) -> Judged:
     each = [judge(one, evidence) for one in claim.claims]
     told = [
-        f"{one.kind} {found.verdict} ({found.because})" for one, found in zip(claim.claims, each)
+        f"'{one}' is {found.verdict}: {found.because}" for one, found in zip(claim.claims, each)
     ]
     return Judged(together([found.verdict for found in each]), "; ".join(told))
 

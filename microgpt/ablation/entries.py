@@ -9,6 +9,7 @@ from microgpt.ablation.report.rates import Grid, Tuning
 from microgpt.ablation.statistics.summary import Summary
 from microgpt.ablation.store import Arm, Run, Sweep
 
+CURVE = ("step", "lr", "val/loss")  # of each evaluation on the way
 DIGITS = 6  # of computed figures, so that they are the same on every machine
 
 
@@ -67,6 +68,8 @@ def run_entry(sweep: Sweep, run: Run, usual: Mapping[str, str]) -> dict[str, Any
         "metrics": dict(sorted(run.metrics.items())),
         "metrics_sha256": metrics_sha256(run.rows),
         "samples_sha256": run.samples_sha256,
+        "samples": list(run.samples),
+        "curve": [{key: row[key] for key in CURVE} for row in run.evaluations],
         **({"fingerprint": own} if own != usual else {}),
     }
 

@@ -14,7 +14,10 @@ from microgpt.ablation.store import FINISHED, Arm, Run, Sweep
 from microgpt.run.reading import read_text
 from microgpt.trust import OURS_ALONE, Trust
 
-COUNTED = ("baseline", "table", "fit", "rates", "verdict", "because")  # computed from the runs
+COUNTED = (  # computed from the runs
+    *("baseline", "table", "fit", "rates", "verdict", "because"),
+    *("curves", "multipliers", "flattened", "samples"),
+)
 CLOCKED = "What it took"  # the section of a page with clock times, which no lock contains
 
 
@@ -68,12 +71,12 @@ def _sections(text: str) -> dict[str, list[str]]:
 
 
 def _sweep(lock: Mapping[str, Any], documents: Sequence[str], trust: Trust) -> Sweep:
-    """The sweep as far as it is in the lock: final metrics, without curves."""
+    """The sweep as far as it is in the lock."""
     arms = []
     for row in lock["table"]:
         own = [run for run in lock["runs"] if run["arm"] == row["arm"]]
         runs = tuple(_run(lock, run, row["differs"]) for run in own)
-        arms.append(Arm(row["arm"], row["differs"], runs))
+        arms.append(Arm(row["arm"], row["differs"], runs, lock["figure"]))
     told = {key: lock[key] for key in ("experiment", "description", "ablation", "config")}
     return Sweep(
         **told,
@@ -91,7 +94,14 @@ def _run(lock: Mapping[str, Any], run: Mapping[str, Any], differs: Mapping[str, 
     if run["status"] != FINISHED:
         return Run(**known)
     tags = {key: str(run[key]) for key in ("signature", "source", "parameters_sha256", "n_params")}
-    return Run(**known, tags=tags, metrics=run["metrics"], config=config_of(lock, run))
+    return Run(
+        **known,
+        tags=tags,
+        metrics=run["metrics"],
+        rows=run["curve"],
+        config=config_of(lock, run),
+        samples=tuple(run["samples"]),
+    )
 
 
 def _tuning(lock: Mapping[str, Any]) -> Tuning | None:

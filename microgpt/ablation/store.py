@@ -15,6 +15,7 @@ from microgpt.core.check import BadValue
 from microgpt.protocol.section import FIGURES
 from microgpt.run.documents import DOCUMENTS, from_lines
 from microgpt.run.facts import SWEEP_FACTS, SWEEP_OTHERS
+from microgpt.run.held_out import HELD_OUT, HeldOut, held_out_of
 from microgpt.run.reading import (
     TEXTS,
     BadRecord,
@@ -63,7 +64,14 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     samples_sha256: str | None = None
     ended: float | None = None  # seconds since 1970
+    samples: tuple[str, ...] = ()
+    held_out: HeldOut | None = None  # the nats of every test document
     source_files: Mapping[str, str] = field(default_factory=dict)  # module -> sha256
+
+    @property
+    def evaluations(self) -> list[Mapping[str, float]]:
+        """The logged steps at which it was evaluated."""
+        return [row for row in self.rows if "val/loss" in row]
 
     @property
     def reason(self) -> str | None:
@@ -254,10 +262,18 @@ def _finished(
         rows=rows,
         config=yaml_of(files[CONFIG] or b"", CONFIG),
         samples_sha256=None if samples is None else sha256(samples).hexdigest(),
+        samples=tuple(from_lines(decoded(samples or b"", SAMPLES))),
+        held_out=_held_out(client, stored, place) if "test/loss" in metrics else None,
         source_files=info.get("source_files", {}),
         ended=stored.info.end_time / 1000,
         **known,
     )
+
+
+def _held_out(client: "MlflowClient", stored: "Stored", place: str) -> HeldOut | None:
+    """The nats of a run's test documents, if it kept them. Raises BadRecord."""
+    content = artifact(client, stored, HELD_OUT, place)
+    return None if content is None else held_out_of(content, HELD_OUT)
 
 
 def _documents(

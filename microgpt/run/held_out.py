@@ -80,7 +80,11 @@ def write_held_out(path: Path, found: HeldOut) -> None:
 
 def read_held_out(path: Path) -> HeldOut:
     """Reads what `write_held_out` wrote. Raises BadRecord."""
-    content = read_bytes(path)
+    return held_out_of(read_bytes(path), path)
+
+
+def held_out_of(content: bytes, path: Path | str) -> HeldOut:
+    """Reads the content of a file `path` that `write_held_out` wrote. Raises BadRecord."""
     try:
         metadata, numbers = parse_tensors(content)
         nats, tokens = (list(numbers[name][1]) for name in ("nats", "tokens"))

@@ -16,12 +16,13 @@ from microgpt.ablation.entries import (
 )
 from microgpt.ablation.history import protocol_entry
 from microgpt.ablation.lock import SCHEMA, neutral
+from microgpt.ablation.report.beside import beside
 from microgpt.ablation.report.fit import SIZES, Fit, power_law
 from microgpt.ablation.report.rates import Grid, Tuning, grids, rate_used
-from microgpt.ablation.settled import settled
+from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.power import detectable
 from microgpt.ablation.statistics.summary import Summary, p_value, summary
-from microgpt.ablation.statistics.verdict import Outcome, Verdict, verdict
+from microgpt.ablation.statistics.verdict import Outcome, word
 from microgpt.ablation.store import Arm, Sweep
 from microgpt.ablation.tokens import tokens_trained
 from microgpt.core.check import BadValue
@@ -35,10 +36,15 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
     asked = asked_by(sweep)
     check(sweep)
     own = grids(sweep, str(asked.axis)) if asked.of_rates else []
-    flags = {arm.name: _flag(sweep, arm, own, tuned) for arm in sweep.arms}
     base = one_arm(sweep.arms, asked.baseline, "ablation.baseline")
+    splits = Splits(sweep.documents, sweep.trust)
+    flags = {
+        arm.name: _flag(sweep, arm, own, tuned) or _unlike(sweep, arm, base, splits)
+        for arm in sweep.arms
+    }
     fit = _fit(sweep, flags) if asked.fit else None
     judged = _judge(sweep, asked, flags, base, fit)
+    rows = table(sweep, flags, base, asked.matters)
     finished = [run for run in sweep.runs if run.status == "finished"]
     return {
         "schema": SCHEMA,
@@ -50,8 +56,9 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
         "verdict": judged.verdict if judged else None,
         "because": judged.because if judged else None,
         "baseline": base.name,
-        "table": table(sweep, flags, base, asked.matters),
-        "settled": settled(sweep, base),
+        "figure": sweep.figure,
+        "table": rows,
+        **beside(sweep, base, rows, splits, asked.matters),
         "rates": [grid_entry(one) for one in own] or None,
         "tuning": tuning_entry(tuned),
         "fit": fit_entry(fit, _sizes(sweep, flags)) if fit else None,
@@ -113,6 +120,14 @@ def _flag(sweep: Sweep, arm: Arm, own: Sequence[Grid], tuned: Tuning | None) -> 
     return tuned.flag(arm, rate_used(sweep, arm)) if tuned else None
 
 
+def _unlike(sweep: Sweep, arm: Arm, base: Arm, splits: Splits) -> str | None:
+    """Why an arm's losses cannot be compared with those of the baseline, if so."""
+    judged = {
+        splits.judged_by(run.config, sweep.figure) for one in (arm, base) for run in one.finished
+    }
+    return "judged by other held-out tokens than the baseline" if len(judged) > 1 else None
+
+
 def table(
     sweep: Sweep, flags: Mapping[str, str | None], base: Arm, matters: float
 ) -> list[dict[str, Any]]:
@@ -152,11 +167,7 @@ def _word(
         return "baseline not ranked"
     if arm.name not in told:
         return "no seed in common"
-    found = told[arm.name]
-    if found.low is None or found.high is None:
-        return Verdict.UNDECIDED
-    word = verdict(found.low, found.high, matters)
-    return word if matters else word.direction or Verdict.UNDECIDED
+    return word(told[arm.name].low, told[arm.name].high, matters)
 
 
 def _row(

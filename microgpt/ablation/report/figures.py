@@ -4,20 +4,19 @@ Colours: Okabe & Ito (2008), "Color Universal Design", distinguishable with all 
 vision; lines also differ in markers. 8 inches at 100 dpi are the width of a README.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.statistics.summary import Summary, summary
-from microgpt.ablation.store import Arm, Sweep
+from microgpt.ablation.report.render import of_documents
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = "osD^vPX"
-GREY = "#666666"
+GREY, BLACK = "#666666", "#000000"
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 11,
@@ -31,13 +30,16 @@ STYLE: Any = {
 NATS = "held-out loss, nats per token"
 
 
-def draw(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
+def draw(lock: Mapping[str, Any], folder: Path) -> None:
     """Draws every figure that applies, in `folder`."""
-    with figure(folder, "arms", 1.4 + 0.42 * len(lock["table"]), 2) as (left, right):
+    with figure(folder, "arms", 1.9 + 0.5 * len(lock["table"]), 2) as (left, right):
         arms(left, right, lock)
-    if lock["settled"]:
+    if lock["curves"]:
         with figure(folder, "curves") as (axes,):
-            curves(axes, [arm for arm in sweep.arms if arm.finished and _is_shown(arm, lock)])
+            curves(
+                axes,
+                {name: lock["curves"][name] for name in lock["curves"] if _is_shown(name, lock)},
+            )
     grids = lock["rates"] or (lock["tuning"] or {}).get("grids")
     if grids:
         with figure(folder, "rates") as (axes,):
@@ -65,67 +67,78 @@ def figure(
 
 
 def arms(left: "Axes", right: "Axes", lock: Mapping[str, Any]) -> None:
-    """Each arm's mean with its interval, and its paired difference from the baseline."""
+    """Left, every run and the means; right, paired differences from the baseline, with both intervals."""
     shown = [row for row in lock["table"] if row["loss"]]
+    losses = {row["arm"]: losses_of(lock, row["arm"]) for row in shown}
+    base, matters = losses[lock["baseline"]], (lock["ablation"] or {}).get("matters") or 0
     for place, row in enumerate(shown):
-        is_base = row["arm"] == lock["baseline"]
+        own, is_base = losses[row["arm"]], row["arm"] == lock["baseline"]
         colour = COLOURS[1] if is_base else GREY if row["flag"] else COLOURS[0]
-        sides = [(left, row["loss"], "{:.4f}"), (right, row["difference"], "{:+.4f}")]
-        for axes, found, digits in sides:
-            if found:
-                mean, bars = found["mean"], _error([found])
-                axes.errorbar(mean, place, xerr=bars, fmt="s" if is_base else "o", **_bars(colour))
-                above: dict[str, Any] = {
-                    "xytext": (0, 6),
-                    "textcoords": "offset points",
-                    "ha": "center",
-                }
-                axes.annotate(digits.format(mean), (mean, place), fontsize=9, **above)
+        _dots(left, own.values(), place, colour)
+        _mean(left, row["loss"], place, colour, "{:.4f}")
+        if row["difference"]:
+            _dots(right, [own[s] - base[s] for s in own.keys() & base.keys()], place, colour)
+            _mean(right, row["difference"], place, colour, "{:+.4f}")
+            if wide := of_documents(lock, row):
+                bars = _error([wide])
+                right.errorbar(wide["mean"], place + 0.24, xerr=bars, fmt="none", **_bars(BLACK))
     left.set_yticks(range(len(shown)), [row["arm"] for row in shown])
     left.set_ylim(len(shown) - 0.5, -0.7)
-    left.set_xlabel("held-out loss\nnats per token")
-    matters = (lock["ablation"] or {}).get("matters") or 0
+    left.set_xlabel("held-out loss\nnats per token, lower is better")
+    left.set_title("dots: runs; bars: 95 % of the mean", fontsize=9)
     right.axvspan(-matters, matters, color=GREY, alpha=0.15, linewidth=0)
     right.axvline(0, color=COLOURS[1], linestyle="--", linewidth=1)
-    right.set_xlabel(f"paired difference from\n{lock['baseline']}")
+    right.set_xlabel(f"difference from {lock['baseline']}\nleft: better, right: worse")
+    titles = ["bars: 95 % over seeds, together"] * (len(shown) > 1)
+    titles += ["black: over seeds and documents"] * (lock["crossed"] is not None)
+    titles += [f"grey: less than {matters:g}, what matters"] * bool(matters)
+    right.set_title("\n".join(titles), fontsize=9)
     for axes in (left, right):
-        axes.margins(x=0.15)
-    right.set_title(f"grey: less than {matters:g}, what matters" if matters else "", fontsize=9)
-    left.set_title("means over seeds, 95 % intervals", fontsize=9)
+        axes.margins(x=0.12)
 
 
-def curves(axes: "Axes", shown: Sequence[Arm]) -> None:
+def losses_of(lock: Mapping[str, Any], arm: str) -> dict[int, float]:
+    """seed -> held-out loss of each finished run of an arm."""
+    metric = lock["figure"]
+    runs = [run for run in lock["runs"] if run["arm"] == arm and run["status"] == "finished"]
+    return {run["seed"]: run["metrics"][metric] for run in runs}
+
+
+def _dots(axes: "Axes", values: Iterable[float], place: float, colour: str) -> None:
+    """A dot for each seed, in a row below the mean."""
+    x = sorted(values)
+    axes.plot(x, [place + 0.12] * len(x), ".", color=colour, alpha=0.45, markersize=6, zorder=1)
+
+
+def _mean(axes: "Axes", found: Mapping[str, Any], place: float, colour: str, digits: str) -> None:
+    """A mean with its interval, and its number above."""
+    mean = found["mean"]
+    axes.errorbar(mean, place, xerr=_error([found]), fmt="o", **_bars(colour))
+    above: Any = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+    axes.annotate(digits.format(mean), (mean, place), fontsize=9, **above)
+
+
+def curves(axes: "Axes", shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Held-out loss over steps: means over the finished seeds with 95 % bands."""
-    for i, arm in enumerate(shown):
-        steps, means = curve(arm)
+    for i, (name, points) in enumerate(shown.items()):
         colour, marker = look(i)
-        y = [mean.mean for mean in means]
-        axes.plot(steps, y, color=colour, marker=marker, markersize=4, label=arm.name)
-        low, high = zip(*((m.low or m.mean, m.high or m.mean) for m in means))
+        steps, y = [point["step"] for point in points], [point["mean"] for point in points]
+        axes.plot(steps, y, color=colour, marker=marker, markersize=4, label=name)
+        low, high = zip(*((p["low"] or p["mean"], p["high"] or p["mean"]) for p in points))
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel="step", ylabel=NATS)
+    axes.set(xlabel="step", ylabel="validation loss, nats per token")
     legend(axes)
 
 
-def curve(arm: Arm) -> tuple[list[int], list[Summary]]:
-    """The steps at which all finished runs of an arm were evaluated, with their losses."""
-    found: dict[int, list[float]] = {}
-    for run in arm.finished:
-        for row in run.rows:
-            if "val/loss" in row:
-                found.setdefault(int(row["step"]), []).append(row["val/loss"])
-    whole = {step: v for step, v in sorted(found.items()) if len(v) == len(arm.finished)}
-    return list(whole), [summary(values) for values in whole.values()]
-
-
-def _is_shown(arm: Arm, lock: Mapping[str, Any]) -> bool:
+def _is_shown(name: str, lock: Mapping[str, Any]) -> bool:
     """Whether an arm's curve is drawn: with several grids of learning rates, only each grid's best."""
     grids = lock["rates"] or []
     if len(grids) < 2:
         return True
     key = lock["ablation"]["axis"]
-    rest = {k: v for k, v in arm.differs.items() if k != key}
-    return any(g["differs"] == rest and g["best"] == float(arm.differs[key]) for g in grids)
+    differs = next(row["differs"] for row in lock["table"] if row["arm"] == name)
+    rest = {k: v for k, v in differs.items() if k != key}
+    return any(g["differs"] == rest and g["best"] == float(differs[key]) for g in grids)
 
 
 def legend(axes: "Axes") -> None:

@@ -31,9 +31,9 @@ class Fit:
 
     @property
     def word(self) -> str:
-        """`flattens`, `steepens` or `no bend distinguishable`."""
+        """`flattens`, `steepens` or `shows no bend`."""
         if self.p_bend is None or self.p_bend >= LEVEL:
-            return "no bend distinguishable"
+            return "shows no bend"
         return "flattens" if self.bend.mean > 0 else "steepens"
 
 

@@ -1,33 +1,36 @@
-"""Renders Markdown as a self-contained HTML page, without scripts or external files."""
+"""Renders a page in Markdown as a self-contained HTML page, without scripts or external files."""
 
 from base64 import b64encode
-from html import escape
+from itertools import pairwise
 from pathlib import Path
 
-STYLE = """
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-body { font: 16px/1.5 system-ui, sans-serif }
-table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .85rem }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; white-space: nowrap }
-img { max-width: 100%; height: auto }
-code, pre { background: #f4f4f4; border-radius: 3px; padding: .1rem .2rem }
-pre { padding: .6rem }
-"""
+from microgpt.ablation.report.readme import templates
+
+LONG = 60  # characters of a cell, from which on it may be broken into lines
 
 
 def html_page(markdown: str, title: str, folder: Path) -> str:
-    """The page with the pictures of `folder` inlined; a PNG is replaced by its SVG if there is one."""
+    """The page with the pictures of `folder` inlined as SVG.
+
+    Links, which lead to files beside the page, are plain text.
+    """
     from markdown_it import MarkdownIt
+    from markupsafe import Markup
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
-    for token in tokens:
-        for child in token.children or []:
+    for token, following in pairwise([*tokens, tokens[-1]]):
+        if token.type == "td_open" and len(following.content) > LONG:
+            token.attrSet("class", "long")
+        inside = token.children or []
+        token.children = [
+            child for child in inside if child.type not in ("link_open", "link_close")
+        ]
+        for child in token.children:
             if child.type == "image":
                 child.attrSet("src", _inline(folder / str(child.attrGet("src"))))
-    body = parser.renderer.render(tokens, parser.options, {})
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}</body></html>\n'
+    body = parser.renderer.render(tokens, parser.options, {}).replace(" %", "\u00a0%")
+    return templates().get_template("page.html.j2").render(title=title, body=Markup(body))
 
 
 def _inline(picture: Path) -> str:

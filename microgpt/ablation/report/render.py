@@ -1,47 +1,117 @@
-"""Renders a lock's tables as Markdown. They depend on the lock alone, so that `verify` can compare them."""
+"""Renders numbers of a lock as text, and its tables as Markdown."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-LOSSES = (
-    *("arm", "runs", "held-out loss", "sd", "95 % interval", "bits/char", "95 % interval"),
-    *("parameters", "tokens"),
-)
-DIFFERENCES = ("arm", "difference", "95 %, together", "p (Bonferroni)", "could show", "verdict")
+from microgpt.ablation.statistics.verdict import Verdict
 
-
-def render_table(lock: Mapping[str, Any]) -> str:
-    """The tables of the arms: losses and costs, and differences from the baseline."""
-    rows = lock["table"]
-    losses = markdown_table([LOSSES, *map(_losses, rows)])
-    return f"{losses}\n{markdown_table([DIFFERENCES, *map(_differences, rows)])}"
+Lock: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = Mapping[str, Any]  # of a lock's table
 
 
-def _losses(row: Mapping[str, Any]) -> list[str]:
-    loss, bpc = row["loss"] or {}, row["bpc"] or {}
-    figures = [figure(loss.get("mean")), figure(loss.get("sd")), interval(loss)]
-    figures += [figure(bpc.get("mean")), interval(bpc)]
-    return [row["arm"], runs_of(row), *figures, count(row["n_params"]), count(row["tokens"])]
+def render_table(lock: Lock) -> str:
+    """The table of the arms in Markdown."""
+    return markdown_table(arms(lock))
 
 
-def _differences(row: Mapping[str, Any]) -> list[str]:
-    difference = row["difference"] or {}
-    return [
-        row["arm"],
-        signed(difference.get("mean")),
-        interval(difference, signed),
-        p_of(difference.get("p")),
-        figure(difference.get("detectable")),
-        verdict_of(row),
-    ]
+def arms(lock: Lock) -> list[list[str]]:
+    """A row for each arm: loss, difference from the baseline with its intervals, verdict."""
+    both = lock["crossed"] is not None
+    heads = ["arm", "runs", "held-out loss", "95 % interval", "difference", "95 % over seeds"]
+    heads += ["95 % over seeds and documents"] * both + ["verdict"]
+    return [heads, *(_arm(lock, row, both) for row in lock["table"])]
 
 
-def verdict_of(row: Mapping[str, Any]) -> str:
+def _arm(lock: Lock, row: Row, both: bool) -> list[str]:
+    loss, difference = row["loss"] or {}, row["difference"] or {}
+    cells = [row["arm"], runs_of(row), figure(loss.get("mean")), interval(loss)]
+    cells += [signed(difference.get("mean")), interval(difference, signed)]
+    return cells + [interval(of_documents(lock, row), signed)] * both + [verdict_of(row)]
+
+
+def of_documents(lock: Lock, row: Row) -> Mapping[str, Any]:
+    """The difference of an arm over seeds and documents; empty without one."""
+    found: Mapping[str, Any] = (lock["crossed"] or {}).get("arms", {}).get(row["arm"], {})
+    return found
+
+
+def details(lock: Lock) -> str:
+    """What else is known of losses and differences."""
+    heads = ("arm", "sd", "bits per character", "95 % interval", "p", "could show")
+    return markdown_table([heads, *map(_details, lock["table"])])
+
+
+def _details(row: Row) -> list[str]:
+    loss, bpc, difference = row["loss"] or {}, row["bpc"] or {}, row["difference"] or {}
+    cells = [row["arm"], figure(loss.get("sd")), figure(bpc.get("mean")), interval(bpc)]
+    return [*cells, p_of(difference.get("p")), figure(difference.get("detectable"))]
+
+
+def costs(lock: Lock, multiplier: Callable[[Lock, str], str]) -> str:
+    """What each arm takes, without clocks."""
+    rows = [("arm", "parameters", "training tokens", "compute multiplier")]
+    for row in lock["table"]:
+        numbers = count(row["n_params"]), count(row["tokens"])
+        rows.append((row["arm"], *numbers, multiplier(lock, row["arm"])))
+    return markdown_table(rows)
+
+
+def grids(found: Iterable[Mapping[str, Any]]) -> str:
+    """The best learning rate of each arm."""
+    heads = ("arm", "rates tried", "best", "its held-out loss", "95 % interval", "remark")
+    return markdown_table([heads, *map(_grid, found)])
+
+
+def _grid(grid: Mapping[str, Any]) -> tuple[str, ...]:
+    best = next((p["loss"] for p in grid["points"] if p["rate"] == grid["best"]), None) or {}
+    tried = " ".join(f"{point['rate']:g}" for point in grid["points"])
+    rate = "" if grid["best"] is None else f"{grid['best']:g}"
+    return grid["arm"], tried, rate, figure(best.get("mean")), interval(best), grid["flag"] or ""
+
+
+def local_exponents(fit: Mapping[str, Any]) -> str:
+    """The exponents of a power law between neighbouring sizes."""
+    rows = [("from", "to", "exponent", "95 % interval")]
+    rows += [(o["from"], o["to"], figure(o["mean"]), interval(o)) for o in fit["local"]]
+    return markdown_table(rows)
+
+
+def samples(lock: Lock) -> str:
+    """Some samples of each arm, and the shares that are new."""
+    rows = [("arm", "samples", "of", "novel", "memorised", "held out")]
+    for arm, found in lock["samples"].items():
+        shown = ", ".join(
+            f"`{text}`" if text else "(empty)" for text in map(_plain, found["shown"])
+        )
+        kinds = [found[kind] for kind in ("novel", "memorised", "held_out")]
+        rows.append((arm, shown, count(found["drawn"]), *(share(k, found["drawn"]) for k in kinds)))
+    return markdown_table(rows)
+
+
+def _plain(text: str) -> str:
+    """A sample in one line of at most 60 characters, for inline code."""
+    line = text.replace("\n", "⏎").replace("`", "'")
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
+def times(found: Iterable[Mapping[str, Any]]) -> str:
+    """Clock times, which no lock has."""
+    rows = [("arm", "seconds a run (median)", "tokens a second (median)")]
+    rows += [(t["arm"], f"{t['seconds']:,.1f}", f"{t['rate']:,.0f}") for t in found]
+    return markdown_table(rows)
+
+
+def verdict_of(row: Row) -> str:
     """The verdict on an arm, or why it is not ranked."""
     return str(row["word"]) + (f": {row['flag']}" if row["flag"] else "")
 
 
-def runs_of(row: Mapping[str, Any]) -> str:
+def is_known(row: Row) -> bool:
+    """Whether an arm is known to be better or worse than the baseline."""
+    return row["word"] in {word for word in Verdict if word.direction} | {"better", "worse"}
+
+
+def runs_of(row: Row) -> str:
     """`5`, or `3 of 5`."""
     whole = row["finished"] + row["unfinished"]
     return str(whole) if not row["unfinished"] else f"{row['finished']} of {whole}"
@@ -74,3 +144,7 @@ def p_of(value: float | None) -> str:
 
 def count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
+
+
+def share(part: int | None, whole: int) -> str:
+    return "" if part is None else f"{100 * part / whole:.0f} %"

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from microgpt.ablation.history import earlier_in, merged, told_before
 from microgpt.ablation.lock import LOCK, read_lock, text_of
+from microgpt.ablation.report import words
 from microgpt.ablation.report.analysis import analyse, asked_by
 from microgpt.ablation.report.figures import draw
 from microgpt.ablation.report.index import write_index
@@ -20,13 +21,8 @@ from microgpt.ablation.report.place import renewed
 from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
-from microgpt.ablation.report.render import (
-    figure,
-    interval,
-    runs_of,
-    signed,
-    verdict_of,
-)
+from microgpt.ablation.report.render import arms
+from microgpt.ablation.report.robustness import elsewhere
 from microgpt.ablation.store import Sweep, client_of, read_sweep
 from microgpt.console import out
 from microgpt.core.check import BadValue
@@ -49,7 +45,7 @@ def report(
     Raises BadValue, BadRecord and Untrusted before anything is written.
     """
     client, store = client_of(uri, outputs)
-    sweep, lock = examine(client, name, store, trust)
+    sweep, lock = examine(client, name, store, trust, experiments)
     folder = experiments / folder_name(str(lock["experiment"]))
     lock["earlier"] = merged(lock, lock["earlier"], earlier_in(folder / LOCK))
     warn_of_another(folder / LOCK, lock)
@@ -89,16 +85,26 @@ def protocol_of(lock: Mapping[str, Any]) -> str:
 
 
 def examine(
-    client: "MlflowClient", name: str, store: str, trust: Trust = OURS_ALONE
+    client: "MlflowClient",
+    name: str,
+    store: str,
+    trust: Trust = OURS_ALONE,
+    experiments: Path = Path("experiments"),
 ) -> tuple[Sweep, dict[str, Any]]:
-    """Reads a sweep and computes its lock. Raises BadValue, BadRecord, Untrusted."""
+    """Reads a sweep and computes its lock. Raises BadValue, BadRecord, Untrusted.
+
+    experiments  the folder of the reports, for the verdicts of other experiments
+    """
     sweep = read_sweep(client, find_parent(client, name, store), trust)
     asked, found = asked_by(sweep), None
     if asked.tuning:
         with suppress(BadValue, BadRecord):  # the report then says that the tuning is missing
             found = read_sweep(client, find_parent(client, asked.tuning, store), trust)
     lock = analyse(sweep, tuning(sweep, asked, found))
-    return sweep, lock | {"earlier": merged(lock, told_before(client, sweep.experiment))}
+    return sweep, lock | {
+        "earlier": merged(lock, told_before(client, sweep.experiment)),
+        "robustness": elsewhere(asked.robustness, lock["verdict"], experiments, client, store),
+    }
 
 
 def folder_name(name: str) -> str:
@@ -108,7 +114,7 @@ def folder_name(name: str) -> str:
 
 def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
     """Writes all files of a report."""
-    draw(sweep, lock, folder)
+    draw(lock, folder)
     readme = render_readme(lock, times(sweep))
     (folder / "README.md").write_text(readme, encoding="utf-8")
     page = html_page(readme, str(lock["experiment"]), folder)
@@ -134,30 +140,16 @@ def times(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 def show(lock: Mapping[str, Any]) -> None:
-    """Prints the arms and the verdict."""
-    grid = Table(box=None, title_justify="left")
-    for heading in ("arm", "runs", "held-out", "bits/char", "difference", "95 %", "verdict"):
+    """Prints the arms and the verdict, in the words of the page."""
+    headings, *rows = arms(lock)
+    grid = Table(box=None)
+    for heading in headings:
         grid.add_column(heading, no_wrap=True)
-    for row in lock["table"]:
-        loss, bpc, difference = row["loss"] or {}, row["bpc"] or {}, row["difference"] or {}
-        grid.add_row(
-            escape(row["arm"]),
-            runs_of(row),
-            figure(loss.get("mean")),
-            figure(bpc.get("mean")),
-            signed(difference.get("mean")),
-            escape(interval(difference, signed)),
-            escape(verdict_of(row)),
-        )
+    for row in rows:
+        grid.add_row(*map(escape, row))
     Console(width=WIDE, highlight=False).print(grid)
     for run in lock["runs"]:
         if run["status"] != "finished":
             out.print(f"no result: {run['name']}: {run['reason']}", markup=False)
-    if protocol := lock["protocol"]:
-        known, runs = protocol["known_before"], len(lock["runs"])
-        kind = f"exploratory: {known} of {runs} runs had ended before" if known else "confirmatory"
-        out.print(
-            f"protocol {protocol['digest'][:12]} of {protocol['time']}, {kind}", highlight=False
-        )
-    if lock["verdict"]:
-        out.print(f"[bold]{lock['verdict']}[/]: {escape(lock['because'])}")
+    for line in (words.standing(lock), words.verdict(lock), *words.numbers(lock)):
+        out.print(line, markup=False)

@@ -69,6 +69,14 @@ def verdict(low: float, high: float, matters: float) -> Verdict:
     return Verdict.EQUIVALENT if _inside(low, high, matters) else Verdict.UNDECIDED
 
 
+def word(low: float | None, high: float | None, matters: float) -> str:
+    """The word in a table: undecided without an interval; only a direction if any difference matters."""
+    if low is None or high is None:
+        return Verdict.UNDECIDED
+    found = verdict(low, high, matters)
+    return found if matters else found.direction or Verdict.UNDECIDED
+
+
 def _above(low: float, high: float, matters: float) -> Verdict:
     if low >= matters:
         return Verdict.WORSE

@@ -1,0 +1,227 @@
+"""Sentences of a report, in plain words, from the lock alone; the page and the terminal have the same."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from microgpt.ablation.report.render import count, figure, interval, signed
+from microgpt.ablation.statistics.verdict import Outcome
+
+Lock: TypeAlias = Mapping[str, Any]
+PARTS = {"val/loss": "validation", "test/loss": "test"}  # which documents a figure is of
+MEANING = {
+    Outcome.SUPPORTED: "the runs show what was claimed, by as much as was claimed",
+    Outcome.REFUTED: "the runs show that what was claimed does not hold, or not by as much as was claimed",
+    Outcome.OPPOSITE: "the runs show the opposite of what was claimed",
+    Outcome.UNDECIDED: "the runs show neither that what was claimed holds, nor that it does not",
+}
+
+
+def standing(lock: Lock) -> str:
+    """Whether the claim was written before its results were known."""
+    protocol, runs = lock["protocol"], len(lock["runs"])
+    if protocol is None:
+        return "Exploratory: no protocol was frozen before these runs."
+    known, named = protocol["known_before"], f"(protocol {protocol['digest'][:12]})"
+    if known:
+        return (
+            f"Exploratory: {known} of {runs} runs were known before this claim was written {named}."
+        )
+    return f"Confirmatory: the claim was written before any of its {runs} runs had ended {named}."
+
+
+def verdict(lock: Lock) -> str:
+    """The verdict, what its word means, and the numbers behind it."""
+    if not lock["verdict"]:
+        return "Verdict: none, since nothing was claimed."
+    word = Outcome(lock["verdict"])
+    return f"Verdict: {word}. Here {word} means that {MEANING[word]}."
+
+
+def numbers(lock: Lock) -> list[str]:
+    """The numbers behind the verdict, a comparison each, as the claim's judge told them."""
+    return [sentence(one) for one in str(lock["because"] or "").split("; ") if one]
+
+
+def effect(lock: Lock) -> str:
+    """The largest difference from the baseline, with its interval; empty without any."""
+    rows = [row for row in lock["table"] if row["difference"]]
+    if not rows:
+        return ""
+    row = max(rows, key=lambda row: abs(row["difference"]["mean"]))
+    found = row["difference"]
+    side = "higher" if found["mean"] > 0 else "lower"
+    told = f"Largest difference: {row['arm']} ends {figure(abs(found['mean']))} nats per token {side} than "
+    told += f"{lock['baseline']}"
+    between = f" (95 % {interval(found, signed)})" if found["low"] is not None else ""
+    return f"{told}{between}: {row['word']}."
+
+
+def of_other_documents(lock: Lock) -> str:
+    """Whether the arms keep their words if the documents are a sample too."""
+    words = {row["arm"]: row["word"] for row in lock["table"]}
+    other = [
+        f"{name} is {found['word']}"
+        for name, found in lock["crossed"]["arms"].items()
+        if found["word"] != words[name]
+    ]
+    if not other:
+        return "For other documents of the same kind too, every arm has the same verdict."
+    return f"For other documents of the same kind too, {'; '.join(other)}."
+
+
+def departures(lock: Lock) -> list[str]:
+    """How the runs depart from the protocol."""
+    return [*_departures(lock)]
+
+
+def _departures(lock: Lock) -> Iterator[str]:
+    protocol, runs = lock["protocol"], lock["runs"]
+    if protocol is None:
+        yield "There was no protocol."
+    elif protocol["known_before"]:
+        yield standing(lock)
+    if left := [run for run in runs if run["status"] != "finished"]:
+        yield f"{len(left)} of {len(runs)} runs have no result, and are in no mean (see Failed runs)."
+    if protocol:
+        planned, seeds = protocol["content"]["seeds"], sorted({run["seed"] for run in runs})
+        if planned != seeds:
+            yield f"The protocol has the seeds {span(planned)}; the runs have {span(seeds)}."
+    done = [run for run in runs if run["status"] == "finished"]
+    if len(sources := {run["source"] for run in done}) > 1:
+        yield f"The runs were trained by {len(sources)} versions of the code."
+    if others := [run for run in done if "fingerprint" in run]:
+        yield f"{len(others)} of the runs were trained on another machine, Python or library than the rest."
+
+
+def earlier(lock: Lock) -> list[str]:
+    """The verdicts under earlier protocols, or of earlier sweeps, a line each."""
+    return [
+        f"{one['time'][:16].replace('T', ' ') or 'before protocols were frozen'}: "
+        f"{one['claim']}: {one['verdict'] or 'not reported'}"
+        + (f" (protocol `{one['digest'][:12]}`)" if one["digest"] else "")
+        for one in lock["earlier"]
+    ]
+
+
+def setting(lock: Lock) -> list[str]:
+    """The settings that all arms share; what differs between arms stands with each arm."""
+    config, data = lock["config"], lock["data"]
+    varied = {key for run in lock["runs"] for key in run.get("overrides", ())}
+    trainer, model = config["trainer"], config["model"]
+
+    def shared(*keys: str) -> bool:
+        return not any(own.startswith(keys) for own in varied)
+
+    sizes = [
+        f"{key} {model[key]}"
+        for key in ("n_layer", "n_head", "n_embd", "block_size")
+        if key in model and shared(f"model.{key}")
+    ]
+    steps = f"{count(trainer['num_steps'])} steps" if shared("trainer.num_steps") else ""
+    batch = f"{trainer['batch_size']} sequences a step" if shared("trainer.batch_size") else ""
+    rule = _class(config["optimizer"]) if shared("optimizer._target_") else ""
+    rate = f"peak learning rate {config['optimizer']['lr']:g}" if shared("optimizer.lr") else ""
+    schedule = f"schedule {_class(config['schedule'])}" if shared("schedule.") else ""
+    training = ", ".join(filter(None, (steps, batch, rule, rate, schedule)))
+    lines = [
+        f"data: {data['name']}, {count(data['documents'])} documents; digest `{data['digest'][:12]}`"
+        if shared("data.")
+        else "",
+        f"model: {', '.join(sizes)}" if sizes else "",
+        f"training: {training}" if training else "",
+        f"engine: {lock['fingerprint'].get('engine', 'unknown')}",
+        judged(lock),
+        f"sweep: `{lock['sweep']['id']}`",
+    ]
+    return [line for line in lines if line]
+
+
+def judged(lock: Lock) -> str:
+    """By what the arms are judged."""
+    data, trainer, seeds = (
+        lock["data"],
+        lock["config"]["trainer"],
+        {r["seed"] for r in lock["runs"]},
+    )
+    part = PARTS[lock["figure"]]
+    number = (
+        data.get("test_documents", 0)
+        if part == "test"
+        else min(trainer["eval_documents"], data["val_documents"])
+    )
+    return (
+        f"judged by: held-out loss after the last step, on {count(number)} documents of the {part} part; "
+        f"seeds {span(sorted(seeds))}"
+    )
+
+
+def flattened(lock: Lock) -> str:
+    """Whether the losses still fell at the end, as far as that can be said."""
+    found, matters = lock["flattened"], (lock["ablation"] or {}).get("matters")
+    if found is None:
+        return "This sweep cannot say: no run was evaluated on the way (`trainer.eval_every`)."
+    if found["decays"]:
+        return (
+            "This sweep cannot say. The learning rate ends near zero, which flattens any curve. Whether "
+            "longer runs would end otherwise, only longer runs can tell, each with its own schedule."
+        )
+    share = f"Over the last {100 * found['share']:.0f} % of the steps"
+    told = _slope(found["fell"], matters, f"{share} held-out loss fell", "arms")
+    if found["moved"]:
+        told += " " + _slope(
+            found["moved"], matters, "Meanwhile the differences moved", "differences"
+        )
+    return told
+
+
+def _slope(found: Mapping[str, Any], matters: float | None, what: str, of: str) -> str:
+    """One sentence about slopes: of the largest, whether all are within what matters."""
+    name, most = max(found.items(), key=lambda pair: abs(pair[1]["mean"]))
+    told = f"{what} by {figure(most['mean'])} where it was most ({name}; 95 % {interval(most, signed)})"
+    ends = [(one["low"], one["high"]) for one in found.values()]
+    if not matters or any(low is None for low, _ in ends):
+        return f"{told}."
+    if all(-matters < low and high < matters for low, high in ends):
+        return f"{told}; the intervals of all {of} are within {matters:g}, what matters: flat."
+    if any(low >= matters or high <= -matters for low, high in ends):
+        return f"{told}, beyond {matters:g}, what matters: not flat."
+    return f"{told}; whether by less than {matters:g}, what matters, is undecided."
+
+
+def robustness(lock: Lock) -> list[str]:
+    """A line for each experiment that asks the same elsewhere."""
+    return [
+        f"[{one['experiment']}](../{one['experiment']}/README.md): "
+        + (
+            "no verdict yet"
+            if one["same"] is None
+            else "same verdict" * one["same"] or "other verdict"
+        )
+        + (f", {one['verdict']}" if one["verdict"] else "")
+        for one in lock["robustness"]
+    ]
+
+
+def multiplier(lock: Lock, arm: str) -> str:
+    """`1.20 (1,000 for 830 steps)`; empty without a value."""
+    found = lock["multipliers"].get(arm)
+    if not found:
+        return ""
+    own, base = (count(round(found[key])) for key in ("arm", "baseline"))
+    return f"{found['times']:.2f} ({own} for {base} steps)"
+
+
+def span(seeds: Sequence[int]) -> str:
+    """`0-4`, or `100, 101`."""
+    whole = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]}-{seeds[-1]}" if whole else ", ".join(map(str, seeds))
+
+
+def sentence(text: str) -> str:
+    """The text in one line, with exactly one mark at its end."""
+    line = " ".join(text.split())
+    return line if line.endswith(("?", "!")) else f"{line.rstrip('.')}."
+
+
+def _class(section: Mapping[str, Any]) -> str:
+    return str(section["_target_"]).rpartition(".")[2]

@@ -1,0 +1,173 @@
+"""What a report says beside its table: costs, slopes, samples, documents, other experiments, in words."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from microgpt.ablation.report import words
+from microgpt.ablation.report.flattened import flattened
+from microgpt.ablation.report.multiplier import mean_curve, multiplier
+from microgpt.ablation.report.over_documents import crossed
+from microgpt.ablation.report.samples import sampled
+from microgpt.ablation.report.splits import Splits
+from microgpt.ablation.statistics.crossed import over_seeds_and_documents
+from microgpt.ablation.store import Arm, Run
+from microgpt.run.held_out import HeldOut
+from microgpt.trust import OURS_ALONE
+from tests.sweeps import CONFIG, DOCUMENTS, heads, lock_of, page_of, rows
+
+STEPS = (200, 400, 600, 800, 1000)
+
+
+def arm(name: str, curves: Sequence[Sequence[float]], last_rate: float = 0.01) -> Arm:
+    """An arm with a run for each curve, which has a loss for each of STEPS."""
+    runs = []
+    for seed, curve in enumerate(curves):
+        rates = [0.01] * (len(curve) - 1) + [last_rate]
+        logged = [
+            {"step": step, "val/loss": loss, "lr": rate}
+            for step, loss, rate in zip(STEPS, curve, rates)
+        ]
+        metrics = {"val/loss": curve[-1]}
+        runs.append(Run(f"{name} {seed}", name, seed, "finished", {}, metrics=metrics, rows=logged))
+    return Arm(name, {}, tuple(runs))
+
+
+BASE = arm("base", [[2.8, 2.6, 2.4, 2.3, 2.2], [2.9, 2.7, 2.5, 2.4, 2.3]])  # mean ends at 2.25
+
+
+@pytest.mark.parametrize(
+    ("curve", "steps"),
+    [
+        ([2.9, 2.7, 2.6, 2.5, 2.40], (1000, 700)),  # it takes 1,000 steps for what took 700
+        ([2.8, 2.4, 2.3, 2.2, 2.10], (700, 1000)),
+        ([2.8, 2.6, 2.4, 2.3, 2.25], (1000, 1000)),
+        ([3.0, 3.0, 3.0, 3.0, 2.90], None),  # the baseline was better at its first evaluation
+        ([2.2, 2.1, 2.1, 2.1, 2.10], None),
+    ],
+)
+def test_a_multiplier_compares_steps_at_equal_loss(
+    curve: list[float], steps: tuple[float, float] | None
+) -> None:
+    found = multiplier(mean_curve(arm("arm", [curve])), mean_curve(BASE))
+    if steps is None:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.arm, found.baseline) == (pytest.approx(steps[0]), pytest.approx(steps[1]))
+    assert found.times == pytest.approx(steps[0] / steps[1])
+
+
+def slope(falls: Sequence[float], last_rate: float = 0.01) -> str:
+    """What is said of an arm whose runs fell by this much over the last fifth of their steps."""
+    curves = [[2.5, 2.4, 2.3, 2.2 + fall, 2.2] for fall in falls]
+    one = arm("arm", curves, last_rate)
+    return words.flattened({"flattened": flattened([one], one), "ablation": {"matters": 0.01}})
+
+
+def test_flat_is_what_an_interval_shows() -> None:
+    """A mean fall of 0.004 is below what matters; with runs that fell by 0 and by 0.02 it shows nothing."""
+    assert slope([0.003, 0.004, 0.005, 0.004]).endswith(
+        "the intervals of all arms are within 0.01, what matters: flat."
+    )
+    assert "is undecided" in slope([0.0, 0.02, -0.01, 0.006])
+    assert slope([0.03, 0.031, 0.032]).endswith("beyond 0.01, what matters: not flat.")
+    assert "Over the last 20 % of the steps" in slope([0.004, 0.005])
+
+
+def test_nothing_is_flat_by_a_learning_rate_that_ends_at_zero() -> None:
+    said = slope([0.003, 0.004, 0.005, 0.004], last_rate=0.0)
+    assert said.startswith("This sweep cannot say.")
+    assert "0.00" not in said
+
+
+def test_the_part_of_the_steps_is_the_one_that_was_measured() -> None:
+    """Evaluations every 250 of 1,000 steps know nothing of the last fifth alone."""
+    logged = [{"step": s, "val/loss": 2.5 - s / 1e6, "lr": 0.01} for s in (250, 500, 750, 1000)]
+    one = Arm("one", {}, (Run("one", "one", 0, "finished", {}, rows=logged),))
+    found = flattened([one], one)
+    assert found is not None
+    assert found["share"] == 0.25
+
+
+def test_samples_are_memorised_or_held_out_or_novel() -> None:
+    texts = DOCUMENTS.split()
+    splits = Splits(texts, OURS_ALONE)
+    parts = splits.sets(CONFIG)
+    assert parts is not None
+    train, held_out = parts
+    assert train | held_out == set(texts)
+    drawn = (*sorted(train)[:3], *sorted(held_out)[:1], "zz", "anna anna", "")
+    runs = tuple(
+        Run(f"one {seed}", "one", seed, "finished", {}, config=CONFIG, samples=drawn)
+        for seed in (1, 0)
+    )
+    found = sampled(Arm("one", {}, runs), splits)
+    assert found is not None
+    counts = {key: found[key] for key in ("seed", "drawn", "memorised", "held_out", "novel")}
+    assert counts == {"seed": 0, "drawn": 14, "memorised": 6, "held_out": 2, "novel": 6}
+    unknown = sampled(Arm("one", {}, runs), Splits(None, OURS_ALONE))
+    assert unknown is not None
+    assert unknown["novel"] is None
+
+
+def kept(name: str, shift: float, targets: str = "same") -> Arm:
+    """An arm of four seeds that kept the nats of fifty documents."""
+    draw = np.random.default_rng(1)
+    tokens = [int(n) for n in draw.integers(2, 12, 50)]
+    runs = []
+    for seed in range(4):
+        noise = np.random.default_rng([seed, len(name)]).normal(0, 0.05, 50)
+        nats = [2.3 * n + shift * n + e for n, e in zip(tokens, noise)]
+        held_out = HeldOut(nats, tokens, targets)
+        metrics = {"test/loss": sum(nats) / sum(tokens)}
+        runs.append(Run("", name, seed, "finished", {}, metrics=metrics, held_out=held_out))
+    return Arm(name, {}, tuple(runs), "test/loss")
+
+
+def test_a_difference_over_documents_is_that_of_the_losses() -> None:
+    ours, base = kept("ours", 0.02), kept("the base", 0.0)
+    found = crossed(ours, base, 1)
+    assert found is not None
+    gaps = [ours.losses()[seed] - base.losses()[seed] for seed in range(4)]
+    assert found.mean == pytest.approx(statistics.fmean(gaps), abs=1e-4)
+    assert (found.seeds, found.documents) == (4, 50)
+    assert found.low < 0.02 < found.high
+    wider = crossed(ours, base, 5)
+    assert wider is not None
+    assert wider.high - wider.low > found.high - found.low
+    alone = np.random.default_rng(0).normal(size=(4, 50))
+    assert over_seeds_and_documents(alone, 5).high > over_seeds_and_documents(alone).high
+
+
+def test_other_documents_are_not_subtracted() -> None:
+    assert crossed(kept("ours", 0.02, "other"), kept("the base", 0.0), 1) is None
+
+
+def test_runs_are_judged_by_the_same_tokens_or_not_compared(bench: Path) -> None:
+    """A longer block cuts none of these documents; another split has others."""
+    splits = Splits(DOCUMENTS.split(), OURS_ALONE)
+    longer: dict[str, Any] = json.loads(json.dumps(CONFIG))
+    longer["model"]["block_size"] = 32
+    other: dict[str, Any] = json.loads(json.dumps(CONFIG))
+    other["data"]["split_seed"] = 1
+    usual = splits.judged_by(CONFIG, "val/loss")
+    assert splits.judged_by(longer, "val/loss") == usual
+    assert splits.judged_by(other, "val/loss") != usual
+    arms = [{"data.split_seed": seed} for seed in (0, 1)]
+    made = heads(arms=arms, seeds=[0, 1, 2], loss=lambda *_: 2.2, ablation=None)
+    row = rows(lock_of(bench, made))["split_seed=1"]
+    assert row["flag"] == "judged by other held-out tokens than the baseline"
+    assert row["difference"] is None
+
+
+def test_a_setting_that_arms_differ_in_is_not_said_of_all(bench: Path) -> None:
+    lengths = [{"trainer.num_steps": n} for n in (100, 200)]
+    made = heads(arms=lengths, loss=lambda *_: 2.2, seeds=[0, 1], ablation=None)
+    page = page_of(lock_of(bench, made))
+    assert "- training: 2 sequences a step, Adam, peak learning rate 0.01, schedule Linear" in page
