@@ -26,15 +26,16 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-import microgpt.sweep  # noqa: F401 - makes our sweeper and launcher known to Hydra
 from microgpt.complaints import UNCOMPOSED, composing, explain
 from microgpt.guard import guarded
 from microgpt.secret import kept
+from microgpt.sweep import PLUGINS  # noqa: F401 - makes our sweeper and launcher known to Hydra
 from microgpt.syntax import written
 from microgpt.terminal import (
     OK,
     RUN_FAILED,
     ConfigError,
+    Ended,
     Parser,
     add_trust,
     complain,
@@ -49,20 +50,24 @@ SWEEPER = "hydra_plugins.microgpt_sweep.sweeper.MicrogptSweeper"
 
 def run_app(words: Sequence[str]) -> int:
     """Runs `microgpt train` with these arguments; returns an exit code."""
+    parser, args = parsed(words)
+    return guarded(lambda: run(parser, args).code, os_error=RUN_FAILED)
+
+
+def run(parser: Parser, args: Namespace) -> Ended:
+    """Does what parsed arguments of `microgpt train` ask for. Raises what a run raises, and ConfigError."""
     if os.environ.get("MICROGPT_OUTPUTS") == "":
         del os.environ["MICROGPT_OUTPUTS"]
-    parser, args = parsed(words)
     folders = [config_path(), *([Path(args.config_dir)] if args.config_dir else [])]
-
-    def command() -> int:
-        try:
-            with application(args) as hydra:
-                return answer(hydra, parser, args)
-        except UNCOMPOSED as error:
-            many = args.multirun or any(word.startswith("hydra.mode=") for word in args.overrides)
-            raise ConfigError(explain(error, args.overrides, folders, many)) from error
-
-    return guarded(command, os_error=RUN_FAILED)
+    try:
+        with application(args) as hydra:
+            ended = answer(hydra, parser, args)
+    except UNCOMPOSED as error:
+        many = args.multirun or any(word.startswith("hydra.mode=") for word in args.overrides)
+        raise ConfigError(explain(error, args.overrides, folders, many)) from error
+    if isinstance(ended, Exception):
+        raise ended
+    return ended
 
 
 class Discreet(Hydra):
@@ -115,27 +120,29 @@ def application(args: Namespace) -> Iterator[Hydra]:
     if args.config_dir is not None:
         place = f"file://{Path(args.config_dir).absolute()}"
         search_path.prepend("command-line", place, SearchPathQuery(provider="schema"))
+    present = GlobalHydra.instance()
+    outer, present.hydra = present.hydra, None  # of an application that trains by `microgpt.train`
     try:
         yield Discreet.create_main_hydra2(CONFIG, search_path)
     finally:
-        GlobalHydra.instance().clear()
+        present.hydra = outer
 
 
-def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
-    """Executes the action that the flags select; returns an exit code."""
+def answer(hydra: Hydra, parser: Parser, args: Namespace) -> Ended | Exception:
+    """Executes the action that the flags select. Returns how it ended, or what a run raised."""
     name, words = args.config_name or CONFIG, list(args.overrides)
     if args.shell_completion:
         return _complete(hydra, name, words)
     with composing():
         if args.help:
             hydra.app_help(name, parser, args)
-            return OK
+            return Ended(OK)
         if args.hydra_help:
             hydra.hydra_help(name, parser, args)
-            return OK
+            return Ended(OK)
         if args.cfg:
             hydra.show_cfg(name, words, args.cfg, args.package, args.resolve)
-            return OK
+            return Ended(OK)
         # It takes a while: what can serve for the run, or the sweep, is not composed again.
         many = args.multirun and not args.info
         one = not many and not args.info and not any({",", "("} & {*word} for word in words)
@@ -149,7 +156,7 @@ def answer(hydra: Hydra, parser: Parser, args: Namespace) -> int:
         if args.info:
             logging.raiseExceptions = False  # Hydra logs it, also to an output that is closed
             hydra.show_info(args.info, name, words)
-            return OK
+            return Ended(OK)
         for key, must in OURS.items():
             if (value := OmegaConf.select(cfg, key)) != must:
                 raise ConfigError(f"{key}={written(value)}: must be {written(must)}")
@@ -167,18 +174,20 @@ def _sweeping(hydra: Hydra, name: str, words: list[str]) -> DictConfig:
         )
 
 
-def _complete(hydra: Hydra, name: str, words: list[str]) -> int:
+def _complete(hydra: Hydra, name: str, words: list[str]) -> Ended:
     """Installs tab completion, or completes a line. Raises ConfigError."""
     try:
         with composing():
             hydra.shell_completion(name, words)
     except UNCOMPOSED as error:  # no such shell, or no such subcommand
         raise ConfigError(f"--shell-completion: {error}") from error
-    return OK
+    return Ended(OK)
 
 
-def _run_one(hydra: Hydra, name: str, args: Namespace, composed: DictConfig | None) -> int:
-    """Like `Hydra.run`, but removes the folder if no run came about; returns the job's exit code."""
+def _run_one(
+    hydra: Hydra, name: str, args: Namespace, composed: DictConfig | None
+) -> Ended | Exception:
+    """Like `Hydra.run`, but removes the folder if no run came about; returns what the job does."""
     with composing():
         cfg = composed or hydra.compose_config(
             name, list(args.overrides), RunMode.RUN, with_log_configuration=True
@@ -192,14 +201,17 @@ def _run_one(hydra: Hydra, name: str, args: Namespace, composed: DictConfig | No
         sweep_up(Path(str(OmegaConf.select(cfg, "paths.outputs"))))
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
         task = partial(job, trusted=(args.trust, args.config_dir))
-        with folder_for_a_run(folder):  # the job returns an exit code, so what is raised is Hydra's
+        with folder_for_a_run(
+            folder
+        ):  # the job returns what it raised, so what is raised is Hydra's
             done = run_job(task, cfg, "hydra.run.dir", None, context)
         callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
-    return int(done.return_value)
+    ended: Ended | Exception = done.return_value
+    return ended
 
 
-def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
-    """`Hydra.multirun` with our sweeper, which returns the exit code."""
+def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> Ended:
+    """`Hydra.multirun` with our sweeper."""
     with composing():
         target = OmegaConf.select(cfg, "hydra.sweeper._target_")
     if target != SWEEPER:
@@ -219,9 +231,9 @@ def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> int:
             config=cfg, hydra_context=context, task_function=job
         )
         overrides: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
-    code = int(sweeper.sweep(overrides))
+    ended: Ended = sweeper.sweep(overrides)
     callbacks.on_multirun_end(config=cfg, config_name=name)
-    return code
+    return ended
 
 
 @contextmanager
@@ -260,8 +272,12 @@ def _remove_empty(folders: Sequence[Path]) -> None:
                 folder.rmdir()
 
 
-def job(cfg: DictConfig, trusted: tuple[Sequence[str], str | None] = ((), None)) -> int | None:
-    """Hydra's task function: trains one run. Returns its exit code; None if a sweep interrupted it.
+def job(
+    cfg: DictConfig, trusted: tuple[Sequence[str], str | None] = ((), None)
+) -> Ended | Exception | int | None:
+    """Hydra's task function: trains one run. Returns how it ended, or what it raised.
+
+    In a sweep it returns the run's exit code; None if the sweep interrupted it.
 
     trusted  the arguments of `trust_of`, for a run that is resumed
     """
@@ -272,21 +288,20 @@ def job(cfg: DictConfig, trusted: tuple[Sequence[str], str | None] = ((), None))
 
         return work(cfg, folder)
     # Imported here, since `--help` does not need them.
+    from microgpt.run.folder import RunFolder
     from microgpt.train import train
     from microgpt.trust import OURS_ALONE, trust_of
 
     overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)
 
-    def task() -> int:
+    try:
         trust = OURS_ALONE if cfg.resume is None else trust_of(*trusted)
         return train(cfg, folder, overrides, trust)
-
-    # An exception that left the task function would be printed by Hydra in several lines.
-    try:
-        return guarded(task, os_error=RUN_FAILED)
     except BrokenPipeError:
         complain("the run has failed: its output was closed")
-        return RUN_FAILED
+        return Ended(RUN_FAILED, RunFolder(folder))
+    except Exception as error:  # that left the task function, would be printed by Hydra
+        return error
 
 
 class NoFolder(Exception):

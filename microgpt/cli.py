@@ -97,7 +97,9 @@ def _complete(words: Sequence[str]) -> None:
 
 
 def _outputs() -> Path:
-    return Path(os.environ.get("MICROGPT_OUTPUTS") or "outputs")
+    from microgpt.run.folder import usual_outputs
+
+    return usual_outputs()
 
 
 def _trust(options: Namespace) -> "Trust":

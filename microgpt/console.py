@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -28,6 +30,16 @@ class Output(Console):
 
 
 out = Output(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Prints nothing on standard output in the block, but what is wrong on standard error."""
+    before, out.quiet = out.quiet, True
+    try:
+        yield
+    finally:
+        out.quiet = before
 
 
 class Bar:

@@ -27,10 +27,12 @@ def guarded(command: Callable[[], int | None], os_error: int = WRONG_INPUT) -> i
     except Exception as error:
         if interrupt := interrupt_before(error):
             raise interrupt from error
-        if isinstance(error, OSError):
-            complain(first_line(error))
-            return os_error
-        return reported(error)
+        line, code = expected(error)
+        if line is None:
+            print(blackened("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+            return RUN_FAILED
+        complain(line)
+        return os_error if isinstance(error, OSError) else code
 
 
 def interrupt_before(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -40,8 +42,8 @@ def interrupt_before(error: BaseException | None) -> KeyboardInterrupt | None:
     return error
 
 
-def reported(error: Exception) -> int:
-    """Prints an error, in one line if it is the user's; returns an exit code."""
+def expected(error: Exception) -> tuple[str | None, int]:
+    """What to say of an error, and the exit code; None for an error that nobody foresaw."""
     # Imported here, since only a command that fails needs them.
     from omegaconf.errors import OmegaConfBaseException
 
@@ -54,15 +56,12 @@ def reported(error: Exception) -> int:
     from microgpt.run.record import Busy
     from microgpt.tracking import StoreError
 
+    if isinstance(error, OSError):
+        return first_line(error), WRONG_INPUT
     if isinstance(error, OmegaConfBaseException):
-        complain(config_line(error))
-        return WRONG_INPUT
+        return config_line(error), WRONG_INPUT
     if isinstance(error, (ConfigError, BadValue, UnknownCharacter, NoSuchRun, BadRecord, Busy)):
-        complain(str(error))
-        return WRONG_INPUT
+        return str(error), WRONG_INPUT
     if isinstance(error, (StoreError, Deleted)):
-        complain(str(error))
-    else:
-        text = "".join(traceback.format_exception(error))
-        print(blackened(text), end="", file=sys.stderr)
-    return RUN_FAILED
+        return str(error), RUN_FAILED
+    return None, RUN_FAILED

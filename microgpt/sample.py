@@ -11,6 +11,7 @@ from microgpt.build import Parts, build, call
 from microgpt.core.check import BadValue, integer
 from microgpt.core.sampling import Sampler
 from microgpt.core.tokenizer import UnknownCharacter
+from microgpt.core.trainer import Trainer
 from microgpt.run.folder import RunFolder, find_run
 from microgpt.run.reading import BadRecord
 from microgpt.run.state import check_finite, last_state
@@ -30,29 +31,55 @@ def sample(
     Raises BadValue, BadRecord, ConfigError and NoSuchRun; the first two also during iteration.
     """
     run = find_run(outputs, reference)
-    if not run.checkpoints():
-        raise BadValue("RUN", reference, "must have a checkpoint, but has none")
-    parts = rebuild(run, trust)
+    parts = restored(run, reference, trust)
     trainer = parts.trainer
-    state = last_state(run, trainer)
-    if state is None:
-        raise BadValue("RUN", reference, "must have a whole checkpoint, but has none")
-    check_finite(run, state)
-    trainer.restore(state)
     sampler = call("sampling", Sampler, **{**parts.config["sampling"], **changes})
     rng = Random(
         SystemRandom().random() if seed is None else f"{integer('seed', seed, 0)}/sampling"
     )
-    try:
-        trainer.corpus.tokenizer.encode(prompt)
-    except UnknownCharacter as error:
-        raise BadValue("prompt", prompt, str(error)) from error
+    encoded(trainer, "prompt", prompt)
     return _drawn(
         run,
         sampler.samples(
             trainer.model, trainer.engine, trainer.weights, trainer.corpus, rng, prompt
         ),
     )
+
+
+def logits(run: RunFolder, text: str, trust: Trust) -> tuple[list[str], list[list[float]]]:
+    """The logits after each character of a text that begins a document, under the last checkpoint.
+
+    Returns the tokens, the end token as "", and `[len(text) + 1][vocab_size]`. Raises as `sample`.
+    """
+    trainer = restored(run, run.path.name, trust).trainer
+    ids, ops = encoded(trainer, "text", text), trainer.engine
+    weights = {name: ops.detached(weight) for name, weight in trainer.weights.items()}
+    found = ops.values(trainer.model(ops, weights, ids, [(0, len(ids))]))
+    return [*trainer.corpus.tokenizer.characters, ""], [list(row) for row in found]
+
+
+def encoded(trainer: Trainer, key: str, text: str) -> list[int]:
+    """The ids of a text that begins a document. Raises BadValue."""
+    corpus, block_size = trainer.corpus, trainer.model.dims.block_size
+    if len(text) >= block_size:
+        raise BadValue(key, text, f"must be shorter than block_size={block_size}")
+    try:
+        return [corpus.begin, *corpus.tokenizer.encode(text)]
+    except UnknownCharacter as error:
+        raise BadValue(key, text, str(error)) from error
+
+
+def restored(run: RunFolder, reference: str, trust: Trust) -> Parts:
+    """The run at its last whole checkpoint. Raises ConfigError, BadRecord, BadValue if it has none."""
+    if not run.checkpoints():
+        raise BadValue("RUN", reference, "must have a checkpoint, but has none")
+    parts = rebuild(run, trust)
+    state = last_state(run, parts.trainer)
+    if state is None:
+        raise BadValue("RUN", reference, "must have a whole checkpoint, but has none")
+    check_finite(run, state)
+    parts.trainer.restore(state)
+    return parts
 
 
 def _drawn(run: RunFolder, samples: Iterator[str]) -> Iterator[str]:

@@ -2,9 +2,12 @@
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from microgpt.secret import masked
+
+if TYPE_CHECKING:
+    from microgpt.run.record import Record
 
 OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 LONGEST = 360  # characters of a complaint
@@ -14,12 +17,24 @@ class ConfigError(ValueError):
     """Invalid input; the message names it and what is allowed, in one line."""
 
 
+class Ended(NamedTuple):
+    """How a command ended: its exit code, and the run or the sweep that it trained, if any."""
+
+    code: int
+    folder: "Record | None" = None
+
+
 def complain(line: str) -> None:
-    """Prints `microgpt: line` on standard error, as one line of printable characters, cut if it is long."""
-    line = printable(masked(" ".join(line.split())))
+    """Prints `microgpt: line` on standard error."""
+    print(f"microgpt: {complaint(line)}", file=sys.stderr)
+
+
+def complaint(text: str) -> str:
+    """One line of printable characters, without passwords, cut if it is long."""
+    line = printable(masked(" ".join(text.split())))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-    print(f"microgpt: {line}", file=sys.stderr)
+    return line
 
 
 def printable(text: str) -> str:

@@ -22,7 +22,7 @@ from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.source import code, modules_of, targets
 from microgpt.run.state import last_state
 from microgpt.syntax import key_and_value
-from microgpt.terminal import OK, ConfigError, complain
+from microgpt.terminal import OK, ConfigError, Ended, complain
 from microgpt.trust import OURS_ALONE, Trust, replayed
 
 MAY_CHANGE = ("progress", "trainer.stop_after", "tracking")  # keys that a resume may change
@@ -30,10 +30,10 @@ UNNAMED = ("paths", "tracking", "progress", "description")  # keys left out of a
 Overrides: TypeAlias = Sequence[str]
 
 
-def train(cfg: DictConfig, folder: Path, overrides: Overrides, trust: Trust = OURS_ALONE) -> int:
+def train(cfg: DictConfig, folder: Path, overrides: Overrides, trust: Trust = OURS_ALONE) -> Ended:
     """Trains the configuration `cfg` in `folder`, or resumes the run that `cfg.resume` names.
 
-    Returns an exit code. Raises ConfigError, NoSuchRun and Busy before anything is written.
+    Raises ConfigError, NoSuchRun and Busy before anything is written.
     """
     if cfg.resume is not None:
         return resume(cfg, overrides, trust)
@@ -49,7 +49,7 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides, trust: Trust = OU
         if run.exists:
             raise ConfigError(f"hydra.run.dir={folder}: holds a run; go on with resume={folder}")
         begin = partial(create, run, parts, name=run_name(overrides))
-        return train_and_report(parts, run, tracking, begin)
+        return Ended(train_and_report(parts, run, tracking, begin), run)
 
 
 def check_split(parts: Parts) -> None:
@@ -84,10 +84,10 @@ def create(run: RunFolder, parts: Parts, **facts: Any) -> None:
     run.create(config, parts.documents, diff, git=git, begun=time.time(), **facts)
 
 
-def resume(cfg: DictConfig, overrides: Overrides, trust: Trust) -> int:
+def resume(cfg: DictConfig, overrides: Overrides, trust: Trust) -> Ended:
     """Resumes a run from its last checkpoint, with its own configuration.
 
-    Returns an exit code. Raises ConfigError, NoSuchRun, BadRecord and Busy before anything is written.
+    Raises ConfigError, NoSuchRun, BadRecord and Busy before anything is written.
     """
     given = dict(map(key_and_value, overrides))
     # The text of the override, since Hydra parses the id 20261101 as a number, and 12e45678 as inf.
@@ -100,11 +100,11 @@ def resume(cfg: DictConfig, overrides: Overrides, trust: Trust) -> int:
     with run.locked():
         own = own_config(run, replayed(run.config, trust), cfg, given)
         if run.info["status"] == FINISHED:
-            return sync_finished(run, resolve(own))
+            return Ended(sync_finished(run, resolve(own)), run)
         parts = build(own, run.documents)
         tracking = part(parts.config, "tracking")
         tracking.prepare()
-        return train_and_report(parts, run, tracking, partial(go_on, run, parts))
+        return Ended(train_and_report(parts, run, tracking, partial(go_on, run, parts)), run)
 
 
 def go_on(run: RunFolder, parts: Parts) -> None:

@@ -95,7 +95,7 @@ def train_as(outputs: Path, folder: Path, *overrides: str) -> int:
     """What `train` returns for a command line."""
     overrides = (f"paths.outputs={outputs}", *overrides)
     with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
-        return train(compose("train", list(overrides)), folder, overrides, TRUST)
+        return train(compose("train", list(overrides)), folder, overrides, TRUST).code
 
 
 def wait_until(holds: Callable[[], Any]) -> None:

@@ -45,7 +45,7 @@ FLOORS = [
     {"sweep"},
     {"app", "override"},
     {"ablation", "variants"},
-    {"cli"},
+    {"api", "cli"},
     {"__main__"},
 ]
 ONLY_IN = {
@@ -66,6 +66,7 @@ ONLY_IN = {
     "numpy": {"accelerate", "ablation"},
     "scipy": {"ablation"},
     "matplotlib": {"ablation"},
+    "pandas": {"api"},
 }
 
 
@@ -176,6 +177,30 @@ from tests.golden.check import FILES, check
 check([file for file in FILES if file.stem == "n_embd-8"][0])
 """
     subprocess.run([sys.executable, "-S", "-I", "-c", program], check=True)
+
+
+def test_the_package_itself_computes_nothing() -> None:
+    """Its __init__ is no part of a run's source: a program that imports it must get nothing else."""
+    program = (
+        "import sys; before = set(sys.modules); import microgpt; print(*set(sys.modules) - before)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    ours = {name for name in done.stdout.split() if name.startswith("microgpt")}
+    others = {name.partition(".")[0] for name in done.stdout.split()} - {"microgpt"}
+    assert ours == {"microgpt"}
+    assert others <= sys.stdlib_module_names
+    said = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    kinds = {type(statement) for statement in said}
+    assert kinds <= {
+        ast.Expr,
+        ast.Import,
+        ast.ImportFrom,
+        ast.If,
+        ast.Assign,
+        ast.ClassDef,
+        ast.For,
+    }
 
 
 def code_lines(file: Path) -> int:

@@ -95,14 +95,6 @@ def test_code_from_312_on(name: str) -> None:
     assert text(one) != text(other)
 
 
-def test_a_version_of_ours_is_prose() -> None:
-    one, other, computed = (
-        read(f'"""A."""\n__version__ = {value}\n'.encode(), versioned=True).text
-        for value in ('"0.1"', '"2"', "f(1)")
-    )
-    assert one == other != computed
-
-
 C_SAME = {
     "comments": ("int x; /* one */\n// two\nint y;  // three\n", "int x;\nint y;\n"),
     "lines of a comment": ('/* one\n * "two"\n */\nint x;\n\n\nint y;\n', "int x;\nint y;\n"),

@@ -207,6 +207,15 @@ def test_a_sweep_without_a_question(bench: Path) -> None:
     assert "No question was written down" in page_of(lock)
 
 
+def test_the_first_arm_is_the_baseline_also_where_another_has_its_values_and_more(
+    bench: Path,
+) -> None:
+    arms = [{"model.n_head": 4}, {"model.n_head": 4, "model.n_layer": 2}]
+    lock = lock_of(bench, heads(arms=arms, experiment=None, ablation=None))
+    assert lock["baseline"] == "n_head=4"
+    assert lock["table"][1]["difference"]["n"] == 5
+
+
 def test_the_latest_sweep_is_the_experiments(bench: Path) -> None:
     for name in ("old", "new"):
         parent = log_sweep(bench, heads(id=name, experiment="twice", seeds=[0]))

@@ -190,6 +190,11 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def usual_outputs() -> Path:
+    """The folder that runs are written to where no configuration says another."""
+    return Path(os.environ.get("MICROGPT_OUTPUTS") or "outputs")
+
+
 def find_run(outputs: Path, reference: str) -> RunFolder:
     """Finds a run by its path, its id, its MLflow id, or a prefix of an id. Raises NoSuchRun."""
     if not reference.strip():  # untracked runs have an empty MLflow id

@@ -42,18 +42,14 @@ class Code:
 
 
 @lru_cache(maxsize=1024)  # by content, since consecutive runs mostly have the same files
-def read(content: bytes, *, versioned: bool = False) -> Code:
-    """The code of a Python file. A file that cannot be parsed is kept as it is, without imports.
-
-    In a `versioned` file a constant `__version__` counts as prose.
-    """
+def read(content: bytes) -> Code:
+    """The code of a Python file. A file that cannot be parsed is kept as it is, without imports."""
     try:
         text = decode_source(content)
         tree = _parsed(text)
         nodes = list(ast.walk(tree))
         strings = [node for node in nodes if isinstance(node, ast.Expr) and _is_string(node)]
-        unread = [*strings, *filter(_is_version, tree.body if versioned else [])]
-        return Code(_without_prose(text, unread), tuple(_imports(nodes)))
+        return Code(_without_prose(text, strings), tuple(_imports(nodes)))
     except (SyntaxError, ValueError, TokenError):
         return Code(content.decode("latin-1"), ())
 
@@ -84,13 +80,6 @@ def _imports(nodes: Iterable[ast.AST]) -> Iterator[Import]:
 def _is_string(node: ast.Expr) -> bool:
     """Whether a statement is only a string, such as a docstring."""
     return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _is_version(node: ast.stmt) -> bool:
-    match node:
-        case ast.Assign(targets=[ast.Name("__version__")], value=ast.Constant()):
-            return True
-    return False
 
 
 def _without_prose(text: str, unread: Sequence[ast.stmt]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from microgpt.run.prose import Import, read, read_c
 
 OURS = __name__.partition(".")[0]  # included even if installed
+FACE = b""  # stands for the __init__ of this package: its version, and names that no run uses
 WIRING = f"{OURS}.core.assemble"  # assembles every run, but is named in no configuration
 STANDARD = {Path(ast.__file__).parent, Path(sysconfig.get_path("platstdlib"))}
 INSTALLED = {"site-packages", "dist-packages"}  # folders of third-party packages
@@ -54,7 +55,7 @@ def _handed_on(finder: "Finder", name: str, target: str) -> list[str]:
         return []
     home = name.rpartition(".")[0] if place.folders is None else name
     last = target.removeprefix(f"{name}.").partition(".")[0]
-    names = [each for one in _imports(place.file) for each in _names(one, home)]
+    names = [each for one in _imports(name, place.file) for each in _names(one, home)]
     return [each for each in names if each.endswith(f".{last}")]
 
 
@@ -92,9 +93,11 @@ def _digests(files: Mapping[str, Path]) -> dict[str, str]:
 
 def _code(name: str, file: Path) -> bytes:
     """A file's code without prose; all bytes of a file that is neither Python nor C."""
+    if name == OURS:
+        return FACE
     content = file.read_bytes()
     if file.suffix == ".py":
-        return read(content, versioned=name == OURS).text.encode()
+        return read(content).text.encode()
     return read_c(content).encode() if file.suffix in {".c", ".h"} else content
 
 
@@ -130,7 +133,7 @@ def source_files(modules: Iterable[str]) -> dict[str, Path]:
         if place.folders is not None:
             files |= {f"{name}/{file.name}": file for file in place.file.parent.glob("*.[ch]")}
         home = parent if place.folders is None else name
-        imported = [each for one in _imports(place.file) for each in _names(one, home)]
+        imported = [each for one in _imports(name, place.file) for each in _names(one, home)]
         waiting += [each for each in imported if own or _is_ours(each)]
     return files
 
@@ -151,8 +154,8 @@ def _is_installed_python(file: Path) -> bool:
     return file.suffix == ".py" and not INSTALLED.isdisjoint(file.parts)
 
 
-def _imports(file: Path) -> Iterable[Import]:
-    return read(file.read_bytes()).imports if file.suffix == ".py" else ()
+def _imports(name: str, file: Path) -> Iterable[Import]:
+    return read(file.read_bytes()).imports if file.suffix == ".py" and name != OURS else ()
 
 
 def _names(one: Import, home: str) -> list[str]:
@@ -167,7 +170,7 @@ def _names(one: Import, home: str) -> list[str]:
 def packages(files: Mapping[str, Path], modules: Iterable[str] = ()) -> dict[str, str]:
     """The installed packages of these modules and imports of these files: package -> version, sorted."""
     own = {name.partition(".")[0] for name, file in files.items() if _is_own(name, file)}
-    imports = [one for file in files.values() for one in _imports(file) if not one.level]
+    imports = [one for name in files for one in _imports(name, files[name]) if not one.level]
     names = [*modules, *(one.module for one in imports)]
     others = {name.partition(".")[0] for name in names} - own - sys.stdlib_module_names
     return {name: found for name in sorted(others) if (found := _version(name))}

@@ -20,12 +20,12 @@ from microgpt.sweep.job import Assignment
 from microgpt.sweep.known import given, known_here
 from microgpt.sweep.plan import Job, jobs_of
 from microgpt.syntax import key_and_value, quoted
-from microgpt.terminal import INTERRUPTED, ConfigError, complain
+from microgpt.terminal import INTERRUPTED, ConfigError, Ended, complain
 from microgpt.train import check_split
 
 
-def sweep(sweeper: Any, arguments: Sequence[str]) -> int:
-    """Train all jobs of a sweep; returns an exit code. Raises ConfigError, and what Hydra raises."""
+def sweep(sweeper: Any, arguments: Sequence[str]) -> Ended:
+    """Train all jobs of a sweep. Raises ConfigError, and what Hydra raises."""
     loader = sweeper.hydra_context.config_loader
     words = [f"{key}={value}" for key, value in sweeper.params.items()]
     parser = OverridesParser.create(config_loader=loader)

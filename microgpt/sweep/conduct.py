@@ -20,7 +20,7 @@ from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
 from microgpt.sweep.table import tell_begin, tell_end, tell_protocol, watching
 from microgpt.sweep.watch import Watch, standing
-from microgpt.terminal import OK, RUN_FAILED
+from microgpt.terminal import OK, RUN_FAILED, Ended
 from microgpt.tracking import STATUS, Tracking
 from microgpt.train import own_git_state
 
@@ -34,8 +34,8 @@ def conduct(
     skip: bool,
     prepare: Callable[[int], None] | None,
     launch: Launch,
-) -> int:
-    """Bring all jobs of a sweep to an end; returns an exit code. Raises Busy and ConfigError.
+) -> Ended:
+    """Bring all jobs of a sweep to an end. Raises Busy and ConfigError.
 
     facts    what else is known of the sweep: the `config` that it starts from, its `name`, ...
     prepare  begins what takes seconds before so many jobs can be trained, while the store is asked
@@ -73,7 +73,7 @@ def conduct(
         status = STOPPED if interrupted else FAILED if failed else FINISHED
         problem, shown = end(sweep, tracking, status)
     tell_end(watch, not interrupted, problem, shown or look)
-    return interrupted or (RUN_FAILED if failed else OK)
+    return Ended(interrupted or (RUN_FAILED if failed else OK), sweep)
 
 
 def identity_of(jobs: Sequence[Job]) -> dict[str, str]:

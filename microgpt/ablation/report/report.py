@@ -96,15 +96,20 @@ def examine(
     experiments  the folder of the reports, for the verdicts of other experiments
     """
     sweep = read_sweep(client, find_parent(client, name, store), trust)
-    asked, found = asked_by(sweep), None
-    if asked.tuning:
-        with suppress(BadValue, BadRecord):  # the report then says that the tuning is missing
-            found = read_sweep(client, find_parent(client, asked.tuning, store), trust)
-    lock = analyse(sweep, tuning(sweep, asked, found))
+    asked, lock = asked_by(sweep), lock_of(client, sweep, store)
     return sweep, lock | {
         "earlier": merged(lock, told_before(client, sweep.experiment)),
         "robustness": elsewhere(asked.robustness, lock["verdict"], experiments, client, store),
     }
+
+
+def lock_of(client: "MlflowClient", sweep: Sweep, store: str) -> dict[str, Any]:
+    """Computes the lock of a sweep, but for what others say. Raises BadValue, Untrusted."""
+    asked, found = asked_by(sweep), None
+    if asked.tuning:
+        with suppress(BadValue, BadRecord):  # the report then says that the tuning is missing
+            found = read_sweep(client, find_parent(client, asked.tuning, store), sweep.trust)
+    return analyse(sweep, tuning(sweep, asked, found))
 
 
 def folder_name(name: str) -> str:

@@ -1,12 +1,15 @@
 """The sweeper of `microgpt train -m`: grids, keys side by side, explicit arms; skips what is done."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from microgpt.terminal import Ended
 
 
 class MicrogptSweeper(Sweeper):
@@ -30,8 +33,8 @@ class MicrogptSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> int:
-        """Train all that the command line asks for; returns an exit code."""
+    def sweep(self, arguments: list[str]) -> "Ended":
+        """Train all that the command line asks for."""
         from microgpt.sweep.command import sweep  # late: Hydra scans this file at every start
 
         return sweep(self, arguments)

@@ -1,0 +1,116 @@
+"""`microgpt` from Python: what its commands do, as functions. `import microgpt` has all names of it.
+
+Outputs lie in `MICROGPT_OUTPUTS`, or in `outputs` in the current folder; the store is
+`MLFLOW_TRACKING_URI`, or a database in the outputs. `trust` names packages whose classes a run that is
+read may name; `config_dir` adds configurations, and trusts the classes that they name.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microgpt.api.error import Error, clean
+from microgpt.api.frames import runs_frame
+from microgpt.api.run import Run, run_of
+from microgpt.api.sweep import Sweep
+from microgpt.app import parsed, run
+from microgpt.console import silent
+from microgpt.run.folder import RunFolder, all_runs, usual_outputs
+from microgpt.run.record import Record
+from microgpt.run.sweep import SweepFolder
+from microgpt.terminal import RUN_FAILED, ConfigError
+from microgpt.trust import Trust, trust_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Error", "Run", "Sweep", "arms", "curves", "load", "runs", "sweep", "train"]
+BEST = "/best"
+
+
+def load(reference: str | Path, *, trust: Sequence[str] = (), config_dir: str | None = None) -> Run:
+    """Loads a run from the outputs, else from the store. Raises Error.
+
+    reference  a run's folder, its id, its MLflow id, a prefix of an id; or `EXPERIMENT/best`, the run of
+               its latest sweep with the lowest validation loss; a sweep's id may stand for EXPERIMENT
+    """
+    name = str(reference)
+    with clean():
+        trusted = trust_of(trust, config_dir)
+        if name.endswith(BEST) and not Path(name).is_dir():
+            return _stored(name.removesuffix(BEST), trusted).best()
+        return run_of(name, None, usual_outputs(), trusted)
+
+
+def train(
+    overrides: Sequence[str] = (), *, progress: bool = False, config_dir: str | None = None
+) -> Run:
+    """Trains a run, as `microgpt train` with these overrides; `resume=RUN` goes on with one.
+
+    A run that fails is returned: its `status` says so. Raises Error for wrong input, KeyboardInterrupt
+    after an interrupt, which keeps the state.
+
+    progress  whether to print what the command prints
+    """
+    folder, trust = _run([], overrides, progress, config_dir)
+    if not isinstance(folder, RunFolder):  # by hydra.mode=MULTIRUN
+        raise Error("a sweep has been trained; microgpt.sweep returns it")
+    return Run(folder, trust)
+
+
+def sweep(
+    overrides: Sequence[str], *, progress: bool = False, config_dir: str | None = None
+) -> Sweep:
+    """Trains a sweep, as `microgpt train -m` with these overrides; what is finished is skipped.
+
+    Raises as `train`. Runs that failed are in `Sweep.runs`.
+    """
+    folder, trust = _run(["-m"], overrides, progress, config_dir)
+    assert isinstance(folder, SweepFolder)
+    outputs, uri = folder.path.parent.parent, folder.config["tracking"].get("uri")
+    return Sweep(folder.path.name, uri, outputs, trust)
+
+
+def runs(sweep: str | None = None, *, trust: Sequence[str] = ()) -> "DataFrame":
+    """All runs of the outputs; with the name of an experiment or a sweep's id, the runs of that sweep."""
+    with clean():
+        if sweep is not None:
+            return _stored(sweep, trust_of(trust, None)).runs()
+        return runs_frame(all_runs(usual_outputs()))
+
+
+def curves(sweep: str, *, trust: Sequence[str] = ()) -> "DataFrame":
+    """The logged steps of the runs of an experiment's latest sweep, or of the sweep with this id."""
+    with clean():
+        return _stored(sweep, trust_of(trust, None)).curves()
+
+
+def arms(sweep: str, *, trust: Sequence[str] = ()) -> "DataFrame":
+    """The arms of an experiment's latest sweep, or of the sweep with this id, with their intervals."""
+    with clean():
+        return _stored(sweep, trust_of(trust, None)).arms()
+
+
+def _stored(name: str, trust: Trust) -> Sweep:
+    return Sweep(name, None, usual_outputs(), trust)
+
+
+def _run(
+    flags: list[str], overrides: Sequence[str], progress: bool, config_dir: str | None
+) -> tuple[Record, Trust]:
+    """Runs `microgpt train`; returns the folder of what was trained. Raises Error, KeyboardInterrupt."""
+    with clean():
+        trust = trust_of((), config_dir)
+        if isinstance(overrides, str):
+            raise ConfigError(f"overrides={overrides}: must be a list, as [{overrides!r}]")
+        for word in overrides:
+            if word.startswith("-"):
+                raise ConfigError(f"{word}: must be an override, as key=value")
+        folders = ["--config-dir", config_dir] if config_dir is not None else []
+        with nullcontext() if progress else silent():
+            ended = run(*parsed([*flags, *folders, *overrides]))
+    if ended.code > RUN_FAILED:
+        raise KeyboardInterrupt
+    assert ended.folder is not None
+    return ended.folder, trust
