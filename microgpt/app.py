@@ -45,7 +45,6 @@ CONFIG = "train"
 SWEEPING = "hydra.mode=MULTIRUN"
 # Hydra would train in the run's folder, where relative paths mean others, and write a second config.yaml.
 OURS = {"hydra.job.chdir": False, "hydra.output_subdir": None}
-SWEEPER = "hydra_plugins.microgpt_sweep.sweeper.MicrogptSweeper"
 
 
 def run_app(words: Sequence[str]) -> int:
@@ -211,13 +210,7 @@ def _run_one(
 
 
 def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> Ended:
-    """`Hydra.multirun` with our sweeper."""
-    with composing():
-        target = OmegaConf.select(cfg, "hydra.sweeper._target_")
-    if target != SWEEPER:
-        raise ConfigError(
-            f"hydra.sweeper._target_={target}: must be that of hydra/sweeper=microgpt"
-        )
+    """`Hydra.multirun`, also with another sweeper than ours."""
     from microgpt.build import check_keys, part, plain  # late: `--help` must not wait for it
 
     with composing():
@@ -231,9 +224,9 @@ def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> Ended:
             config=cfg, hydra_context=context, task_function=job
         )
         overrides: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
-    ended: Ended = sweeper.sweep(overrides)
+    ended = sweeper.sweep(overrides)
     callbacks.on_multirun_end(config=cfg, config_name=name)
-    return ended
+    return ended if isinstance(ended, Ended) else Ended(OK)
 
 
 @contextmanager
@@ -274,25 +267,25 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 def job(
     cfg: DictConfig, trusted: tuple[Sequence[str], str | None] = ((), None)
-) -> Ended | Exception | int | None:
+) -> Ended | Exception | float | None:
     """Hydra's task function: trains one run. Returns how it ended, or what it raised.
 
-    In a sweep it returns the run's exit code; None if the sweep interrupted it.
+    In a sweep it returns the run's exit code, None if the sweep interrupted it; in one of another
+    sweeper than ours the last validation loss.
 
     trusted  the arguments of `trust_of`, for a run that is resumed
     """
     context = HydraConfig.get()
     folder = Path(context.runtime.output_dir)
+    overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)
     if context.mode == RunMode.MULTIRUN:
-        from microgpt.sweep.job import work
+        from microgpt.sweep.job import asked, work
 
-        return work(cfg, folder)
+        return asked(cfg, folder, overrides) if cfg.sweep is None else work(cfg, folder)
     # Imported here, since `--help` does not need them.
     from microgpt.run.folder import RunFolder
     from microgpt.train import train
     from microgpt.trust import OURS_ALONE, trust_of
-
-    overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)
 
     try:
         trust = OURS_ALONE if cfg.resume is None else trust_of(*trusted)

@@ -29,6 +29,7 @@ USAGE = """usage: microgpt COMMAND ...
   fork RUN --at-step N    continue from a step of a run with changes (microgpt fork --help)
   judge BASE CANDIDATE    is a change an improvement, or luck?   (microgpt judge --help)
   report EXPERIMENT       write the table, figures and verdict of a sweep
+  register RUN --name N   a run's model in MLflow's registry, to load or to serve
   --version               print the version
 
 RUN is a run's folder, its id, its MLflow id, or a prefix of an id."""
@@ -299,6 +300,18 @@ def _judge(words: Sequence[str]) -> int:
     return judge(pair, matters, most, options.workers, options.json)
 
 
+def _register(words: Sequence[str]) -> None:
+    parser = Parser("microgpt register", description="Register a run's model in MLflow.")
+    parser.add_argument("run", metavar="RUN", type=_name, help="folder, id, or a prefix of an id")
+    parser.add_argument("--name", type=_name, required=True, help="the registered model's")
+    parser.add_argument("--uri", help=STORE)
+    add_trust(parser, config_dir=False)
+    options = parser.parse_args(words)
+    from microgpt.serving.register import register
+
+    register(options.run, options.name, options.uri, _outputs(), options.trust)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "variants": _variants,
     "sample": _sample,
@@ -307,6 +320,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
     "sync": _sync,
     "judge": _judge,
     "report": _report,
+    "register": _register,
     "verify": _verify,
     "fork": _fork,
     "compare": _compare,

@@ -9,6 +9,8 @@ from omegaconf import OmegaConf
 
 from microgpt.build import Parts, build, call
 from microgpt.core.check import BadValue, integer
+from microgpt.core.data import Documents
+from microgpt.core.engine.base import Matrix
 from microgpt.core.sampling import Sampler
 from microgpt.core.tokenizer import UnknownCharacter
 from microgpt.core.trainer import Trainer
@@ -52,17 +54,43 @@ def logits(run: RunFolder, text: str, trust: Trust) -> tuple[list[str], list[lis
     Returns the tokens, the end token as "", and `[len(text) + 1][vocab_size]`. Raises as `sample`.
     """
     trainer = restored(run, run.path.name, trust).trainer
-    ids, ops = encoded(trainer, "text", text), trainer.engine
-    weights = {name: ops.detached(weight) for name, weight in trainer.weights.items()}
-    found = ops.values(trainer.model(ops, weights, ids, [(0, len(ids))]))
+    found = trainer.engine.values(_logits(trainer, encoded(trainer, "text", text)))
     return [*trainer.corpus.tokenizer.characters, ""], [list(row) for row in found]
 
 
-def encoded(trainer: Trainer, key: str, text: str) -> list[int]:
-    """The ids of a text that begins a document. Raises BadValue."""
+def nats(trainer: Trainer, text: str) -> list[float]:
+    """The nats of each character of a document, and of its end. Raises BadValue.
+
+    The end is not predicted in running text, nor after block_size characters.
+    """
     corpus, block_size = trainer.corpus, trainer.model.dims.block_size
-    if len(text) >= block_size:
-        raise BadValue(key, text, f"must be shorter than block_size={block_size}")
+    end = [corpus.tokenizer.bos] if corpus.batching == Documents.batching else []
+    ids = [*encoded(trainer, "text", text, block_size), *end][: block_size + 1]
+    if len(ids) == 1:
+        raise BadValue("text", text, "must have a character")
+    ops = trainer.engine
+    return [row[0] for row in ops.values(ops.cross_entropy(_logits(trainer, ids[:-1]), ids[1:]))]
+
+
+def _logits(trainer: Trainer, ids: list[int]) -> Matrix:
+    ops = trainer.engine
+    weights = {name: ops.detached(weight) for name, weight in trainer.weights.items()}
+    return trainer.model(ops, weights, ids, [(0, len(ids))])
+
+
+def encoded(trainer: Trainer, key: str, text: str, most: int | None = None) -> list[int]:
+    """The ids of a text that begins a document. Raises BadValue.
+
+    most  characters; None for one less than block_size, so that another can follow
+    """
+    corpus, block_size = trainer.corpus, trainer.model.dims.block_size
+    if len(text) > (block_size - 1 if most is None else most):
+        allowed = (
+            f"shorter than block_size={block_size}"
+            if most is None
+            else f"at most {most} characters"
+        )
+        raise BadValue(key, text, f"must be {allowed}")
     try:
         return [corpus.begin, *corpus.tokenizer.encode(text)]
     except UnknownCharacter as error:

@@ -1,24 +1,23 @@
 """`import microgpt`: what the commands do, as functions."""
 
 import math
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from threading import Timer
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 import microgpt
 from microgpt.ablation.lock import LOCK, read_lock
+from microgpt.core.events import Stepped
 from microgpt.run.folder import all_runs
 from tests.command import OFFLINE, TINY, Within
 from tests.conftest import Here
 from tests.running import REPOSITORY, SLOWLY, untracked
 from tests.sweeps import Made
+from tests.test_resume import Signals
 
 QUICK = [*TINY, *OFFLINE]
 
@@ -106,13 +105,9 @@ WRONG: dict[str, tuple[Callable[[microgpt.Run], object], str]] = {
         lambda run: microgpt.sweep(["model.n_head=3,5"]),
         "train -m model.n_head=3,5",
     ),
-    "no folder of configurations": (
-        lambda run: microgpt.train([], config_dir="no"),
-        "train --config-dir no",
-    ),
     "no such run": (lambda run: microgpt.train(["resume=nowhere"]), "train resume=nowhere"),
     "a prompt": (lambda run: run.sample(prompt="Q"), "sample RUN --prompt Q"),
-    "a temperature": (lambda run: run.sample(temperature=-1), "sample RUN --temperature -1"),
+    "a temperature": (lambda run: run.sample(temperature=-1.0), "sample RUN --temperature -1"),
     "no store": (lambda run: microgpt.arms("heads"), "report heads"),
 }
 
@@ -141,6 +136,7 @@ def test_wrong_input_is_the_command_s_line(
         (lambda run: microgpt.train(["-m"]), "-m: must be an override, as key=value"),
         (lambda run: run.logits("a" * 10), "text='aaaaaaaaaa': must be shorter than block_size=10"),
         (lambda run: run.logits("Q"), "'Q': not in the vocabulary"),
+        (lambda run: microgpt.train([], config_dir="no"), "--config-dir no: no such folder"),
         (lambda run: microgpt.load("nowhere"), "no store there"),
         (lambda run: microgpt.load("heads/best"), "no store there"),
     ],
@@ -160,14 +156,21 @@ def test_a_run_that_fails_is_returned(run: microgpt.Run, capfd: pytest.CaptureFi
     assert failed.facts["reason"] in capfd.readouterr().err
 
 
-def test_an_interrupt_stops_a_run_which_can_go_on(run: microgpt.Run) -> None:
-    words = [*QUICK, *SLOWLY, "trainer.num_steps=200"]
-    timer = Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        microgpt.train(words)
+def test_an_interrupt_stops_a_run_which_can_go_on(
+    run: microgpt.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*QUICK, *SLOWLY, "trainer.num_steps=8"]
+    with monkeypatch.context() as patch:
+        patch.setattr("microgpt.one_run.watcher", lambda *_: Signals(Stepped, 5, 1))
+        with pytest.raises(KeyboardInterrupt):
+            microgpt.train(words)
     (stopped,) = microgpt.runs().query("status == 'stopped'").index
-    assert 0 < microgpt.runs().loc[stopped, "step"] < 200 or microgpt.load(stopped).metrics().empty
+    assert microgpt.load(stopped).facts["stopped_at"] == "step 5 of 8"
+    with pytest.raises(microgpt.Error, match="must be a class of microgpt"):
+        microgpt.train([f"resume={stopped}"])
+    again = microgpt.train([f"resume={stopped}", "progress=false"], trust=["tests"])
+    assert (again.id, again.status) == (stopped, "finished")
+    assert len(again.sample(1)) == 1
 
 
 def test_within_another_hydra_application(run: microgpt.Run) -> None:

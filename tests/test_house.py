@@ -45,7 +45,8 @@ FLOORS = [
     {"sweep"},
     {"app", "override"},
     {"ablation", "variants"},
-    {"api", "cli"},
+    {"api", "serving"},
+    {"cli"},
     {"__main__"},
 ]
 ONLY_IN = {
@@ -62,11 +63,11 @@ ONLY_IN = {
         "sweep",
     },
     "distributed": {"sweep"},
-    "mlflow": {"tracking", "ablation"},
+    "mlflow": {"tracking", "ablation", "serving"},
     "numpy": {"accelerate", "ablation"},
     "scipy": {"ablation"},
     "matplotlib": {"ablation"},
-    "pandas": {"api"},
+    "pandas": {"api", "serving"},
 }
 
 

@@ -34,6 +34,9 @@ SERVERS = {
 MEANT = {
     "microgpt/vector/kernels.py": {"exec"},  # of its own templates and numbers
     "microgpt/parts.py": {"get_object", "instantiate"},  # the one place that imports by name
+    # A task function of the user's program, on its way to the workers that this has started, and back.
+    "microgpt/sweep/hydra_job.py": {"cloudpickle"},
+    "microgpt/sweep/hydra_plugins/microgpt_sweep/launcher.py": {"cloudpickle"},
 }
 
 

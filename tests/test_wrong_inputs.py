@@ -133,7 +133,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("-sc install=nope", ["nope", "bash"]),
     ("--config-dir own schedule=latin", ["UTF-8", "latin.yaml"]),
     # sweeps that cannot begin
-    ("-m seed=1,2 hydra/sweeper=basic", ["hydra.sweeper._target_", "hydra/sweeper=microgpt"]),
+    ("-m seed=1,2 hydra.sweeper._target_=nowhere.Sweeper", ["hydra.sweeper", "nowhere.Sweeper"]),
     ("-m seed=range(1,9,0)", ["seed=range(1,9,0)"]),
     ("-m seed=1,2 tracking=mlflow tracking.uri=nonsense", ["tracking.uri='nonsense'"]),
     ("-m optimizer=adam,adm", ["optimizer=adm", "adam, adam_half_life, adam_original, adamw, "]),

@@ -2,7 +2,7 @@
 
 Outputs lie in `MICROGPT_OUTPUTS`, or in `outputs` in the current folder; the store is
 `MLFLOW_TRACKING_URI`, or a database in the outputs. `trust` names packages whose classes a run that is
-read may name; `config_dir` adds configurations, and trusts the classes that they name.
+read or resumed may name; `config_dir` adds configurations, and trusts the classes that they name.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,11 @@ def load(reference: str | Path, *, trust: Sequence[str] = (), config_dir: str | 
 
 
 def train(
-    overrides: Sequence[str] = (), *, progress: bool = False, config_dir: str | None = None
+    overrides: Sequence[str] = (),
+    *,
+    progress: bool = False,
+    trust: Sequence[str] = (),
+    config_dir: str | None = None,
 ) -> Run:
     """Trains a run, as `microgpt train` with these overrides; `resume=RUN` goes on with one.
 
@@ -53,23 +57,28 @@ def train(
 
     progress  whether to print what the command prints
     """
-    folder, trust = _run([], overrides, progress, config_dir)
+    folder, trusted = _run([], overrides, progress, trust, config_dir)
     if not isinstance(folder, RunFolder):  # by hydra.mode=MULTIRUN
         raise Error("a sweep has been trained; microgpt.sweep returns it")
-    return Run(folder, trust)
+    return Run(folder, trusted)
 
 
 def sweep(
-    overrides: Sequence[str], *, progress: bool = False, config_dir: str | None = None
+    overrides: Sequence[str],
+    *,
+    progress: bool = False,
+    trust: Sequence[str] = (),
+    config_dir: str | None = None,
 ) -> Sweep:
     """Trains a sweep, as `microgpt train -m` with these overrides; what is finished is skipped.
 
     Raises as `train`. Runs that failed are in `Sweep.runs`.
     """
-    folder, trust = _run(["-m"], overrides, progress, config_dir)
-    assert isinstance(folder, SweepFolder)
+    folder, trusted = _run(["-m"], overrides, progress, trust, config_dir)
+    if not isinstance(folder, SweepFolder):  # by hydra/sweeper=...
+        raise Error("another sweeper has trained; microgpt.runs lists what")
     outputs, uri = folder.path.parent.parent, folder.config["tracking"].get("uri")
-    return Sweep(folder.path.name, uri, outputs, trust)
+    return Sweep(folder.path.name, uri, outputs, trusted)
 
 
 def runs(sweep: str | None = None, *, trust: Sequence[str] = ()) -> "DataFrame":
@@ -97,20 +106,25 @@ def _stored(name: str, trust: Trust) -> Sweep:
 
 
 def _run(
-    flags: list[str], overrides: Sequence[str], progress: bool, config_dir: str | None
-) -> tuple[Record, Trust]:
+    flags: list[str],
+    overrides: Sequence[str],
+    progress: bool,
+    trust: Sequence[str],
+    config_dir: str | None,
+) -> tuple[Record | None, Trust]:
     """Runs `microgpt train`; returns the folder of what was trained. Raises Error, KeyboardInterrupt."""
     with clean():
-        trust = trust_of((), config_dir)
+        trusted = trust_of(trust, config_dir)
         if isinstance(overrides, str):
             raise ConfigError(f"overrides={overrides}: must be a list, as [{overrides!r}]")
         for word in overrides:
             if word.startswith("-"):
                 raise ConfigError(f"{word}: must be an override, as key=value")
         folders = ["--config-dir", config_dir] if config_dir is not None else []
+        if any(word.startswith("resume=") for word in overrides):
+            flags = [*flags, *(f"--trust={name}" for name in trust)]
         with nullcontext() if progress else silent():
             ended = run(*parsed([*flags, *folders, *overrides]))
     if ended.code > RUN_FAILED:
         raise KeyboardInterrupt
-    assert ended.folder is not None
-    return ended.folder, trust
+    return ended.folder, trusted

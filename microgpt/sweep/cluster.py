@@ -5,15 +5,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
+from typing import Any
 
 from distributed import Client, KilledWorker, as_completed, wait
 from distributed import Future as Remote
 
 from microgpt.console import out
-from microgpt.signals import interruptible
+from microgpt.signals import Interrupted, interruptible
 from microgpt.sweep.serve import PATIENCE
-from microgpt.sweep.worker import STOPPING, Task, lost, perform, stop
-from microgpt.terminal import RUN_FAILED, ConfigError, complain
+from microgpt.sweep.worker import STOPPING, Work, perform, stop
+from microgpt.terminal import ConfigError, complain
 from microgpt.tracking import SendingProcess
 
 POLL = 0.1  # seconds between two looks at the tasks
@@ -24,13 +25,13 @@ OPEN = (
 )
 
 
-def run_on(address: str, tasks: Sequence[Task], signals: list[int]) -> list[int | None]:
+def run_on(address: str, tasks: Sequence[Work], signals: list[int]) -> list[Any]:
     """As `Pool.run`, on a Dask cluster. Raises ConfigError."""
     with connected(address) as client, interruptible(signals):
-        codes = follow(client, tasks, signals)
+        results = follow(client, tasks, signals)
         if not signals:
             flush(client)
-    return codes
+    return results
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def is_open(address: str) -> bool:
         return host != "localhost"
 
 
-def follow(client: Client, tasks: Sequence[Task], signals: list[int]) -> list[int | None]:
+def follow(client: Client, tasks: Sequence[Work], signals: list[int]) -> list[Any]:
     """Waits for all tasks; an interrupt ends those under way, and the others do not begin.
 
     What the cluster keeps of a task is let go as soon as it is over.
@@ -68,15 +69,17 @@ def follow(client: Client, tasks: Sequence[Task], signals: list[int]) -> list[in
     keys = {f"job-{task.number}-{task.launch}": task for task in tasks}
     left: dict[str, Remote] = {key: client.submit(perform, keys[key], key=key) for key in keys}
     over = as_completed(left.values())
-    codes: dict[str, int | None] = {}
+    results: dict[str, Any] = {}
     told = False
     while left:
         time.sleep(POLL)
         for future in over.next_batch(block=False):
             if left.pop(future.key, None):  # an interrupt has not forgotten it
-                codes[future.key] = code_of(keys[future.key], future)
+                results[future.key] = result_of(keys[future.key], future)
                 future.release()
         if signals:
+            if not all(task.stoppable for task in tasks):
+                raise Interrupted(signals[0])
             if not told:
                 out.print(STOPPING)
                 told = True
@@ -84,18 +87,16 @@ def follow(client: Client, tasks: Sequence[Task], signals: list[int]) -> list[in
             begun = set(client.run(stop, tasks[0].launch, on_error="ignore").values())
             waiting = [key for key in left if keys[key].number not in begun]
             client.cancel([left.pop(key) for key in waiting])  # a paused worker would keep them
-    return [codes.get(key) for key in keys]
+    return [results.get(key) for key in keys]
 
 
-def code_of(task: Task, future: Remote) -> int | None:
-    """The exit code of a task that is over; one whose processes died is recorded as failed."""
+def result_of(task: Work, future: Remote) -> Any:
+    """What a task returned that is over, or what it says if its processes died."""
     error = future.exception()
     if error is None:
-        code: int | None = future.result()
-        return code
+        return future.result()
     died = isinstance(error, KilledWorker)
-    lost(task, "its processes were killed" if died else f"{type(error).__name__}: {error}")
-    return RUN_FAILED
+    return task.lost("its processes were killed" if died else f"{type(error).__name__}: {error}")
 
 
 def flush(client: Client) -> None:

@@ -3,7 +3,7 @@
 import re
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from microgpt.build import Parts, built, part, resolve
 from microgpt.core.trainer import Trainer
+from microgpt.guard import expected
 from microgpt.one_run import TRACEBACK, described, train_recorded
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import signature
@@ -21,10 +22,11 @@ from microgpt.run.kept import Deleted
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FAILED, FINISHED, Busy
 from microgpt.run.sweep import sweep_folder
+from microgpt.run.unborn import claim, discard
 from microgpt.secret import blackened
 from microgpt.signals import Interrupted, interruptible
 from microgpt.terminal import OK, RUN_FAILED, WRONG_INPUT, ConfigError
-from microgpt.train import check_split, code_of, create, restart
+from microgpt.train import check_split, code_of, create, restart, train
 
 FOREVER = float("inf")
 COMBINED = ("model", "optimizer", "schedule", "loss", "trainer", "sampling")
@@ -67,6 +69,30 @@ def work(cfg: DictConfig, folder: Path) -> int | None:
     except BadRecord:  # `conduct` says that the sweep is gone
         return WRONG_INPUT
     return do(Assignment(config["sweep"], facts, config))
+
+
+def asked(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> float:
+    """Train a run in `folder` for another sweeper than ours; returns its last validation loss.
+
+    Raises ConfigError for whatever prevents it, KeyboardInterrupt after an interrupt.
+    """
+    cfg.progress = False  # others are at work beside it
+    claim(folder)
+    try:
+        if cfg.resume is not None:
+            raise ConfigError(f"resume={cfg.resume}: goes on with one run, without -m")
+        code, run = train(cfg, folder, overrides)
+    except Exception as error:
+        line, _ = expected(error)
+        raise ConfigError(line or described(error)) from error
+    finally:
+        discard(folder)
+    if code > RUN_FAILED:
+        raise KeyboardInterrupt
+    if code or not isinstance(run, RunFolder):
+        raise ConfigError(f"run {folder.name} has failed: {RunFolder(folder).info['reason']}")
+    last = run.metrics()[-1]
+    return last["val/loss"] if "val/loss" in last else last["train/loss"]
 
 
 def do(job: Assignment, is_over: Callable[[], bool] = lambda: False) -> int | None:

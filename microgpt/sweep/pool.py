@@ -1,16 +1,16 @@
-"""The jobs of a sweep in worker processes on this machine."""
+"""Tasks in worker processes on this machine."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from time import monotonic
+from typing import Any
 
 from microgpt.console import out
-from microgpt.signals import interruptible
+from microgpt.signals import Interrupted, interruptible
 from microgpt.sweep.process import Worker
 from microgpt.sweep.serve import END, PATIENCE
-from microgpt.sweep.worker import STOPPING, Task, lost
-from microgpt.terminal import RUN_FAILED
+from microgpt.sweep.worker import STOPPING, Work
 
 POLL = 0.1  # seconds between two looks at the workers
 LIVES = 3  # workers that may die of one job before it has failed
@@ -24,10 +24,8 @@ class Pool:
         self.count, self.limit = workers, limit
         self.workers = [Worker() for _ in range(workers)]
 
-    def run(
-        self, tasks: Sequence[Task], signals: list[int], more: bool = False
-    ) -> list[int | None]:
-        """The exit code of each task; None for those that an interrupt ended or kept from beginning.
+    def run(self, tasks: Sequence[Work], signals: list[int], more: bool = False) -> list[Any]:
+        """What each task returns; None for those that an interrupt ended or kept from beginning.
 
         SIGINT and SIGTERM interrupt, and are appended to `signals`. At the end the workers end, too,
         unless there may be `more` tasks, in another call.
@@ -36,7 +34,7 @@ class Pool:
         self.tasks = tasks
         self.waiting = deque(range(len(tasks)))
         self.deaths: Counter[int] = Counter()
-        self.codes: dict[int, int | None] = {}
+        self.results: dict[int, Any] = {}
         self.signals = signals
         stay = False
         try:
@@ -48,16 +46,18 @@ class Pool:
         finally:  # at once, if it is the second Ctrl-C: the store would wait for what they train
             if not stay:
                 self.close()
-        return [self.codes[i] for i in range(len(tasks))]
+        return [self.results[i] for i in range(len(tasks))]
 
     def _run(self) -> None:
-        while len(self.codes) < len(self.tasks) and not self.signals:
+        while len(self.results) < len(self.tasks) and not self.signals:
             self._go_on()
         if self.signals:
+            if not all(task.stoppable for task in self.tasks):
+                raise Interrupted(self.signals[0])
             out.print(STOPPING)
-            self.codes |= dict.fromkeys(self.waiting)
+            self.results |= dict.fromkeys(self.waiting)
             self.waiting.clear()
-        while len(self.codes) < len(self.tasks):
+        while len(self.results) < len(self.tasks):
             for worker in self.workers:  # again and again: its training may not have begun
                 worker.tell(self.tasks[0].launch)
             self._go_on()
@@ -78,14 +78,13 @@ class Pool:
     def _hear(self, worker: Worker) -> None:
         """Takes an answer, or the end of a worker."""
         try:
-            code, problem = worker.pipe.recv()
+            result, problem = worker.pipe.recv()
         except (EOFError, OSError):
             self._replace(worker, worker.bury())
             return
         assert worker.task is not None
-        if problem:
-            lost(self.tasks[worker.task], problem)
-        self.codes[worker.task] = RUN_FAILED if problem else code
+        task = self.tasks[worker.task]
+        self.results[worker.task] = task.lost(problem) if problem else result
         worker.task = None
 
     def _replace(self, worker: Worker, how: str) -> None:
@@ -102,13 +101,12 @@ class Pool:
         task = self.tasks[i]
         self.deaths[i] += 1
         if self.signals:
-            self.codes[i] = None
+            self.results[i] = None
         elif self.deaths[i] < LIVES:
-            out.print(f"{task.job.facts['name']}: its worker {how}; another goes on", markup=False)
+            out.print(f"{task.name}: its worker {how}; another goes on", markup=False)
             self.waiting.appendleft(i)
         else:
-            lost(task, f"{LIVES} workers died of it; the last {how}")
-            self.codes[i] = RUN_FAILED
+            self.results[i] = task.lost(f"{LIVES} workers died of it; the last {how}")
 
     def _end(self) -> None:
         """Lets the workers send what they still have for the store, and end."""

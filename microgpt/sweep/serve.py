@@ -1,7 +1,7 @@
 """A worker process on the launcher's machine: `python -m microgpt.sweep.serve FD`, started by `pool`.
 
-It gets tasks, launches to stop and END through the pipe FD, and answers each task with an exit code and a
-problem. Nothing listens on a network. When the launcher dies, the pipe ends, and so does the worker.
+It gets tasks, launches to stop and END through the pipe FD, and answers each task with what it returns
+and a problem. Nothing listens on a network. When the launcher dies, the pipe ends, and so does the worker.
 """
 
 import os
@@ -15,26 +15,24 @@ from typing import Any, TypeAlias
 
 from microgpt.one_run import described
 from microgpt.signals import STOPPING
-from microgpt.sweep.worker import Task, perform, stop
+from microgpt.sweep.worker import Work, perform, stop
 from microgpt.tracking import SendingProcess
 from microgpt.tracking.process import Trouble
 
 END = None
 PATIENCE = 30.0  # seconds that the end waits for what is still to be sent to the store
-Answer: TypeAlias = tuple[
-    int | None, str
-]  # exit code, None if interrupted; what prevented it, if any
+Answer: TypeAlias = tuple[Any, str]  # what the task returns; what prevented it, if anything did
 
 
-def answer(task: Task) -> Answer:
-    """Does a job."""
+def answer(task: Work) -> Answer:
+    """Does a task."""
     try:
         return perform(task), ""
     except BaseException as error:  # also SystemExit, of a user's class: the others go on
         return None, described(error)
 
 
-def work(connection: "Connection[Any, Any]", tasks: "SimpleQueue[Task | None]") -> None:
+def work(connection: "Connection[Any, Any]", tasks: "SimpleQueue[Work | None]") -> None:
     """Does the tasks, one after the other, until END."""
     while (task := tasks.get()) is not END:
         with suppress(OSError):  # the launcher died: `main` learns of it
@@ -50,7 +48,7 @@ def main() -> None:
     for number in STOPPING:  # who stops all processes of a sweep means the launcher, which tells us
         signal.signal(number, signal.SIG_IGN)
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    tasks: SimpleQueue[Work | None] = SimpleQueue()
     Thread(target=work, args=(connection, tasks), daemon=True).start()
     with suppress(EOFError, OSError):
         while True:

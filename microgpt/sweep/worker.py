@@ -1,4 +1,4 @@
-"""What a worker process of a sweep does: one job after the other, with everything imported once."""
+"""What a worker process does: one task after the other, with everything imported once."""
 
 import gc
 from collections.abc import Mapping
@@ -6,44 +6,114 @@ from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any, Protocol
 
-from hydra._internal.callbacks import Callbacks
-from hydra.core.utils import JobReturn, JobStatus, env_override
-from omegaconf import OmegaConf
+from hydra.core.utils import env_override, run_job
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import Busy
 from microgpt.sweep.job import Assignment, do, interrupt, record_failure
-from microgpt.terminal import complain
+from microgpt.terminal import RUN_FAILED, complain
 from microgpt.tracking import SendingProcess
 
 STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 one_job = Lock()  # the current folder is the process's: other threads wait
-current: list["Task"] = []  # the one under way
+current: list["Work"] = []  # the one under way
 stopped: set[str] = set()  # the launches that were interrupted
+
+
+class Work(Protocol):
+    """What a worker can be given; it gets a copy, which is gone when it is over."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, to a user."""
+
+    @property
+    def number(self) -> int:
+        """Its index in the sweep."""
+
+    @property
+    def launch(self) -> str:
+        """An id that all share which were handed out together."""
+
+    @property
+    def place(self) -> str:
+        """Where the command was given: relative paths begin there."""
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether an interrupt lets it keep its state, so that its end is worth waiting for."""
+
+    def do(self) -> Any:
+        """Does it; returns what the launcher is told."""
+
+    def lost(self, reason: str) -> Any:
+        """What the launcher is told instead, if the process died."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One job, as a worker gets it: plain values, which are gone when it is over."""
+    """A run of `microgpt train`, as plain values. It returns its exit code, None if it was interrupted."""
 
     job: Assignment
     number: int
-    launch: str  # an id that all jobs share which were handed out together
-    place: str  # where the command was given: relative paths begin there
+    launch: str
+    place: str
     environment: Mapping[str, str]  # `hydra.job.env_set`
     sender: str | None  # the address of the process that sends for the launcher, on its machine
-    callbacks: Callbacks | None  # of Hydra, where any are configured
+    told: (
+        tuple[HydraContext, DictConfig] | None
+    )  # with Hydra's part, where callbacks are configured
+    stoppable = True
+
+    @property
+    def name(self) -> str:
+        """`n_head=4 seed=1`."""
+        return str(self.job.facts["name"])
+
+    def do(self) -> int | None:
+        """Do the job."""
+        SendingProcess.offer(self.sender)
+        if self.told is not None:
+            return self._told(*self.told)
+        with env_override(dict(self.environment)):
+            return self._do()
+
+    def _do(self) -> int | None:
+        return do(self.job, lambda: self.launch in stopped)
+
+    def _told(self, context: HydraContext, hydra: DictConfig) -> int | None:
+        """As `do`, by Hydra, which tells its callbacks."""
+        config = OmegaConf.create({**self.job.config, "hydra": hydra})
+        with open_dict(config), read_write(config):
+            config.hydra.job.id = config.hydra.job.num = self.number
+            config.hydra.overrides.task = list(self.job.facts["overrides"])
+            config.hydra.sweep.dir = str(self.job.outputs)
+            config.hydra.sweep.subdir = f"runs/{self.job.facts['run']}"
+        place = "hydra.sweep.dir", "hydra.sweep.subdir"
+        code: int | None = run_job(lambda _: self._do(), config, *place, context).return_value
+        return code
+
+    def lost(self, reason: str) -> int:
+        """Record that the run has failed, since its process died."""
+        try:
+            with suppress(Busy, BadRecord), self.job.run.locked(1.0):  # thought dead, and is not
+                record_failure(self.job, reason)
+        except OSError as error:  # a full disk: the other jobs go on
+            complain(f"{self.job.run.path}: cannot be recorded as failed ({error})")
+        return RUN_FAILED
 
 
-def perform(task: Task) -> int | None:
-    """Do a job; returns its exit code, or None if the sweep was interrupted."""
+def perform(task: Work) -> Any:
+    """Do a task; returns what it does, or None if the sweep was interrupted before."""
     shared = Path(task.place).is_dir()  # machines have the outputs in common, perhaps no more
-    SendingProcess.offer(task.sender)
-    with one_job, chdir(task.place if shared else "."), env_override(dict(task.environment)):
+    with one_job, chdir(task.place if shared else "."):
         current[:] = [task]
         try:
-            return None if task.launch in stopped else _perform(task)
+            return None if task.launch in stopped else task.do()
         finally:
             current.clear()
             tidy()
@@ -56,25 +126,6 @@ def tidy() -> None:
         gc.freeze()
 
 
-def _perform(task: Task) -> int | None:
-    return _do(task) if task.callbacks is None else _told(task, task.callbacks)
-
-
-def _do(task: Task) -> int | None:
-    return do(task.job, lambda: task.launch in stopped)
-
-
-def _told(task: Task, callbacks: Callbacks) -> int | None:
-    """Do a job between what `hydra.callbacks` want to be told of it."""
-    config = OmegaConf.create(task.job.config)
-    done = JobReturn(cfg=config, working_dir=str(Path.cwd()), task_name=task.job.facts["name"])
-    callbacks.on_job_start(config=config, task_function=do)
-    done.return_value = _do(task)
-    done.status = JobStatus.COMPLETED
-    callbacks.on_job_end(config=config, job_return=done)
-    return done.return_value  # type: ignore[no-any-return]
-
-
 def stop(launch: str) -> int | None:
     """Begin no job of a launch any more, and end the one under way, whose number is returned."""
     stopped.add(launch)
@@ -82,12 +133,3 @@ def stop(launch: str) -> int | None:
     if under_way:
         interrupt()
     return under_way[0] if under_way else None
-
-
-def lost(task: Task, reason: str) -> None:
-    """A job whose process died: its run has failed."""
-    try:
-        with suppress(Busy, BadRecord), task.job.run.locked(1.0):  # thought dead, and is not
-            record_failure(task.job, reason)
-    except OSError as error:  # a full disk: the other jobs go on
-        complain(f"{task.job.run.path}: cannot be recorded as failed ({error})")
