@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microgpt.ablation.report import lock_of
+from microgpt.ablation.report.report import lock_of
 from microgpt.ablation.store import Sweep as Stored
 from microgpt.ablation.store import client_of, read_sweep
 from microgpt.api.error import clean

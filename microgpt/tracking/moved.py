@@ -6,9 +6,11 @@ from pathlib import Path
 
 LOCATIONS = "select experiment_id, name, artifact_location from experiments"
 EXPERIMENT = "update experiments set artifact_location = ? where experiment_id = ?"
-RUNS = (
-    "update runs set artifact_uri = ? || substr(artifact_uri, ?) "
-    "where experiment_id = ? and substr(artifact_uri, 1, ?) = ?"
+BELOW = "update {0} set {1} = ? || substr({1}, ?) where substr({1}, 1, ?) = ?"
+PLACES = (  # what lies below an experiment's artifacts
+    BELOW.format("runs", "artifact_uri"),
+    BELOW.format("logged_models", "artifact_location"),
+    BELOW.format("model_versions", "storage_location"),
 )
 
 
@@ -26,4 +28,6 @@ def follow(database: Path, outputs: Path) -> None:
             new = place.as_uri()
             if old != new and str(old).startswith("file:") and place.is_dir():
                 store.execute(EXPERIMENT, (new, number))
-                store.execute(RUNS, (new, len(old) + 1, number, len(old), old))
+                before = f"{old}/"
+                for update in PLACES:
+                    store.execute(update, (f"{new}/", len(before) + 1, len(before), before))

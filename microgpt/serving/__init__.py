@@ -1,0 +1,1 @@
+"""A run's model in MLflow: registered, loaded and served."""
