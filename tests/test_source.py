@@ -250,7 +250,7 @@ def test_an_edit_to_our_own_package(copy: Path, names: tuple[str, ...]) -> None:
     (copy / "core/optim/new.py").write_text("class New: ...\n")
     edit(copy / "core/optim/sgd.py", r"\Z", "more = 1\n")
     edit(copy / "__init__.py", r'^__version__ = ".*"', '__version__ = "99.0"')
-    edit(copy / "__init__.py", r"\Z", "from microgpt.api import more\n")
+    edit(copy / "__init__.py", r"\Z", "if TYPE_CHECKING:\n    import microgpt.cli\n")
     edit(copy / "core/optim/adam.py", r'^"""', '"""More words. ')
     edit(copy / "core/optim/adam.py", r'^(    """)', r"\1More words. ")
     edit(copy / "core/optim/base.py", r"\n\n", "\n\n\n# A comment.\n\n")
