@@ -65,7 +65,8 @@ def explain(error: Exception, words: Sequence[str], folders: Sequence[Path], man
     if not any(wrong) and not many:
         wrong = [several(str(o.input_line)) for o in overrides if o.is_sweep_override()]
     if not any(wrong) and isinstance(error, Unusable):
-        wrong = [f"{_culprits(words, folders)}: Hydra cannot use it ({first_line(error)})"]
+        alone = [str(o.input_line) for o in overrides if not (many and o.is_sweep_override())]
+        wrong = [f"{_culprits(alone, folders)}: Hydra cannot use it ({first_line(error)})"]
     return next(filter(None, wrong), None) or _plainly(error, folders)
 
 

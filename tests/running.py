@@ -59,7 +59,8 @@ def start(
     outputs: Path, *words: str, cwd: Path | None = None, first: str = ""
 ) -> "subprocess.Popen[str]":
     """`microgpt <words>` in a process of its own, which runs the program `first` before."""
-    env = os.environ | {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": str(REPOSITORY)}
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {"MICROGPT_OUTPUTS": str(outputs), "PYTHONPATH": path}
     pipe = subprocess.PIPE
     return subprocess.Popen(
         [sys.executable, "-c", first + COMMAND, *words],

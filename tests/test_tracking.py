@@ -95,13 +95,19 @@ def test_metrics_are_those_of_the_folder(tracked: tuple[Path, RunFolder]) -> Non
     assert there.info.end_time == round(run.info["ended"] * 1000)
 
 
-def test_the_data_are_an_input(tracked: tuple[Path, RunFolder]) -> None:
+def test_the_data_are_inputs(tracked: tuple[Path, RunFolder]) -> None:
+    """The whole, and its part for validation; there is none for the test."""
     outputs, run = tracked
-    (use,) = stored(outputs)[0].inputs.dataset_inputs
-    assert use.dataset.name == "names_tiny"
-    assert run.info["data"]["digest"].startswith(use.dataset.digest)
-    assert json.loads(use.dataset.profile)["documents"] == 64
-    assert [(tag.key, tag.value) for tag in use.tags] == [("mlflow.data.context", "training")]
+    data = run.info["data"]
+    uses = {use.tags[0].value: use for use in stored(outputs)[0].inputs.dataset_inputs}
+    assert {tag.key for use in uses.values() for tag in use.tags} == {"mlflow.data.context"}
+    names = {context: use.dataset.name for context, use in uses.items()}
+    assert names == {"training": "names_tiny", "validation": "names_tiny validation"}
+    whole, part = uses["training"].dataset, uses["validation"].dataset
+    assert data["digest"].startswith(whole.digest)
+    assert json.loads(whole.profile)["documents"] == 64
+    assert json.loads(part.profile) == {"documents": data["val_documents"]}
+    assert part.digest != whole.digest
 
 
 def test_artifacts_are_the_files_of_the_folder(tracked: tuple[Path, RunFolder]) -> None:

@@ -5,7 +5,6 @@ the store has not. So the same function serves a run under way, a resumed one an
 calls it holds the folder by `one_sends`: two would both send what neither has seen in the store.
 """
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,11 @@ from microgpt.run.folder import OUTCOME, RunFolder
 from microgpt.run.record import RUNNING
 from microgpt.run.sweep import SweepFolder, sweep_folder
 from microgpt.tracking.artifacts import Parents, has_files, send_files, send_missing
+from microgpt.tracking.datasets import datasets_of
 from microgpt.tracking.figures import Figures, Known, has_all, known
 from microgpt.tracking.labels import params_of, tags_of
 from microgpt.tracking.owner import STATUS, final, is_own, run_of, sweep_run
-from microgpt.tracking.store import cut, one_sends
+from microgpt.tracking.store import one_sends
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -111,31 +111,20 @@ class Projection:
 
         if status == RUNNING and self._run.info.status != STATUS[RUNNING]:
             self.client.update_run(self.run_id, STATUS[RUNNING])
-        self._send_dataset()
+        self._send_datasets()
         self._send_tags(status)
         params = params_of(self.folder.config)
         there = self._run.data.params
         self._params = [Param(key, params[key]) for key in params if key not in there]
         self._known = set() if self._is_new else known(self.client, self._run)
 
-    def _send_dataset(self) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+    def _send_datasets(self) -> None:
         from mlflow.exceptions import MlflowException
 
         data = self.folder.info["data"]
         if "digest" not in data:  # they could not be read
             return
-        profile = {key: value for key, value in data.items() if isinstance(value, int)}
-        dataset = Dataset(
-            name=data["name"],
-            digest=data["digest"][:32],
-            source_type="local",
-            source=json.dumps({"uri": "documents.txt"}),
-            schema=json.dumps({"vocabulary": cut(data["vocabulary"])}),
-            profile=json.dumps(profile),
-        )
-        use = InputTag("mlflow.data.context", "training")
-        given = [DatasetInput(dataset, [use])]
+        given = datasets_of(data, self.folder.config["data"])
         try:
             self.client.log_inputs(self.run_id, datasets=given)
         except MlflowException:  # another process may have inserted the same dataset meanwhile
