@@ -31,8 +31,9 @@ class Planned:
 
 
 def one_arm(arms: Sequence[A], wanted: Mapping[str, Any], key: str) -> A:
-    """The only arm with these values. Raises BadValue under `key`."""
-    found = [arm for arm in arms if fits(arm.differs, wanted)]
+    """The arm with just these values, else the only one that has them. Raises BadValue under `key`."""
+    same = [arm for arm in arms if dict(arm.differs) == dict(wanted)]
+    found = same or [arm for arm in arms if fits(arm.differs, wanted)]
     if len(found) != 1:
         names = ", ".join(arm.name for arm in arms)
         allowed = f"must fit one arm of the sweep, not {len(found)}; there are {names}"
