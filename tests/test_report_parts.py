@@ -1,6 +1,7 @@
 """What a report says beside its table: costs, slopes, samples, documents, other experiments, in words."""
 
 import json
+import shutil
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from microgpt.ablation.lock import LOCK, read_lock, text_of
 from microgpt.ablation.report import words
 from microgpt.ablation.report.flattened import flattened
+from microgpt.ablation.report.index import write_index
 from microgpt.ablation.report.multiplier import mean_curve, multiplier
 from microgpt.ablation.report.over_documents import crossed
+from microgpt.ablation.report.robustness import elsewhere
 from microgpt.ablation.report.samples import sampled
 from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.crossed import over_seeds_and_documents
-from microgpt.ablation.store import Arm, Run
+from microgpt.ablation.store import Arm, Run, client_of
 from microgpt.run.held_out import HeldOut
 from microgpt.trust import OURS_ALONE
-from tests.sweeps import CONFIG, DOCUMENTS, heads, lock_of, page_of, rows
+from tests.sweeps import CONFIG, DOCUMENTS, Made, address, heads, lock_of, log_sweep, page_of, rows
 
 STEPS = (200, 400, 600, 800, 1000)
 
@@ -171,3 +175,65 @@ def test_a_setting_that_arms_differ_in_is_not_said_of_all(bench: Path) -> None:
     made = heads(arms=lengths, loss=lambda *_: 2.2, seeds=[0, 1], ablation=None)
     page = page_of(lock_of(bench, made))
     assert "- training: 2 sequences a step, Adam, peak learning rate 0.01, schedule Linear" in page
+
+
+def test_verdicts_elsewhere_are_those_of_locks_beside_or_of_the_store(
+    bench: Path, told: tuple[Path, str, Made], tmp_path: Path
+) -> None:
+    client, store = client_of(address(bench), bench)
+    folder = shutil.copytree(told[0], tmp_path / "beside")
+    assert read_lock(folder / LOCK)["verdict"] == "supported"
+    client.set_tag(log_sweep(bench, heads(experiment="stored", seeds=[0])), "verdict", "refuted")
+    names = ["beside", "stored", "nowhere"]
+    found = elsewhere(names, "supported", tmp_path, client, store)
+    assert [(row["verdict"], row["same"]) for row in found] == [
+        ("supported", True),
+        ("refuted", False),
+        (None, None),
+    ]
+    lines = words.robustness({"robustness": found})
+    assert [line.partition("): ")[2] for line in lines] == [
+        "same verdict, supported",
+        "other verdict, refuted",
+        "no verdict yet",
+    ]
+
+
+def test_departures_from_a_protocol_are_named(told: tuple[Path, str, Made]) -> None:
+    lock = read_lock(told[0] / LOCK)
+    assert words.departures(lock) == []
+    assert words.standing(lock).startswith(
+        "Confirmatory: the claim was written before any of its 25 runs"
+    )
+    lock["protocol"]["known_before"] = 3
+    lock["protocol"]["content"]["seeds"] = [0, 1, 2, 3, 4, 5]
+    lock["runs"][0] |= {"status": "failed", "reason": "failed at step 7"}
+    lock["runs"][1]["source"] = "other"
+    lock["runs"][2]["fingerprint"] = {"python": "3.13"}
+    said = " ".join(words.departures(lock))
+    assert "3 of 25 runs were known before this claim was written" in said
+    assert "1 of 25 runs have no result" in said
+    assert "The protocol has the seeds 0-5; the runs have 0-4." in said
+    assert "2 versions of the code" in said
+    assert "1 of the runs were trained on another machine" in said
+
+
+def test_a_gallery_shows_each_verdict_in_words(
+    told: tuple[Path, str, Made], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(told[0], tmp_path / "heads")
+    older = shutil.copytree(told[0], tmp_path / "of_before")
+    lock = read_lock(older / LOCK)
+    (older / LOCK).write_text(
+        text_of({k: v for k, v in lock.items() if k not in ("schema", "digest")})
+    )
+    write_index(tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "Verdict: supported. Here supported means that the runs show what was claimed" in page
+    assert "(heads/arms.png)" in page
+    assert "of_before" not in page
+    assert "{" not in page
+    assert (
+        "of_before/results.lock.json: is of version 1, not 2: report it again"
+        in capfd.readouterr().err
+    )

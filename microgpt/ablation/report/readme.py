@@ -11,11 +11,6 @@ from microgpt.ablation.report import render, words
 from microgpt.protocol.claims import claim
 from microgpt.protocol.section import KEYS
 
-LIMITS = (
-    "At this scale: models of a few thousand parameters, one data set of first names, one budget of "
-    "steps. Nothing here says that it holds for larger ones."
-)
-
 
 @cache
 def templates() -> Environment:
@@ -48,7 +43,6 @@ def render_readme(lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -
         asked=asked,
         times=times,
         tables=_tables(),
-        limits=LIMITS,
         claimed=str(claim(asked["claim"])) if asked["claim"] else None,
         compared=sum(1 for row in lock["table"] if row["difference"]),
         left=[run for run in lock["runs"] if run["status"] != "finished"],

@@ -7,6 +7,7 @@ from microgpt.ablation.report.render import count, figure, interval, signed
 from microgpt.ablation.statistics.verdict import Outcome
 
 Lock: TypeAlias = Mapping[str, Any]
+MOST = 9  # arms that are all named in one line
 PARTS = {"val/loss": "validation", "test/loss": "test"}  # which documents a figure is of
 MEANING = {
     Outcome.SUPPORTED: "the runs show what was claimed, by as much as was claimed",
@@ -17,16 +18,15 @@ MEANING = {
 
 
 def standing(lock: Lock) -> str:
-    """Whether the claim was written before its results were known."""
+    """Whether what was claimed, or asked, was written before the results were known."""
     protocol, runs = lock["protocol"], len(lock["runs"])
     if protocol is None:
         return "Exploratory: no protocol was frozen before these runs."
     known, named = protocol["known_before"], f"(protocol {protocol['digest'][:12]})"
+    what, kind = ("claim", "Confirmatory") if lock["verdict"] else ("question", "Descriptive")
     if known:
-        return (
-            f"Exploratory: {known} of {runs} runs were known before this claim was written {named}."
-        )
-    return f"Confirmatory: the claim was written before any of its {runs} runs had ended {named}."
+        return f"Exploratory: {known} of {runs} runs were known before this {what} was written {named}."
+    return f"{kind}: the {what} was written before any of its {runs} runs had ended {named}."
 
 
 def verdict(lock: Lock) -> str:
@@ -124,6 +124,7 @@ def setting(lock: Lock) -> list[str]:
     schedule = f"schedule {_class(config['schedule'])}" if shared("schedule.") else ""
     training = ", ".join(filter(None, (steps, batch, rule, rate, schedule)))
     lines = [
+        compared(lock),
         f"data: {data['name']}, {count(data['documents'])} documents; digest `{data['digest'][:12]}`"
         if shared("data.")
         else "",
@@ -136,23 +137,34 @@ def setting(lock: Lock) -> list[str]:
     return [line for line in lines if line]
 
 
+def compared(lock: Lock) -> str:
+    """The arms, and the seeds that each is trained with."""
+    names = [row["arm"] for row in lock["table"]]
+    named = names if len(names) <= MOST else [*names[:2], "...", names[-1]]
+    seeds = span(sorted({run["seed"] for run in lock["runs"]}))
+    return (
+        f"arms, the {len(names)} settings that are compared: {', '.join(named)}; each is trained with the "
+        f"seeds {seeds}, which draw initial weights and the order of documents"
+    )
+
+
+def limits(lock: Lock) -> str:
+    """What the result does not say, where the experiment names no limits of its own."""
+    sizes = sorted(row["n_params"] for row in lock["table"] if row["n_params"])
+    small, large = (count(size) for size in (sizes[0], sizes[-1])) if sizes else ("", "")
+    models = f"models of {small} to {large}" if small != large else f"a model of {small}"
+    return (
+        f"At this scale: {models} parameters, and the data `{lock['data']['name']}`. Nothing here says "
+        "that it holds for larger models, other data or longer training."
+    )
+
+
 def judged(lock: Lock) -> str:
     """By what the arms are judged."""
-    data, trainer, seeds = (
-        lock["data"],
-        lock["config"]["trainer"],
-        {r["seed"] for r in lock["runs"]},
-    )
-    part = PARTS[lock["figure"]]
-    number = (
-        data.get("test_documents", 0)
-        if part == "test"
-        else min(trainer["eval_documents"], data["val_documents"])
-    )
-    return (
-        f"judged by: held-out loss after the last step, on {count(number)} documents of the {part} part; "
-        f"seeds {span(sorted(seeds))}"
-    )
+    data, part = lock["data"], PARTS[lock["figure"]]
+    number = min(lock["config"]["trainer"]["eval_documents"], data["val_documents"])
+    number = data["test_documents"] if part == "test" else number
+    return f"judged by: held-out loss after the last step, on {count(number)} documents of the {part} part"
 
 
 def flattened(lock: Lock) -> str:
