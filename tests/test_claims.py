@@ -11,8 +11,9 @@ from microgpt.ablation.report.fit import power_law
 from microgpt.ablation.statistics.verdict import Outcome
 from microgpt.core.check import BadValue
 from microgpt.protocol.claims import claim
+from microgpt.protocol.protocol import check
 from microgpt.protocol.section import fits, question
-from tests.experiments import EXPERIMENTS, protocol
+from tests.experiments import EXPERIMENTS, asks
 from tests.sweeps import asked
 
 SUPPORTED, OPPOSITE, REFUTED, UNDECIDED = Outcome
@@ -234,10 +235,9 @@ def test_values_of_arms_are_compared_as_numbers(wanted: dict[str, Any], held: bo
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_asks_a_question_that_can_be_judged(experiment: str) -> None:
-    section = protocol(experiment)
+    section, arms = asks(experiment)
     if section is not None:
-        found = question(section)
-        assert found.claim is None or claim(found.claim)
+        check(question(section), arms)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from microgpt.ablation.lock import config_of, read_lock
 from microgpt.run.identity import NEUTRAL, choices, leaves, question, signature
-from tests.experiments import EXPERIMENTS, asked, configs, protocol
+from tests.experiments import EXPERIMENTS, asked, asks, configs
 from tests.golden.check import HERE
 
 LOCKS = Path(__file__).parent.parent / "experiments"
@@ -26,7 +26,7 @@ def recorded(experiment: str) -> list[dict[str, Any]]:
     file, golden = LOCKS / experiment / "results.lock.json", HERE / f"signatures/{experiment}.json"
     if file.exists():
         lock = read_lock(file)
-        same = lock["ablation"] == protocol(experiment)
+        same = lock["ablation"] == asks(experiment)[0]
         return [config_of(lock, run) for run in lock["runs"]] if same else []
     return [json.loads(golden.read_text(encoding="utf-8"))["config"]] if golden.exists() else []
 
