@@ -3,8 +3,8 @@
 Equal loss is the higher of the two final losses, of mean curves of held-out loss over the seeds. The arm
 that ended lower had reached it at an earlier step, by a straight line between two evaluations. Above 1 the
 arm costs steps, below 1 it saves steps.
-A run whose learning rate decays is worse on its way than a shorter run with a schedule of its own would be,
-so a multiplier is then further from 1 than one of separately trained lengths.
+A run whose learning rate decays is worse on its way than a shorter run with a schedule of its own would be:
+separately trained lengths would reach the loss in fewer steps, so their multiplier is further from 1.
 Source: Hoffmann et al. (2022), arXiv 2203.15556, compare lengths of training with schedules of their own.
 """
 
