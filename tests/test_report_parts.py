@@ -202,6 +202,13 @@ def test_verdicts_elsewhere_are_those_of_locks_beside_or_of_the_store(
 def test_departures_from_a_protocol_are_named(told: tuple[Path, str, Made]) -> None:
     lock = read_lock(told[0] / LOCK)
     assert words.departures(lock) == []
+    for run in lock["runs"]:  # an arm may need files of its own
+        run["source"] = run["arm"]
+    lock["source_files"] = {"n_head=1": {"a": "1", "b": "2"}, "n_head=2": {"a": "1", "c": "3"}}
+    assert words.departures(lock) == []
+    lock["source_files"]["n_head=2"]["a"] = "4"
+    assert words.departures(lock) == ["The runs were trained by more than one version of the code."]
+    lock["source_files"] = {}
     assert words.standing(lock).startswith(
         "Confirmatory: the claim was written before any of its 25 runs"
     )
@@ -214,7 +221,7 @@ def test_departures_from_a_protocol_are_named(told: tuple[Path, str, Made]) -> N
     assert "3 of 25 runs were known before this claim was written" in said
     assert "1 of 25 runs have no result" in said
     assert "The protocol has the seeds 0-5; the runs have 0-4." in said
-    assert "2 versions of the code" in said
+    assert "more than one version of the code" in said
     assert "1 of the runs were trained on another machine" in said
 
 

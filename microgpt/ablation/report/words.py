@@ -1,5 +1,6 @@
 """Sentences of a report, in plain words, from the lock alone; the page and the terminal have the same."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -87,10 +88,22 @@ def _departures(lock: Lock) -> Iterator[str]:
         if planned != seeds:
             yield f"The protocol has the seeds {span(planned)}; the runs have {span(seeds)}."
     done = [run for run in runs if run["status"] == "finished"]
-    if len(sources := {run["source"] for run in done}) > 1:
-        yield f"The runs were trained by {len(sources)} versions of the code."
+    if _versions(lock):
+        yield "The runs were trained by more than one version of the code."
     if others := [run for run in done if "fingerprint" in run]:
         yield f"{len(others)} of the runs were trained on another machine, Python or library than the rest."
+
+
+def _versions(lock: Lock) -> bool:
+    """Whether runs of one arm have different code, or two runs a file with different content."""
+    arms, files = defaultdict(set), defaultdict(set)
+    for run in lock["runs"]:
+        if run["status"] == "finished":
+            arms[run["arm"]].add(run["source"])
+    for known in lock["source_files"].values():
+        for module, digest in known.items():
+            files[module].add(digest)
+    return any(len(found) > 1 for found in (*arms.values(), *files.values()))
 
 
 def earlier(lock: Lock) -> list[str]:
@@ -118,7 +131,8 @@ def setting(lock: Lock) -> list[str]:
         if key in model and shared(f"model.{key}")
     ]
     steps = f"{count(trainer['num_steps'])} steps" if shared("trainer.num_steps") else ""
-    batch = f"{trainer['batch_size']} sequences a step" if shared("trainer.batch_size") else ""
+    size = trainer["batch_size"]
+    batch = f"{size} sequence{'s' * (size > 1)} a step" if shared("trainer.batch_size") else ""
     rule = _class(config["optimizer"]) if shared("optimizer._target_") else ""
     rate = f"peak learning rate {config['optimizer']['lr']:g}" if shared("optimizer.lr") else ""
     schedule = f"schedule {_class(config['schedule'])}" if shared("schedule.") else ""
