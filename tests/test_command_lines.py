@@ -59,24 +59,15 @@ def try_lines(number: int, share: int, place: Path, within: Within) -> Counter[i
     return codes
 
 
-@pytest.mark.parametrize(
-    ("number", "share"),
-    [
-        (40, 0),
-        pytest.param(150, 1, marks=pytest.mark.slow),
-        pytest.param(500, 2, marks=pytest.mark.soak),
-        pytest.param(500, 3, marks=pytest.mark.soak),
-    ],
-)
+@pytest.mark.parametrize("number", [40, pytest.param(150, marks=pytest.mark.slow)])
 def test_any_command_line(
     number: int,
-    share: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THERE", "names.txt")
-    codes = try_lines(number, share, tmp_path, Within(monkeypatch, capfd))
+    codes = try_lines(number, number, tmp_path, Within(monkeypatch, capfd))
     assert codes[0] > number / 20
     assert codes[2] > number / 2
