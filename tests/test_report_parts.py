@@ -12,6 +12,7 @@ import pytest
 
 from microgpt.ablation.lock import LOCK, read_lock, text_of
 from microgpt.ablation.report import words
+from microgpt.ablation.report.figures import draw
 from microgpt.ablation.report.flattened import flattened
 from microgpt.ablation.report.index import write_index
 from microgpt.ablation.report.multiplier import mean_curve, multiplier
@@ -23,7 +24,19 @@ from microgpt.ablation.statistics.crossed import over_seeds_and_documents
 from microgpt.ablation.store import Arm, Run, client_of
 from microgpt.run.held_out import HeldOut
 from microgpt.trust import OURS_ALONE
-from tests.sweeps import CONFIG, DOCUMENTS, Made, address, heads, lock_of, log_sweep, page_of, rows
+from tests.sweeps import (
+    CONFIG,
+    DOCUMENTS,
+    HEADS,
+    Made,
+    address,
+    heads,
+    lock_of,
+    log_sweep,
+    noisy,
+    page_of,
+    rows,
+)
 
 STEPS = (200, 400, 600, 800, 1000)
 
@@ -65,6 +78,31 @@ def test_a_multiplier_compares_steps_at_equal_loss(
     assert found is not None
     assert (found.arm, found.baseline) == (pytest.approx(steps[0]), pytest.approx(steps[1]))
     assert found.times == pytest.approx(steps[0] / steps[1])
+
+
+def test_steps_of_other_lengths_have_no_multiplier(bench: Path) -> None:
+    """200 steps of 2 sequences are as many tokens as 100 steps of 4, and other steps."""
+    steps, size = "trainer.num_steps", "trainer.batch_size"
+    means = {200: 2.2, 100: 2.3}
+    one, other = {steps: 200, size: 2}, {steps: 100, size: 4}
+    made = heads(arms=[one, other], loss=noisy(means, key=steps), seeds=[0, 1, 2], ablation=None)
+    lock = lock_of(bench, made)
+    assert [row["word"] for row in lock["table"]] == ["baseline", "worse"]
+    assert len({row["tokens"] for row in lock["table"]}) == 1
+    assert lock["multipliers"] == {}
+
+
+def test_a_baseline_without_results_has_a_page(bench: Path, tmp_path: Path) -> None:
+    losses = noisy({1: 2.32, 4: 2.23, 16: 2.35})
+    made = heads(
+        arms=[{HEADS: n} for n in (1, 4, 16)],
+        loss=lambda arm, seed: "failed" if arm[HEADS] == 4 else losses(arm, seed),
+        seeds=[0, 1],
+    )
+    lock = lock_of(bench, made)
+    draw(lock, tmp_path)
+    assert {row["word"] for row in lock["table"]} == {"not ranked", "baseline not ranked"}
+    assert "2 of 6 runs have no result" in page_of(lock)
 
 
 def slope(falls: Sequence[float], last_rate: float = 0.01) -> str:

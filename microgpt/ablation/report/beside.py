@@ -42,9 +42,15 @@ def beside(sweep: Sweep, base: Arm, rows: Rows, splits: Splits, matters: float) 
 
 
 def _as_long(sweep: Sweep, base: Arm, rows: Rows) -> set[str]:
-    """The arms whose steps are of as many tokens as those of the baseline, and that train as many."""
+    """The arms that train as many steps as the baseline, of as many sequences and tokens."""
     tokens = {row["arm"]: row["tokens"] for row in rows}
-    return {arm.name for arm in sweep.arms if tokens[arm.name] == tokens[base.name]}
+    lengths = {arm.name: (_steps(arm), tokens[arm.name]) for arm in sweep.arms}
+    return {name for name, length in lengths.items() if length == lengths[base.name]}
+
+
+def _steps(arm: Arm) -> set[tuple[Any, ...]]:
+    keys = ("num_steps", "batch_size", "accumulate")
+    return {tuple(run.config["trainer"].get(key) for key in keys) for run in arm.finished}
 
 
 def _times(found: Multiplier) -> dict[str, float]:

@@ -32,8 +32,9 @@ NATS = "held-out loss, nats per token"
 
 def draw(lock: Mapping[str, Any], folder: Path) -> None:
     """Draws every figure that applies, in `folder`."""
-    with figure(folder, "arms", 1.9 + 0.5 * len(lock["table"]), 2) as (left, right):
-        arms(left, right, lock)
+    rows = [row for row in lock["table"] if row["loss"] and _is_shown(row["arm"], lock)]
+    with figure(folder, "arms", 1.9 + 0.5 * len(rows), 2) as (left, right):
+        arms(left, right, lock, rows)
     if lock["curves"]:
         with figure(folder, "curves") as (axes,):
             curves(
@@ -66,11 +67,13 @@ def figure(
         picture.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
 
 
-def arms(left: "Axes", right: "Axes", lock: Mapping[str, Any]) -> None:
+def arms(
+    left: "Axes", right: "Axes", lock: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]
+) -> None:
     """Left, every run and the means; right, paired differences from the baseline, with both intervals."""
-    shown = [row for row in lock["table"] if row["loss"]]
     losses = {row["arm"]: losses_of(lock, row["arm"]) for row in shown}
-    base, matters = losses[lock["baseline"]], (lock["ablation"] or {}).get("matters") or 0
+    base = losses_of(lock, lock["baseline"])
+    matters = (lock["ablation"] or {}).get("matters") or 0
     for place, row in enumerate(shown):
         own, is_base = losses[row["arm"]], row["arm"] == lock["baseline"]
         colour = COLOURS[1] if is_base else GREY if row["flag"] else COLOURS[0]
@@ -131,9 +134,9 @@ def curves(axes: "Axes", shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
 
 
 def _is_shown(name: str, lock: Mapping[str, Any]) -> bool:
-    """Whether an arm's curve is drawn: with several grids of learning rates, only each grid's best."""
+    """Whether an arm is drawn: of several grids of learning rates, each grid's best and the baseline."""
     grids = lock["rates"] or []
-    if len(grids) < 2:
+    if len(grids) < 2 or name == lock["baseline"]:
         return True
     key = lock["ablation"]["axis"]
     differs = next(row["differs"] for row in lock["table"] if row["arm"] == name)
