@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from microgpt.run.record import Record
 
 OK, RUN_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+SIGNALLED = 128  # less than the exit code of what a signal ended
 LONGEST = 360  # characters of a complaint
 
 
@@ -22,6 +23,11 @@ class Ended(NamedTuple):
 
     code: int
     folder: "Record | None" = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it, whose number the exit code has."""
+        return self.code > SIGNALLED
 
 
 def complain(line: str) -> None:

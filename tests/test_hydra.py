@@ -13,6 +13,7 @@ from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, Launche
 from microgpt.run.folder import all_runs
 from microgpt.sweep import PLUGINS
 from tests.running import REPOSITORY, SHORT, TINY, children, microgpt, start
+from tests.test_sweep_cluster import dask, scheduler
 
 pytestmark = pytest.mark.slow
 WORKERS = "hydra.launcher.workers=1"
@@ -86,6 +87,14 @@ def test_a_failing_job_of_another_application(tmp_path: Path, error: str, said: 
         "1",
         "3",
     ]
+
+
+def test_another_application_on_a_cluster(tmp_path: Path) -> None:
+    place = tmp_path / "scheduler.json"
+    with scheduler(place) as address, dask("worker", "--scheduler-file", str(place), "--no-nanny"):
+        ended = application(tmp_path, "ValueError('two')", f"hydra.launcher.address={address}")
+    assert ended.returncode == 1
+    assert "ValueError: two" in ended.stderr, ended
 
 
 CALLBACK = """

@@ -19,7 +19,7 @@ from microgpt.console import silent
 from microgpt.run.folder import RunFolder, all_runs, usual_outputs
 from microgpt.run.record import Record
 from microgpt.run.sweep import SweepFolder
-from microgpt.terminal import RUN_FAILED, ConfigError
+from microgpt.terminal import ConfigError
 from microgpt.trust import Trust, trust_of
 
 if TYPE_CHECKING:
@@ -125,6 +125,6 @@ def _run(
             flags = [*flags, *(f"--trust={name}" for name in trust)]
         with nullcontext() if progress else silent():
             ended = run(*parsed([*flags, *folders, *overrides]))
-    if ended.code > RUN_FAILED:
+    if ended.interrupted:
         raise KeyboardInterrupt
     return ended.folder, trusted

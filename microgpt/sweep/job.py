@@ -81,16 +81,17 @@ def asked(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> float:
     try:
         if cfg.resume is not None:
             raise ConfigError(f"resume={cfg.resume}: goes on with one run, without -m")
-        code, run = train(cfg, folder, overrides)
+        ended = train(cfg, folder, overrides)
     except Exception as error:
         line, _ = expected(error)
         raise ConfigError(line or described(error)) from error
     finally:
         discard(folder)
-    if code > RUN_FAILED:
+    if ended.interrupted:
         raise KeyboardInterrupt
-    if code or not isinstance(run, RunFolder):
-        raise ConfigError(f"run {folder.name} has failed: {RunFolder(folder).info['reason']}")
+    run = RunFolder(folder)
+    if ended.code:
+        raise ConfigError(f"run {folder.name} has failed: {run.info['reason']}")
     last = run.metrics()[-1]
     return last["val/loss"] if "val/loss" in last else last["train/loss"]
 
