@@ -21,8 +21,8 @@ from tests.running import (
     REPOSITORY,
     TINY,
     history,
-    microgpt,
     recorded,
+    start,
     wait_until,
 )
 from tests.shared_server import SharedServer, shared_server
@@ -143,7 +143,7 @@ def two_folders_and_a_server(
     for process in both:
         ended(process)
     for place in places:
-        microgpt(place, "sync")
+        ended(start(place, "sync"))
     return check_all(client, jobs, *places, experiment=name)
 
 

@@ -24,6 +24,7 @@ MINUTES = float(os.environ.get("MICROGPT_SOAK_MINUTES", 60))
 JOBS = int(MINUTES * 1200)  # more than can be done
 WARM = 200  # jobs after which nothing may grow
 BETWEEN = 2.0, 20.0  # seconds from one kill to the next
+QUIET = "import os, sys; sys.stdout = open(os.devnull, 'w'); "  # nobody reads it for an hour
 CHECKED = 100  # runs whose figures are compared, of some thousand
 
 
@@ -62,7 +63,8 @@ class Watched:
 @pytest.mark.soak
 def test_an_hour_of_random_kills(outputs: Path, noted: Noted) -> None:
     rng = random.Random(0)
-    process = begin(outputs, "train", "-m", *WORDS, f"seed=range({JOBS})", "progress=false")
+    words = ["train", "-m", *WORDS, f"seed=range({JOBS})", "progress=false"]
+    process = begin(outputs, *words, first=QUIET)
     watched = Watched(process.pid, outputs)
     wait_until(lambda: (outputs / "runs").is_dir())
     end = time.monotonic() + 60 * MINUTES

@@ -65,8 +65,8 @@ def test_kills_of_a_fork(times: int, outputs: Path, tmp_path: Path, noted: Noted
     dead = first = 0
     for tracking, count in (("mlflow", -(-times // 4)), ("none", times - -(-times // 4))):
         own = [*words, f"tracking={tracking}"]
-        shutil.copytree(outputs, tmp_path / "again")
-        span = seconds_of(tmp_path / "again", *own)
+        shutil.copytree(outputs, tmp_path / tracking)
+        span = seconds_of(tmp_path / tracking, *own)
         dead += kill_often(range(first, first + count), span, outputs, own)
         first += count
     runs = [run for run in all_runs(outputs) if run.path.name != "parent"]
