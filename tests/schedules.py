@@ -86,6 +86,15 @@ class Deleting(Constant):
         return 1.0
 
 
+class Absent(Constant):
+    """Cannot be made as long as the gate is there: the run does not begin."""
+
+    def __init__(self, **values: int) -> None:
+        super().__init__(**values)
+        if Path(os.environ[GATE]).exists():
+            raise RuntimeError("nothing there yet")
+
+
 class Unbuilt(Constant):
     """Takes for ever to be made, so that no run begins."""
 

@@ -179,6 +179,25 @@ def test_interrupted_and_begun_again(
     assert Counter(run.info.status for run in stored(outputs)) == {"FINISHED": 3}
 
 
+def test_a_job_that_could_not_begin_is_one_run_in_the_store(
+    outputs: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has failed there, and is the same run when it is done again."""
+    monkeypatch.setenv(GATE, str(gate(outputs)))
+    kinds = f"schedule._target_={OURS}.Absent,microgpt.core.schedule.constant.Constant"
+    words = [BASIC, "trainer.num_steps=3", kinds]
+    gate(outputs).touch()
+    here(outputs, *SMALL, *words, code=1)
+    before = children(outputs)
+    assert Counter(run.info.status for run in before.values()) == {"FINISHED": 1, "FAILED": 1}
+    gate(outputs).unlink()
+    here(outputs, *SMALL, *words)
+    runs = [run for run in stored(outputs) if "sweep.id" not in run.data.tags]
+    assert {run.info.run_id for run in runs} == {run.info.run_id for run in before.values()}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert "reason" not in children(outputs)[f"_target_={OURS}.Absent"].data.tags
+
+
 @pytest.mark.parametrize("gone", ["runs", ""])
 def test_outputs_that_are_deleted_during_a_job(
     gone: str, tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch

@@ -66,14 +66,18 @@ class RunFolder(Record):
         return float(self.info.get("ended") or stat_of(self.metrics_path).st_mtime)
 
     def create(self, config: dict[str, Any], documents: list[str], diff: str, **facts: Any) -> None:
-        """Makes the folder, with everything that is known before the first step."""
+        """Makes the folder, with everything that is known before the first step.
+
+        A run that failed before it began keeps its `uid`: in a store it is the same one.
+        """
+        uid = self.info.get("uid") if self.exists else None
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         keep_documents(self.path / DOCUMENTS, documents, shared_file(config, facts))
         texts = {"config.yaml": to_yaml(self._movable(config))}
         texts |= {"git.diff": diff} if diff else {}
         write_all({self.path / name: text.encode() for name, text in texts.items()})
         self.metrics_path.touch()
-        facts |= {"id": self.path.name, "uid": uuid4().hex, "status": RUNNING}
+        facts |= {"id": self.path.name, "uid": uid or uuid4().hex, "status": RUNNING}
         self.begin(**facts)  # last: now the folder is a run
 
     @property
