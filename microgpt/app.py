@@ -26,8 +26,10 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt.complaints import UNCOMPOSED, composing, explain
+from microgpt.complaints import UNCOMPOSED, composing, explain, refuse_sweeping
 from microgpt.guard import guarded
+from microgpt.hints import undashed
+from microgpt.meanings import explained
 from microgpt.secret import kept
 from microgpt.sweep import PLUGINS  # noqa: F401 - makes our sweeper and launcher known to Hydra
 from microgpt.syntax import written
@@ -43,6 +45,8 @@ from microgpt.terminal import (
 
 CONFIG = "train"
 SWEEPING = "hydra.mode=MULTIRUN"
+NAN = "debug=nan"  # of which Hydra would read the number
+KEYS = "== Keys"  # in the help: what follows is the configuration
 # Hydra would train in the run's folder, where relative paths mean others, and write a second config.yaml.
 OURS = {"hydra.job.chdir": False, "hydra.output_subdir": None}
 
@@ -70,11 +74,23 @@ def run(parser: Parser, args: Namespace) -> Ended:
 
 
 class Discreet(Hydra):
-    """Composes configurations without the password of the store, which Hydra would print and write."""
+    """Composes configurations without the password of the store, which Hydra would print and write.
+
+    Its help has the meaning of every key.
+    """
+
+    folders: Sequence[Path] = ()  # of configurations
+
+    def get_help(self, help_cfg: DictConfig, cfg: DictConfig, *args: Any, **kwargs: Any) -> str:
+        """As in Hydra."""
+        text = str(super().get_help(help_cfg, cfg, *args, **kwargs))
+        head, mark, keys = text.partition(KEYS)
+        return f"{head}{mark}{explained(keys, self._choices, self.folders)}"
 
     def compose_config(self, *args: Any, **kwargs: Any) -> DictConfig:
         """As in Hydra."""
         cfg = super().compose_config(*args, **kwargs)
+        self._choices: Any = OmegaConf.to_container(cfg.hydra.runtime.choices)
         tracking = cfg.get("tracking")
         given = OmegaConf.to_container(tracking) if isinstance(tracking, DictConfig) else None
         uri = given.get("uri") if isinstance(given, dict) else None
@@ -94,7 +110,10 @@ def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
     """Parses Hydra's flags and the overrides, in any order. Exits with 2 for an invalid combination."""
     parser = Parser("microgpt train", add_help=False, parents=[get_args_parser()])
     add_trust(parser, config_dir=False)  # Hydra has that
-    args = parser.parse_intermixed_args(words)
+    args, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{undashed(unknown[0])}")
+    args.overrides = ['debug="nan"' if word == NAN else word for word in args.overrides]
     if args.trust and not any(word.startswith("resume=") for word in args.overrides):
         parser.error("--trust: is for a run that is resumed, with resume=RUN")
     modes = ["--run", "--multirun", "--cfg", "--info", "--shell-completion"]
@@ -122,7 +141,9 @@ def application(args: Namespace) -> Iterator[Hydra]:
     present = GlobalHydra.instance()
     outer, present.hydra = present.hydra, None  # of an application that trains by `microgpt.train`
     try:
-        yield Discreet.create_main_hydra2(CONFIG, search_path)
+        hydra: Any = Discreet.create_main_hydra2(CONFIG, search_path)
+        hydra.folders = [Path(folder), *([Path(args.config_dir)] if args.config_dir else [])]
+        yield hydra
     finally:
         present.hydra = outer
 
@@ -192,6 +213,7 @@ def _run_one(
             name, list(args.overrides), RunMode.RUN, with_log_configuration=True
         )
         cfg.hydra.mode = RunMode.RUN
+        refuse_sweeping(cfg, args.overrides)
         callbacks = Callbacks(cfg)
         callbacks.on_run_start(config=cfg, config_name=name)
         folder = Path(cfg.hydra.run.dir)

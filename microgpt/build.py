@@ -16,6 +16,7 @@ from microgpt.core.source import Source
 from microgpt.core.trainer import Trainer
 from microgpt.datasets.checks import check_file
 from microgpt.datasets.sources import Lines, Text
+from microgpt.hints import meant
 from microgpt.parts import asked_of, check_arguments, made, parameters_of, refused
 from microgpt.syntax import shown
 from microgpt.terminal import ConfigError
@@ -166,7 +167,8 @@ def check_keys(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"{key}: is missing; see microgpt train --help")
     for key, value in config.items():
         if key not in KEYS:
-            raise ConfigError(f"{key}={shown(value)}: no such key; there are {', '.join(KEYS)}")
+            advice = meant(key, {"": KEYS, **dict.fromkeys(KEYS)}, ())
+            raise ConfigError(f"{key}={shown(value)}: no such key; {advice}")
     for key in SECTIONS:
         if not isinstance(config[key], Mapping):
             raise ConfigError(f"{key}={shown(config[key])}: must hold keys, as {key}.KEY=VALUE")

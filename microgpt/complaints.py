@@ -16,10 +16,11 @@ from yaml import MarkedYAMLError, YAMLError
 
 from microgpt.hints import meant, several, unreadable
 from microgpt.syntax import quoted, written
-from microgpt.terminal import ConfigError, first_line
+from microgpt.terminal import ConfigError, complain, first_line
 
 # The exceptions of Hydra, OmegaConf and their file readers when a configuration cannot be composed.
 UNCOMPOSED = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
+ABSENT = ("experiment", "debug")  # groups of which no option is chosen by default
 MANY = 100  # values of a sweep that are looked at
 
 
@@ -68,6 +69,16 @@ def explain(error: Exception, words: Sequence[str], folders: Sequence[Path], man
         alone = [str(o.input_line) for o in overrides if not (many and o.is_sweep_override())]
         wrong = [f"{_culprits(alone, folders)}: Hydra cannot use it ({first_line(error)})"]
     return next(filter(None, wrong), None) or _plainly(error, folders)
+
+
+def refuse_sweeping(cfg: DictConfig, words: Sequence[str]) -> None:
+    """Raises ConfigError for words of a sweep; an experiment of one is told that this is a run of it."""
+    for word in words:
+        if word.lstrip("+~").startswith("hydra.sweeper."):
+            raise ConfigError(f"{word}: is for a sweep; add -m")
+    if OmegaConf.select(cfg, "hydra.sweeper.params") or OmegaConf.select(cfg, "hydra.sweeper.arms"):
+        name = OmegaConf.select(cfg, "experiment")
+        complain(f"experiment={written(name)}: this trains one run; add -m for its sweep")
 
 
 def _culprits(words: Sequence[str], folders: Sequence[Path]) -> str:
@@ -132,7 +143,7 @@ def _wrong_option(override: Override, groups: dict[str, set[str]]) -> str | None
         except (HydraException, ValueError):  # a pattern, a range whose step is 0
             return None
     for option in chosen if isinstance(chosen, list) else [chosen]:
-        if str(option) not in groups[group] and not (option is None and group == "experiment"):
+        if str(option) not in groups[group] and not (option is None and group in ABSENT):
             there = ", ".join(sorted(groups[group]))
             return f"{group}={written(option)}: no such option; there are {there}"
     return None
@@ -159,7 +170,9 @@ def _wrong_key(override: Override, keys: dict[str, Any], groups: dict[str, set[s
     there = key.replace("/", ".") in keys
     if override.is_add():
         return f"{word}: {key} exists already; write it without the +" if there else None
-    return None if there or key in groups else f"{word}: no such key; {meant(key, keys, groups)}"
+    if there or key in groups:
+        return None
+    return f"{word}: no such key; {meant(key, keys, groups, str(word))}"
 
 
 def _keys(choices: list[str], folders: Sequence[Path]) -> dict[str, Any]:

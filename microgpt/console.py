@@ -10,14 +10,11 @@ from typing import Any
 
 from rich.columns import Columns
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from microgpt.core.events import Event, Stepped
-from microgpt.run.folder import RunFolder
-from microgpt.run.reading import BadRecord
-from microgpt.terminal import complain, printable
+from microgpt.terminal import printable
 
 
 class Output(Console):
@@ -30,6 +27,12 @@ class Output(Console):
 
 
 out = Output(highlight=False, soft_wrap=True)
+wide = Output(highlight=False, width=10_000)  # for tables that no terminal shows
+
+
+def print_table(table: Table) -> None:
+    """Prints a table: as wide as the terminal at most, and whole where there is none."""
+    (out if out.is_terminal else wide).print(table)
 
 
 @contextmanager
@@ -127,27 +130,3 @@ def summary(metrics: list[dict[str, float]], samples: list[str]) -> None:
     if samples:
         shown = [printable(sample) or "·" for sample in samples]
         out.print(Columns(shown, padding=(0, 2)), markup=False)
-
-
-def list_runs(folders: list[RunFolder]) -> None:
-    """Prints a table of runs; a damaged one is named on standard error, and left out."""
-    table = Table(box=None)
-    for heading in ("run", "status", "step", "held-out", "params"):
-        table.add_column(heading, no_wrap=True, min_width=22 if heading == "run" else None)
-    table.add_column("name")
-    for folder in folders:
-        try:
-            table.add_row(*map(escape, _row(folder)))
-        except BadRecord as error:
-            complain(str(error))
-    out.print(table)
-
-
-def _row(folder: RunFolder) -> list[str]:
-    """The cells of a run. Raises BadRecord."""
-    info, rows = folder.info, folder.metrics()
-    losses = [row["val/loss"] for row in rows if "val/loss" in row]
-    held_out = f"{losses[-1]:.4f}" if losses else ""
-    step = f"{rows[-1]['step'] if rows else 0}/{info['num_steps']}"
-    size = f"{info['n_params']:,}" if "n_params" in info else ""  # absent if building failed
-    return [info["id"], folder.status, step, held_out, size, info["name"]]

@@ -21,20 +21,33 @@ def unreadable(word: str) -> str:
     return f"cannot be read; write key=value, and {QUOTES}"
 
 
+def undashed(word: str) -> str:
+    """What follows a complaint about an option that was meant as a key; empty if it was not."""
+    return f"; write {word.lstrip('-')}, without dashes" if re.match(r"--?[\w./]+=", word) else ""
+
+
+def decimal(word: str) -> str:
+    """An override with a decimal point where its number has a comma; empty if it has none."""
+    key, _, value = word.partition("=")
+    is_one = re.fullmatch(r"[+-]?(0,\d+|\d+,0\d*)", value)
+    return f"{key}={value.replace(',', '.')}" if is_one else ""
+
+
 def several(word: str) -> str:
     """What to write instead of a sweep where one run was asked for."""
     key, _, value = word.partition("=")
-    if re.fullmatch(r"[+-]?(0,\d+|\d+,0\d*)", value):
-        one = f"write {key}={value.replace(',', '.')} for one number"
-        return f"{word}: add -m for a sweep of several values; {one}"
+    if one := decimal(word):
+        return f"{word}: add -m for a sweep of several values; write {one} for one number"
     quoted = (
         f"; write '{key}=\"{value}\"' for one text" if "," in value and "(" not in value else ""
     )
     return f"{word}: add -m for a sweep of several values{quoted}"
 
 
-def meant(key: str, keys: Mapping[str, Any], groups: Collection[str]) -> str:
+def meant(key: str, keys: Mapping[str, Any], groups: Collection[str], word: str = "") -> str:
     """The most similar key, or the keys that exist at that level.
+
+    word  the override, of which a comma in a number is mended too
 
     keys  full name -> value of every key; "" is the root
     """
@@ -42,7 +55,8 @@ def meant(key: str, keys: Mapping[str, Any], groups: Collection[str]) -> str:
     near = [there for there in keys if there.rpartition(".")[2] == name]
     near = near or get_close_matches(key, [*keys, *groups], 1, 0.8)
     if near and near != [parent]:
-        return f"did you mean {' or '.join(near)}?"
+        value = decimal(word).partition("=")[2]
+        return f"did you mean {' or '.join(near)}{f'={value}' if value else ''}?"
     beside = keys.get(parent)
     names = (
         [str(there) for there in beside if there != "_target_"] if isinstance(beside, dict) else []

@@ -1,5 +1,6 @@
 """Trains one run: records it, tracks it, and reports on the terminal."""
 
+import shlex
 import time
 import traceback
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from microgpt.run.kept import Kept
 from microgpt.run.record import FAILED, FINISHED, STOPPED
 from microgpt.secret import blackened
 from microgpt.signals import Interrupted, handled, interrupt, interruptible
-from microgpt.terminal import OK, RUN_FAILED, complain, first_line
+from microgpt.terminal import OK, RUN_FAILED, carried, complain, first_line
 
 TRACEBACK = "traceback.txt"  # of a run that raised an unexpected exception
 
@@ -47,7 +48,7 @@ def train_and_report(parts: Parts, run: RunFolder, tracking: Any, begin: Callabl
             return RUN_FAILED
         finally:
             problem = finish(tracking, caught)
-        return report(run, caught, problem)
+        return report(run, caught, problem, tracking.look())
 
 
 def train_recorded(parts: Parts, run: RunFolder, tracking: Any, *watch: Callback) -> None:
@@ -109,8 +110,8 @@ def finish(tracking: Any, caught: list[int]) -> str | None:
     return problem
 
 
-def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
-    """Prints the result of the run; returns an exit code."""
+def report(run: RunFolder, caught: list[int], problem: str | None, look: str | None) -> int:
+    """Prints the result of the run, and what shows it; returns an exit code."""
     info = run.info
     shown = str(
         run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
@@ -118,15 +119,16 @@ def report(run: RunFolder, caught: list[int], problem: str | None) -> int:
     if info["status"] == FAILED:
         complain(f"run {info['id']} failed at step {info['failed_at']}: {info['reason']}")
     elif info["status"] == STOPPED:
-        out.print(f"stopped after {info['stopped_at']}; go on: microgpt train resume={info['id']}")
+        again = shlex.join(["microgpt", "train", f"resume={info['id']}", *carried()])
+        out.print(f"stopped after {info['stopped_at']}; go on: {again}", markup=False)
     samples = run.path / "samples.txt"  # as they are written: a line each
     drawn = samples.read_text(encoding="utf-8").split("\n")[:-1] if samples.exists() else []
     summary(run.metrics(), drawn)
     out.print(f"run    {info['id']}  in {shown}", markup=False)
     if problem:
         complain(f"not all is in MLflow yet ({problem}); later: microgpt sync {info['id']}")
-    elif run.mlflow_run_id:
-        out.print(f"MLflow {run.mlflow_run_id}  to look: microgpt ui")
+    elif look:
+        out.print(f"look   {look}", markup=False)
     if caught:
         return 128 + caught[0]
     return RUN_FAILED if info["status"] == FAILED else OK

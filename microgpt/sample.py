@@ -14,15 +14,14 @@ from microgpt.core.engine.base import Matrix
 from microgpt.core.sampling import Sampler
 from microgpt.core.tokenizer import UnknownCharacter
 from microgpt.core.trainer import Trainer
-from microgpt.run.folder import RunFolder, find_run
+from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
 from microgpt.run.state import check_finite, last_state
 from microgpt.trust import OURS_ALONE, Trust, replayed
 
 
 def sample(
-    outputs: Path,
-    reference: str,
+    run: RunFolder,
     changes: Mapping[str, Any],
     prompt: str,
     seed: int | None,
@@ -30,10 +29,9 @@ def sample(
 ) -> Iterator[str]:
     """Draws documents from a run's last whole checkpoint, with its sampling settings and `changes`.
 
-    Raises BadValue, BadRecord, ConfigError and NoSuchRun; the first two also during iteration.
+    Raises BadValue, BadRecord and ConfigError; the first two also during iteration.
     """
-    run = find_run(outputs, reference)
-    parts = restored(run, reference, trust)
+    parts = restored(run, run.path.name, trust)
     trainer = parts.trainer
     sampler = call("sampling", Sampler, **{**parts.config["sampling"], **changes})
     rng = Random(

@@ -66,6 +66,21 @@ class Parser(argparse.ArgumentParser):
         sys.exit(WRONG_INPUT)
 
 
+def counted(number: int, what: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def carried() -> list[str]:
+    """The words of this command that the commands it names need, too: where own configurations are."""
+    for i, word in enumerate(sys.argv):
+        option, equals, folder = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            folder = folder if equals else next(iter(sys.argv[i + 1 : i + 2]), "")
+            return ["--config-dir", folder]
+    return []
+
+
 def add_trust(parser: argparse.ArgumentParser, config_dir: bool = True) -> None:
     """Adds the options that say which code a run's record may name; see `trust.py`."""
     parser.add_argument(

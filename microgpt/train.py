@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,6 +15,7 @@ from microgpt.console import out
 from microgpt.core.events import Checkpointed
 from microgpt.core.trainer import Trainer
 from microgpt.datasets.checks import remarks
+from microgpt.extend import KEY, check_extended, drop_end, steps_asked
 from microgpt.one_run import train_and_report
 from microgpt.run.folder import OUTCOME, NoSuchRun, RunFolder, find_run
 from microgpt.run.identity import fingerprint, git_state, signature
@@ -25,7 +27,7 @@ from microgpt.syntax import key_and_value
 from microgpt.terminal import OK, ConfigError, Ended, complain
 from microgpt.trust import OURS_ALONE, Trust, replayed
 
-MAY_CHANGE = ("progress", "trainer.stop_after", "tracking")  # keys that a resume may change
+MAY_CHANGE = (KEY, "progress", "trainer.stop_after", "tracking")  # keys that a resume may change
 UNNAMED = ("paths", "tracking", "progress", "description")  # keys left out of a run's name
 Overrides: TypeAlias = Sequence[str]
 
@@ -99,9 +101,15 @@ def resume(cfg: DictConfig, overrides: Overrides, trust: Trust) -> Ended:
     check_resumable(given)
     with run.locked():
         own = own_config(run, replayed(run.config, trust), cfg, given)
-        if run.info["status"] == FINISHED:
+        more = steps_asked(given)
+        finished = run.info["status"] == FINISHED
+        if more is not None and not finished:
+            raise ConfigError(f"{KEY}={more}: only a finished run can get more steps")
+        if finished and more is None:
             return Ended(sync_finished(run, resolve(own)), run)
         parts = build(own, run.documents)
+        if finished:
+            check_extended(run, parts)
         tracking = part(parts.config, "tracking")
         tracking.prepare()
         return Ended(train_and_report(parts, run, tracking, partial(go_on, run, parts)), run)
@@ -141,6 +149,8 @@ def own_config(
     # Where the folder lies now: it may have been moved, or be a copy.
     home = None if "paths.outputs" in given else run.outputs
     own.paths.outputs = str((home or Path(cfg.paths.outputs)).absolute())
+    if KEY in given:
+        own.trainer.num_steps = cfg.trainer.num_steps
     if "progress" in given:
         own.progress = cfg.progress
     if "tracking" in given:
@@ -164,7 +174,9 @@ def restart(run: RunFolder, parts: Parts) -> None:
     check_rows(run, parts.trainer, state)
     if state is not None:
         parts.trainer.restore(state)
-    step = parts.trainer.step
+    step, longer = parts.trainer.step, parts.trainer.num_steps > before["num_steps"]
+    if longer:  # another record, which a store keeps beside that of the run so far
+        facts |= {"uid": uuid4().hex, "earlier": sorted(run.signatures)}
     if step:
         note_change(facts, before, "source", "the code", step)
         for key in facts["fingerprint"]:
@@ -172,6 +184,7 @@ def restart(run: RunFolder, parts: Parts) -> None:
     run.rewind(step)
     run.set_config(parts.config)
     run.update(**facts, **dict.fromkeys(OUTCOME), status=RUNNING)
+    drop_end(run, parts.trainer)
 
 
 def check_rows(run: RunFolder, trainer: Trainer, state: Checkpointed | None) -> None:
@@ -240,5 +253,5 @@ def run_name(overrides: Overrides) -> str:
     pairs = map(key_and_value, overrides)
     told = [(key, value) for key, value in pairs if key.partition(".")[0] not in UNNAMED]
     last = re.compile("[./]").split
-    words = [f"{last(key)[-1]}={value.rpartition('/')[2]}" for key, value in told]
+    words = [f"{last(key)[-1]}={value.rpartition('/')[2]}" for key, value in dict(told).items()]
     return " ".join(words)[:200] or "default"

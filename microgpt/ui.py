@@ -17,6 +17,7 @@ from microgpt.core.check import BadValue
 from microgpt.secret import blackened, public, restored
 from microgpt.signals import STOPPING, handled
 from microgpt.tracking import database_file, store_uri
+from microgpt.tracking.address import is_web
 from microgpt.tracking.view import runs_address
 
 HOST = "127.0.0.1"
@@ -35,7 +36,7 @@ def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -
     If the store is a server, only prints the address. Raises BadValue if there are no runs.
     """
     store = store_uri(uri, outputs)
-    if store.startswith(("http:", "https:")):
+    if is_web(store):
         print(f"open  {runs_address(store, outputs, public(store).rstrip('/'), sweep)}")
         return
     _refuse_missing_file(store)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from microgpt.app import config_path
 
 SOURCE = "# Source: "
-APART = ("hydra", "experiment")  # groups whose files are no parts of a run
+APART = ("hydra", "experiment", "debug")  # groups whose files are no parts of a run
 
 
 class Option(NamedTuple):

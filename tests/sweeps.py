@@ -207,6 +207,7 @@ def _run(parent: str, made: Made, job: Mapping[str, Any], loss: float | str) -> 
         "microgpt.id": job["run"],
         "mlflow.parentRunId": parent,
         f"sweep.{made.id}": job["arm"],
+        "seed": str(job["seed"]),
         "signature": job["signature"],
         "source": job["source"],
         "n_params": str(made.n_params(_differs(job))),

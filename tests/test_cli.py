@@ -30,6 +30,11 @@ def test_help_begins_with_a_screen_of_ours(tmp_path: Path) -> None:
     screen = ended.out.splitlines()[:24]
     for words in ("microgpt train -m", "--cfg job", "--config-dir", "-sc install=bash", "resume="):
         assert any(words in line for line in screen), words
+    keys = [line for line in ended.out.split("== Keys")[1].splitlines()[1:] if ":" in line]
+    told = [line for line in keys if "_target_" not in line and not line.rstrip().endswith(":")]
+    assert len(told) > 40
+    assert [line for line in told if "  # " not in line] == []  # what it means
+    assert "model/norm=rmsnorm: RMSNorm" in ended.out
     for there in (
         "model/norm: layernorm, layernorm_affine, none, rmsnorm",
         "num_steps: ",
@@ -170,7 +175,11 @@ def test_configs_and_classes_of_the_users_own(place: Path) -> None:
 def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[str]"]:
     """An interactive bash with completion installed."""
     env = environment(PATH=f"{Path(PROGRAM).parent}:/usr/bin:/bin", PS1="> ", TERM="dumb")
-    where = str(tmp_path_factory.mktemp("empty"))
+    place = tmp_path_factory.mktemp("place")
+    for file in ("runs/20260102-030405-abcdef/run.json", "sweeps/0123456789ab-01234567/sweep.json"):
+        (place / "outputs" / file).parent.mkdir(parents=True)
+        (place / "outputs" / file).touch()
+    where = str(place)
     shell = pexpect.spawn(
         "bash --norc --noprofile -i", env=env, cwd=where, encoding="utf-8", timeout=30
     )
@@ -188,6 +197,12 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[st
     [
         ("microgpt tr", "microgpt train"),
         ("microgpt sa", "microgpt sample"),
+        ("microgpt sample 2026", "microgpt sample 20260102-030405-abcdef"),
+        ("microgpt ui 0123", "microgpt ui 0123456789ab-01234567"),
+        ("microgpt ui 2026", "microgpt ui 20260102-030405-abcdef"),
+        ("microgpt report hea", "microgpt report heads"),
+        ("microgpt verify wid", "microgpt verify width"),
+        ("microgpt train resume=20", "microgpt train resume=20260102-030405-abcdef"),
         ("microgpt train mod", "microgpt train model"),
         ("microgpt train model/nor", "microgpt train model/norm="),
         ("microgpt train model/norm=la", "microgpt train model/norm=layernorm"),

@@ -1,5 +1,6 @@
 """Runs side by side: what differs, and from which step on."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from microgpt.ablation.fork import fork
 from microgpt.run.folder import all_runs
 from tests.command import Within
 from tests.running import train_here
+from tests.sweeps import heads, log_sweep
 
 STEPS = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
 
@@ -33,6 +35,10 @@ def test_runs_of_the_store(
     assert ["train/loss", "9"] in rows  # of the weights that step 8 made
     assert ["val/loss", "10"] in rows
     assert "cost/" not in ended.out
+    facts = json.loads(command("compare", "here", new.mlflow_run_id, "--json").out)
+    assert facts["differs"]["schedule"] == ["Linear", "Constant"]
+    assert facts["figures"]["val/loss"] == [each.metrics()[-1]["val/loss"] for each in (run, new)]
+    assert (facts["curves_part"]["lr"], facts["curves_part"]["val/loss"]) == (8, 10)
     ended = command("compare", "here", "here")
     assert "differs: nothing" in ended.out
     assert ["val/loss", "never"] in [line.split() for line in ended.out.splitlines()]
@@ -42,6 +48,35 @@ def test_runs_of_the_store(
 
 
 def test_what_a_run_has_not_is_a_difference() -> None:
-    assert different([{"a": "1", "b": "2"}, {"a": "1"}]) == {"b": ["2", "·"]}
+    assert different([{"a": "1", "b": "2"}, {"a": "1"}]) == {"b": ["2", None]}
     assert partings([{1: {"x": [1.0]}, 2: {"x": [2.0]}}, {1: {"x": [1.0]}}]) == {"x": 2}
     assert partings([{1: {"x": [1.0]}}] * 2) == {"x": None}
+
+
+def test_sweeps_side_by_side(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second with a loss that is lower by 0.01, at one seed more."""
+    one = heads(name="one", experiment=None)
+    base = one.loss
+    lower = heads(
+        name="two",
+        experiment=None,
+        seeds=range(6),
+        loss=lambda arm, seed: float(base(arm, seed)) - 0.01,
+    )
+    for made in (one, lower):
+        log_sweep(bench, made)
+    monkeypatch.setenv("MICROGPT_OUTPUTS", str(bench))
+    command = Within(monkeypatch, capfd)
+    ended = command("compare", one.id[:8], lower.id, "--json")
+    assert ended.code == 0, ended
+    facts = json.loads(ended.out)
+    assert [each["id"] for each in facts["sweeps"]] == [one.id, lower.id]
+    assert [arm["arm"] for arm in facts["arms"]] == [f"n_head={n}" for n in (4, 8, 2, 1, 16)]
+    for arm in facts["arms"]:
+        assert arm["difference"] == pytest.approx(-0.01)
+        assert arm["low"] <= arm["difference"] <= arm["high"]
+    ended = command("compare", one.id, lower.id)
+    assert "second less first" in ended.out
+    assert ended.out.count("-0.0100") >= 5

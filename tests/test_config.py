@@ -1,5 +1,6 @@
 """conf/: every file composes, trains and is commented; what a run's signature depends on."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
@@ -28,9 +29,10 @@ FILES = sorted(file.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml"
 OPTIONS = [
     (group, name.removesuffix(".yaml"))
     for group, _, name in (file.rpartition("/") for file in FILES)
-    if group and group.split("/")[0] not in ("hydra", "experiment")
+    if group and group.split("/")[0] not in ("hydra", "experiment", "debug")
 ]
 GROUPS = {group for group, _ in OPTIONS}
+PRESETS = ("experiment/", "debug/")  # files that set keys of others
 EXPERIMENTS = [Path(file).stem for file in FILES if file.startswith("experiment/")]
 FIRST = [name for name in EXPERIMENTS if not name.endswith(("_64", "_4x", "_tuning"))]
 FREE = {
@@ -141,6 +143,20 @@ def test_every_experiment_trains(name: str, composed: Compose) -> None:
     assert sum(isinstance(event, Stepped) for event in events) == 2
 
 
+@pytest.mark.parametrize("name", ["quick", "nan", "overfit"])
+def test_every_preset_trains_untracked(name: str, composed: Compose) -> None:
+    parts, events = trained(composed(f'debug="{name}"', "trainer.num_steps=3"))
+    assert parts.config["tracking"]["_target_"].endswith("NoTracking")
+    assert sum(isinstance(event, Stepped) for event in events) == 3
+
+
+def test_overfitting_ends_where_the_documents_are_known(composed: Compose) -> None:
+    parts, events = trained(composed("debug=overfit", plain=True))
+    cost = math.log(8) / (parts.data["characters"] + 8) * 8
+    (*_, last) = (event for event in events if isinstance(event, Stepped))
+    assert last.loss == pytest.approx(cost, rel=0.1)
+
+
 @pytest.mark.parametrize("group", sorted(GROUPS))
 def test_a_class_has_one_file_and_a_file_one_class(group: str) -> None:
     targets = [name for option in options(group) if (name := target(group, option))]
@@ -169,7 +185,7 @@ def test_every_file_and_every_key_says_what_it_is_for(file: str) -> None:
         key = re.match(r"( *)([a-z_0-9]+):( |$)", line)
         if key and not key[1]:
             section = key[2]
-        if not key or section in ("defaults", "hydra") or file.startswith("experiment/"):
+        if not key or section in ("defaults", "hydra") or file.startswith(PRESETS):
             continue
         holds_keys = line.partition("#")[0].rstrip().endswith(":")
         assert "#" in line or holds_keys or key[2] == "_target_", f"what is {key[2]} for?"

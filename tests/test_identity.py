@@ -33,6 +33,7 @@ def test_the_checkout_is_looked_at_and_not_touched(tmp_path: Path) -> None:
     git("commit", "-m", "first")
     os.utime(file, (2, 2))  # git would like to note that it is the same nonetheless
     before = index.read_bytes()
+    (tmp_path / "my notes").write_text("of the user's own")
     state = git_state(tmp_path)
     assert index.read_bytes() == before
     assert (len(state["commit"]), state["dirty"], state["diff"]) == (40, "false", "")

@@ -13,7 +13,7 @@ from microgpt.ablation.judge.judge import CODES, judge
 from microgpt.run.folder import all_runs
 from microgpt.run.sweep import all_sweeps
 from microgpt.terminal import ConfigError
-from microgpt.tracking.view import find_parent
+from microgpt.tracking.find import find_parent
 from microgpt.trust import OURS_ALONE
 from tests.command import Ended, Within
 from tests.running import NAMES, train_here

@@ -19,7 +19,7 @@ from microgpt.ablation.tokens import tokens_trained
 from microgpt.build import part
 from microgpt.core.assemble import make_corpus
 from microgpt.core.streams.independent import Independent
-from microgpt.tracking.view import find_parent
+from microgpt.tracking.find import find_parent
 from microgpt.trust import Trust, Untrusted
 from tests.command import Within
 from tests.sweeps import (
@@ -125,6 +125,11 @@ def test_the_same_store_gives_the_same_bytes_elsewhere(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address(bench))
     monkeypatch.setenv("MICROGPT_OUTPUTS", str(tmp_path / "nothing"))
     assert run("report", parent).code == 0
+    own = tmp_path / "nothing/reports/heads"  # a report of one's own leaves the checkout clean
+    assert {file.name for file in own.iterdir()} == {file.name for file in folder.iterdir()}
+    assert not (tmp_path / "experiments").exists()
+    said = run("report", parent, "--publish", "--json").out
+    assert json.loads(said)["table"] == read_lock(folder / LOCK)["table"]
     for file in folder.iterdir():
         assert (tmp_path / "experiments/heads" / file.name).read_bytes() == file.read_bytes(), file
     index = (tmp_path / "experiments/README.md").read_text()

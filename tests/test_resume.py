@@ -285,7 +285,7 @@ def test_what_a_resume_refuses(tmp_path: Path, refused: Callable[..., str]) -> N
     line = refused(f"resume={run.path}", "optimizer.lr=0.1")
     assert line == (
         "optimizer.lr=0.1: a resumed run keeps its own; "
-        "only progress, trainer.stop_after, tracking may change"
+        "only trainer.num_steps, progress, trainer.stop_after, tracking may change"
     )
     assert "seed=1: a resumed run keeps its own" in refused(f"resume={run.path}", "seed=1")
     assert "nobody: no such run" in refused("resume=nobody")

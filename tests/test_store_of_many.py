@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from microgpt.console import list_runs
+from microgpt.listing import Wanted, list_runs
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED
 from microgpt.run.sweep import all_sweeps
@@ -50,6 +50,6 @@ def test_a_run_that_could_not_be_built_is_listed(
     run = RunFolder(tmp_path / "runs/one")
     run.create({}, [], "", **FACTS)
     run.update(status=FAILED)
-    list_runs([run])
+    list_runs(tmp_path, None, Wanted(), as_json=False)
     row = capsys.readouterr().out.splitlines()[-1].split()
     assert row == ["one", "failed", "0/5", "none"]

@@ -43,7 +43,16 @@ def done(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     ends = sorted(line for line in lines if " / 4 " in line)  # not on a terminal: a line for each
     assert [line[:5] for line in ends] == ["1 / 4", "2 / 4", "3 / 4", "4 / 4"]
     assert all("  finished  held-out " in line for line in ends)
-    assert "4 jobs: 4 finished" in lines
+    end = lines.index("4 jobs: 4 finished")
+    assert lines[end + 1].split() == ["arm", "runs", "held-out", "95", "%"]
+    arms = [line.split()[0] for line in lines[end + 2 : end + 4]]
+    assert sorted(arms) == ["n_head=1", "n_head=2"]
+    (sweep,) = (outputs / "sweeps").iterdir()
+    assert lines[end + 4 :] == [
+        f"lowest {arms[0]}",
+        f"next   microgpt report {sweep.name}",
+        f"look   microgpt ui {sweep.name}",
+    ]
     return outputs
 
 
@@ -131,7 +140,7 @@ def test_a_sweep_is_a_run_with_its_jobs_below_it(done: Path) -> None:
     sweep = only_sweep(done)
     (parent,) = parents(done)
     assert parent.info.status == "FINISHED"
-    assert parent.info.run_name == "n_head by seed"
+    assert parent.info.run_name == "n_head=1,2 seed=0,1"
     tags = parent.data.tags
     assert tags["sweep.id"] == tags["microgpt.id"] == sweep.path.name
     assert "sweep.experiment" not in tags
@@ -155,7 +164,7 @@ def test_the_store_has_the_plan(done: Path) -> None:
     text = store(done).download_artifacts(parent.info.run_id, "sweep.json")
     info = json.loads(Path(text).read_text())  # the plan has no status: the run has
     assert info["grid"] == {"model.n_head": ["1", "2"], "seed": ["0", "1"]}
-    assert info["name"] == "n_head by seed"
+    assert info["name"] == "n_head=1,2 seed=0,1"
     assert info["experiment"] is info["ablation"] is None
     assert info["config"]["trainer"]["num_steps"] == 3
     assert set(GRID) <= set(info["overrides"])

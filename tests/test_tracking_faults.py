@@ -16,7 +16,7 @@ from microgpt.run.folder import all_runs
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.tracking import MLflow, open_store, sync
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.store import experiment_id
+from microgpt.tracking.store import experiment_id, problem
 from tests.conftest import Here
 from tests.running import (
     NOWHERE,
@@ -205,3 +205,15 @@ def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "mlflow.db").exists()
     run = train_here(tmp_path, *SHORT)[1]
     assert history(store(tmp_path), run.mlflow_run_id) == recorded(run)
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [
+        ("Max retries exceeded with url: /x (Caused by NameResolutionError('no'))", "no such host"),
+        ("Max retries exceeded (Caused by ConnectTimeoutError('late'))", "no answer in time"),
+        ("Max retries exceeded with url: /x (Caused by SSLError(7))", "it cannot be reached"),
+    ],
+)
+def test_what_the_network_says_is_told_in_plain_words(said: str, meaning: str) -> None:
+    assert problem(ConnectionError(f"HTTPConnectionPool(host='h'): {said}")) == meaning

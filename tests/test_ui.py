@@ -139,13 +139,23 @@ def test_a_sweep_is_found_by_its_experiment_and_its_id(outputs: Path) -> None:
     client = open_store(store, outputs)
     home = client.create_experiment("microgpt")
     tags = {"sweep.id": "0123456789ab-01234567", "sweep.experiment": "heads"}
-    client.create_run(home, start_time=1000, tags=tags)
-    client.create_run(home, start_time=2000)
+    parent = client.create_run(home, start_time=1000, tags=tags).info.run_id
+    with pytest.raises(BadValue, match="no runs yet"):  # the sweep never began
+        runs_address(store, outputs, "http://here")
+    with pytest.raises(BadValue, match="none of its runs has begun"):
+        runs_address(store, outputs, "http://here", "heads")
+    client.create_run(home, start_time=1500, tags={"sweep.0123456789ab-01234567": "n_head=1"})
+    client.create_run(home, start_time=2000, tags={"microgpt.id": "20260102-030405-abcdef"})
     set_sweep_view(client, home, sweep({"seed": ["0", "1"]}))
-    for wanted in ("heads", "0123456789ab-01234567"):
+    for wanted in ("heads", "0123456789ab-01234567", "01234", parent, parent[:6]):
         address = runs_address(store, outputs, "http://here", wanted)
         assert address.endswith("viewStateShareKey=0123456789ab-01234567")
     assert runs_address(store, outputs, "http://here").endswith("viewStateShareKey=microgpt")
+    (run,) = client.search_runs([home], "tags.`microgpt.id` != ''")
+    for wanted in ("20260102-030405-abcdef", "2026", run.info.run_id):
+        address = runs_address(store, outputs, "http://here", wanted)
+        page = f"http://here/#/experiments/{home}/runs/{run.info.run_id}"
+        assert address == f"{page}?workflowType=machine_learning"
     with pytest.raises(BadValue, match="there are heads"):
         runs_address(store, outputs, "http://here", "tails")
 

@@ -12,7 +12,7 @@ import pytest
 from microgpt.ablation.replay import ulps
 from microgpt.run.checkpoint import read_checkpoint, write_checkpoint
 from microgpt.run.folder import RunFolder
-from tests.conftest import Verify
+from tests.conftest import Here, Verify
 from tests.running import (
     SHORT,
     replace,
@@ -55,6 +55,26 @@ def execute(outputs: Path, statement: str, *values: object) -> None:
     with sqlite3.connect(outputs / "mlflow.db") as database:
         assert database.execute(statement, values).rowcount > 0
     database.close()
+
+
+def test_samples_are_drawn_from_the_store_alone(
+    tracked: tuple[Path, RunFolder], tmp_path: Path, here: Here
+) -> None:
+    outputs, run = tracked
+    words = ["sample", run.path.name, "--seed", "1", "-n", "3"]
+    said, complained = here(outputs, *words)
+    assert (len(said.splitlines()), complained) == (3, "")
+    uri = f"sqlite:///{outputs}/mlflow.db"  # on a machine without the folder
+    assert here(tmp_path / "nothing", *words, "--uri", uri) == (said, "")
+    _, complained = here(tmp_path / "nothing", *words, code=2)
+    assert "no such run or folder" in complained
+
+
+def test_the_answer_for_programs(tracked: tuple[Path, RunFolder], here: Here) -> None:
+    outputs, run = tracked
+    said, told = here(outputs, "verify", run.path.name, "--json")
+    assert json.loads(said) == {"what": run.path.name, "answer": "bit-exact"}
+    assert "bit-exact: " in told  # for people
 
 
 def stored_value(outputs: Path, name: str, step: int) -> float:

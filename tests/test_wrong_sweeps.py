@@ -42,6 +42,16 @@ def test_a_sweep_that_is_none(
     assert files(place / "outputs") == []
 
 
+def test_an_experiment_without_m_says_that_it_trains_one_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "names.txt").write_text("anna\nbert\n" * 20)
+    words = "experiment=heads data.path=names.txt engine=vector trainer.batch_size=1"
+    ended = Within(monkeypatch, capfd)(*spelt(words))
+    assert ended.code == 0, ended
+    assert ended.err == "microgpt: experiment=heads: this trains one run; add -m for its sweep\n"
+
+
 @pytest.mark.parametrize("limit", [None, True, "", "-1", "1e400", [1], math.inf, math.nan])
 def test_a_limit_of_memory_that_is_none(limit: Any) -> None:
     with pytest.raises(ConfigError, match=r"^hydra\.launcher\.memory_limit=.*: must be a size"):

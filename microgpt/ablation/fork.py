@@ -1,8 +1,7 @@
 """`microgpt fork RUN --at-step N key=value ...`: continues from a run's exact state, with changes."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-from microgpt.ablation.record import opened
+from microgpt.ablation.record import folder_of
 from microgpt.ablation.replay import ROWS, Parted, Witnesses, figures_of, witnesses
 from microgpt.build import Parts, build, part
 from microgpt.console import out
@@ -21,7 +20,7 @@ from microgpt.core.weight import Weight
 from microgpt.one_run import train_and_report
 from microgpt.override import overridden
 from microgpt.run.checkpoint import step_of, write_checkpoint
-from microgpt.run.folder import NoSuchRun, RunFolder, find_run
+from microgpt.run.folder import RunFolder
 from microgpt.run.reading import read_bytes
 from microgpt.run.record import FINISHED
 from microgpt.run.state import last_state
@@ -45,7 +44,7 @@ def fork(
 
     Returns an exit code. Raises ConfigError, BadValue and NoSuchRun before anything is written.
     """
-    with found(reference, uri, outputs) as parent:
+    with folder_of(reference, uri, outputs) as parent:
         config = overridden(replayed(parent.config, trust), words)
         config["resume"] = config["sweep"] = None
         config["paths"]["outputs"] = str(outputs.absolute())
@@ -63,21 +62,6 @@ def fork(
         with run.locked():
             begin = partial(create, run, parts, parent, state, words)
             return train_and_report(parts, run, tracking, begin)
-
-
-@contextmanager
-def found(reference: str, uri: str | None, outputs: Path) -> Iterator[RunFolder]:
-    """The run's folder; if there is none, a copy from the store."""
-    try:
-        folder = find_run(outputs, reference)
-    except NoSuchRun:
-        with opened(reference, uri, outputs) as record:
-            folder = record.folder
-            if record.run.info.run_id != folder.mlflow_run_id:
-                folder.mlflow_run_id = record.run.info.run_id
-            yield folder
-    else:
-        yield folder
 
 
 def check_step(parent: RunFolder, step: int) -> None:

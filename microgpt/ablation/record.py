@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from microgpt.ablation.store import client_of, documents_of
 from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS
-from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, find_run
+from microgpt.run.folder import NoSuchRun, RunFolder, find_run
 from microgpt.run.reading import BadRecord
 from microgpt.terminal import complain
-from microgpt.tracking import cut, params_of, told
+from microgpt.tracking import cut, database_file, params_of, store_uri, told
+from microgpt.tracking.find import find_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -72,21 +73,12 @@ class Store:
         if not ID.fullmatch(reference):
             raise NoSuchRun(f"{reference}: no id of a run, and no folder of one")
         with self._asked():
-            homes = [str(there.experiment_id) for there in self.client.search_experiments()]
-            found = self._search(homes, f"= '{reference}'")
-            if not found and len(reference) >= SHORTEST:
-                found = self._search(homes, f"LIKE '{reference}%'")
+            found = find_runs(self.client, reference)
         if len(found) == 1:
             return found[0]
         many = ", ".join(run.info.run_id for run in found[:3])
         problem = f"more than one run is called so ({many}, ...)" if found else "no such run"
         raise NoSuchRun(f"{reference}: {problem} in {self.uri}")
-
-    def _search(self, homes: list[str], condition: str) -> "list[Run]":
-        """The runs whose MLflow id or id satisfies `condition`, without duplicates."""
-        queries = (f"attributes.run_id {condition}", f"tags.`microgpt.id` {condition}")
-        runs = [run for query in queries for run in self.client.search_runs(homes, query)]
-        return list({run.info.run_id: run for run in runs}.values())
 
     def series(self, run: "Run") -> Series:
         """The complete history of each metric in the store's database, without clock times.
@@ -125,6 +117,29 @@ class Store:
             yield
         except Exception as error:  # each kind of store has its own exceptions
             raise BadValue("uri", self.uri, told(self.uri, error)) from error
+
+
+@contextmanager
+def folder_of(reference: str, uri: str | None, outputs: Path) -> Iterator[RunFolder]:
+    """A run's folder; if there is none, a copy from the store. Raises NoSuchRun, BadValue."""
+    if folder := _here(reference, uri, outputs):
+        yield folder
+        return
+    with opened(reference, uri, outputs) as record:
+        if record.folder.mlflow_run_id != record.run.info.run_id:
+            record.folder.mlflow_run_id = record.run.info.run_id
+        yield record.folder
+
+
+def _here(reference: str, uri: str | None, outputs: Path) -> RunFolder | None:
+    """The run's folder; None if it may be in a store alone. Raises NoSuchRun."""
+    try:
+        return find_run(outputs, reference)
+    except NoSuchRun:
+        database = database_file(store_uri(uri, outputs))
+        if database is not None and not database.is_file():
+            raise
+        return None
 
 
 @contextmanager

@@ -193,7 +193,7 @@ def _start(record: Record, trainer: Trainer, rows: Sequence[Metrics], witness: W
     file = record.folder.path / f"checkpoints/step-{step}.safetensors"
     if not file.exists():
         raise Gone(f"the store has no {file.name}, the state that the run began with")
-    state = read_checkpoint(file, record.folder.info["signature"])
+    state = read_checkpoint(file, record.folder.signatures)
     check_fits(file, state, trainer)
     trainer.restore(state)
     try:
@@ -244,5 +244,4 @@ def _check_checkpoint(record: Record, state: Checkpointed) -> None:
     """Raises Parted unless the store's checkpoint of this step, if any, equals this state; BadRecord."""
     file = record.folder.path / f"checkpoints/step-{state.step}.safetensors"
     if file.exists():
-        own = record.folder.info["signature"]
-        check_state(file.name, read_checkpoint(file, own), state)
+        check_state(file.name, read_checkpoint(file, record.folder.signatures), state)

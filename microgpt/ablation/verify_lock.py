@@ -40,20 +40,24 @@ PROCESSES = 2  # maximum number of parallel processes
 Entry: TypeAlias = Mapping[str, Any]  # a lock, or a run in it
 
 
-def lock_of(name: str) -> Path | None:
-    """The lock of an experiment: in the folder `name`, or in experiments/ here or beside the package."""
-    places = [Path(name), *(folder / name for folder in _experiments())]
+def lock_of(name: str, reports: Path | None = None) -> Path | None:
+    """The lock of an experiment: in the folder `name`, in experiments/, or in `reports`.
+
+    There is experiments/ here and beside the package.
+    """
+    places = [Path(name), *(folder / name for folder in _experiments(reports))]
     return next((place / LOCK for place in places if (place / LOCK).is_file()), None)
 
 
-def recorded() -> list[str]:
+def recorded(reports: Path | None = None) -> list[str]:
     """The names of the experiments that have a lock."""
-    files = [file for folder in _experiments() for file in folder.glob(f"*/{LOCK}")]
+    files = [file for folder in _experiments(reports) for file in folder.glob(f"*/{LOCK}")]
     return sorted({file.parent.name for file in files})
 
 
-def _experiments() -> list[Path]:
-    return [Path("experiments"), Path(microgpt.__file__).parent.parent / "experiments"]
+def _experiments(reports: Path | None) -> list[Path]:
+    published = [Path("experiments"), Path(microgpt.__file__).parent.parent / "experiments"]
+    return [*published, *([reports] if reports else [])]
 
 
 def verify_lock(

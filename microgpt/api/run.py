@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.fork import found
+from microgpt.ablation.record import folder_of
 from microgpt.api.error import clean
-from microgpt.run.folder import RunFolder, usual_outputs
+from microgpt.run.folder import RunFolder
 from microgpt.sample import logits, sample
 from microgpt.trust import Trust
 
@@ -90,7 +90,7 @@ class Run:
         }
         given = {key: value for key, value in asked.items() if value is not None}
         with clean():
-            drawn = sample(usual_outputs(), str(self.folder), given, prompt, seed, self._trust)
+            drawn = sample(RunFolder(self.folder), given, prompt, seed, self._trust)
             return list(drawn)
 
     def logits(self, text: str) -> "DataFrame":
@@ -107,8 +107,8 @@ class Run:
 
 
 def run_of(reference: str, uri: str | None, outputs: Path, trust: Trust) -> Run:
-    """Finds a run in the outputs, else in the store. Raises what `found` raises."""
+    """Finds a run in the outputs, else in the store. Raises what `folder_of` raises."""
     stack = ExitStack()
-    run = Run(stack.enter_context(found(reference, uri, outputs)), trust)
+    run = Run(stack.enter_context(folder_of(reference, uri, outputs)), trust)
     weakref.finalize(run, stack.close)  # removes a copy
     return run

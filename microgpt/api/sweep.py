@@ -11,7 +11,7 @@ from microgpt.api.error import clean
 from microgpt.api.frames import arms_frame, curves_frame, stored_frame
 from microgpt.api.run import Run, run_of
 from microgpt.core.check import BadValue
-from microgpt.tracking.view import find_parent
+from microgpt.tracking.find import find_parent
 from microgpt.trust import Trust
 
 if TYPE_CHECKING:

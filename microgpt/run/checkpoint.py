@@ -10,7 +10,7 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -80,8 +80,8 @@ def digest(metadata: Mapping[str, str], tensors: Tensors) -> str:
     return found.hexdigest()
 
 
-def read_checkpoint(path: Path, signature: str | None = None) -> Checkpointed:
-    """Reads the state from `path`, of the run with this signature if any is given.
+def read_checkpoint(path: Path, signatures: Collection[str] = ()) -> Checkpointed:
+    """Reads the state from `path`, of the run with one of these signatures if any are given.
 
     A line says if the file has no digest, or no signature to compare. Raises BadCheckpoint, Foreign.
     """
@@ -97,9 +97,9 @@ def read_checkpoint(path: Path, signature: str | None = None) -> Checkpointed:
         complain(f"{path}: an earlier version wrote it, without a digest: damage would not show")
     elif metadata[DIGEST] != digest(metadata, tensors):
         raise BadCheckpoint(path, "is damaged: its content is not that of its sha256")
-    elif signature and not known:
+    elif signatures and not known:
         complain(f"{path}: an earlier version wrote it, without the signature of its run")
-    if signature and known and known != signature:
+    if signatures and known and known not in signatures:
         raise Foreign(path, f"is of a run with another signature, {known[:12]}: {WITHOUT}")
     return state
 

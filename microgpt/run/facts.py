@@ -53,6 +53,7 @@ RUN_OTHERS: Kinds = {
     "failed_at": or_null(COUNT),
     "reason": or_null(TEXT),
     "parameters_sha256": or_null(TEXT),
+    "earlier": each(TEXT),
     "n_params": COUNT,
     "packages": TEXTS,
     "source_files": TEXTS,

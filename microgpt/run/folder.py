@@ -65,6 +65,12 @@ class RunFolder(Record):
         """When the run ended, in seconds since 1970; if it was killed, when it last logged a step."""
         return float(self.info.get("ended") or stat_of(self.metrics_path).st_mtime)
 
+    @property
+    def signatures(self) -> set[str]:
+        """The signature, and those that the run had before it got more steps."""
+        info = self.info
+        return {info["signature"], *info.get("earlier", [])}
+
     def create(self, config: dict[str, Any], documents: list[str], diff: str, **facts: Any) -> None:
         """Makes the folder, with everything that is known before the first step.
 

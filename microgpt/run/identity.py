@@ -188,7 +188,10 @@ def _system() -> str:
 
 
 def git_state(folder: Path) -> dict[str, str]:
-    """`commit`, `dirty` ("true" or "false") and `diff` of the checkout that contains `folder`, if any."""
+    """`commit`, `dirty` ("true" or "false") and `diff` of the checkout that contains `folder`, if any.
+
+    Files that git does not track are the user's own: they make no checkout dirty.
+    """
 
     def git(*words: str) -> str:
         # Without git's lock on the index, which a killed run would leave behind.
@@ -201,7 +204,7 @@ def git_state(folder: Path) -> dict[str, str]:
         git("ls-files", "--error-unmatch", ".")  # fails inside another project's checkout
         commit = git("rev-parse", "HEAD").strip()
         status, diff = (
-            git("status", "--porcelain"),
+            git("status", "--porcelain", "--untracked-files=no"),
             git("diff", "HEAD", "--no-color", "--no-ext-diff"),
         )
     except (OSError, subprocess.CalledProcessError):

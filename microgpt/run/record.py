@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, ClassVar
@@ -134,6 +135,16 @@ class Record:
         with reading(self._lock_path) as file:
             # Where there are no locks, the record is believed.
             return lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB) is not True
+
+
+def when(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 writes a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def finite(value: float | None) -> float | None:
+    """A figure; None for one of a run that diverged, which no JSON can hold."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def begin_of(record: Record) -> float:

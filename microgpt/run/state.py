@@ -30,7 +30,7 @@ def last_state(run: RunFolder, trainer: Trainer, to: int | None = None) -> Check
         if to is not None and (step_of(file) or 0) > to:
             continue
         try:
-            found = read_checkpoint(file, run.info["signature"])
+            found = read_checkpoint(file, run.signatures)
         except BadCheckpoint as error:
             damaged.append(error)
             continue

@@ -15,13 +15,15 @@ from microgpt.signals import Interrupted
 from microgpt.sweep.asked import asked_of
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
-from microgpt.sweep.expand import expand, grid_of, short_names
+from microgpt.sweep.expand import expand, grid_of, varied
 from microgpt.sweep.job import Assignment
 from microgpt.sweep.known import given, known_here
 from microgpt.sweep.plan import Job, jobs_of
 from microgpt.syntax import key_and_value, quoted
 from microgpt.terminal import INTERRUPTED, ConfigError, Ended, complain
 from microgpt.train import check_split
+
+NAME = 200  # characters of a sweep's name at most
 
 
 def sweep(sweeper: Any, arguments: Sequence[str]) -> Ended:
@@ -48,7 +50,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> Ended:
     outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
     facts = {
         "experiment": config["experiment"],
-        "name": config["experiment"] or " by ".join(short_names(list(grid)).values()) or "default",
+        "name": " ".join(filter(None, [config["experiment"], varied(grid)]))[:NAME] or "default",
         "description": config["description"],
         "overrides": list(arguments),
         "grid": grid,

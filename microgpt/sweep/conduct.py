@@ -72,7 +72,7 @@ def conduct(
         failed = bool(watch.unfinished())
         status = STOPPED if interrupted else FAILED if failed else FINISHED
         problem, shown = end(sweep, tracking, status)
-    tell_end(watch, not interrupted, problem, shown or look)
+    tell_end(watch, not interrupted, problem, shown or look, tracking.words())
     return Ended(interrupted or (RUN_FAILED if failed else OK), sweep)
 
 

@@ -104,6 +104,22 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return {key: name if names.count(name) == 1 else key for key, name in last.items()}
 
 
+def varied(grid: Mapping[str, Sequence[str]]) -> str:
+    """What a sweep varies, and over what: `n_head=1,2,4 seed=0-4`."""
+    names = short_names(list(grid))
+    words = {key: list(short_values(values).values()) for key, values in grid.items()}
+    return " ".join(f"{names[key]}={_span(values)}" for key, values in words.items())
+
+
+def _span(values: Sequence[str]) -> str:
+    """Values in short: successive numbers as a span, of many the first and the last."""
+    if len(values) > 2 and all(value.isdecimal() for value in values):
+        first = int(values[0])
+        if [int(value) for value in values] == list(range(first, first + len(values))):
+            return f"{values[0]}-{values[-1]}"
+    return ",".join(values) if len(values) <= 6 else f"{values[0]}..{values[-1]} ({len(values)})"
+
+
 def short_values(values: Sequence[str]) -> dict[str, str]:
     """`data/names.txt` -> `names.txt`, where that says which."""
     last = {value: value.rpartition("/")[2] for value in values}

@@ -15,10 +15,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from microgpt.console import out
+from microgpt.console import out, print_table
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
+from microgpt.sweep.arms import Arm, arms_of, table_of
 from microgpt.sweep.watch import OVER, REFUSED, SKIPPED, WAITING, Watch
-from microgpt.terminal import complain
+from microgpt.terminal import carried, complain, counted
 
 PAUSE = 0.5  # seconds between two looks
 ROWS = 12  # running jobs shown at most
@@ -34,7 +35,9 @@ def tell_begin(watch: Watch, look: str | None, elsewhere: Mapping[str, int]) -> 
     told += [(len(states) - new - failed, "begun before, going on")]
     told += [(failed, "failed before, done again")]
     parts = ", ".join(f"{number} {what}" for number, what in told if number)
-    out.print(f"sweep  {watch.sweep.path.name}  {_jobs(watch)}: {parts}", markup=False)
+    out.print(
+        f"sweep  {watch.sweep.path.name}  {counted(len(watch.jobs), 'job')}: {parts}", markup=False
+    )
     for place, number in elsewhere.items():
         out.print(f"       {number} under way in {place}, trained here too", markup=False)
     tell_look(look)
@@ -144,12 +147,18 @@ def _told(watch: Watch, name: str) -> str:
     return f"{watch.jobs[name]['name']}  {end}"
 
 
-def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -> None:
-    """How the sweep ended; what failed, how to do just that again; where to look."""
+def tell_end(
+    watch: Watch, whole: bool, problem: str | None, look: str | None, store: list[str] | None
+) -> None:
+    """How the sweep ended: its arms, what failed, how to do just that again, where to look.
+
+    store  the words with which a command uses the sweep's store; None if there is none
+    """
     left = watch.unfinished()
     for name, reason in watch.refused().items():
         complain(f"{watch.jobs[name]['name']} refused: {reason}")
     out.print(_counts(watch), markup=False)
+    arms = _tell_arms(watch)
     for name, reason in left.items():
         if whole or watch.now[name].status == FAILED:
             complain(f"{watch.jobs[name]['name']} failed: {reason}")
@@ -158,9 +167,23 @@ def tell_end(watch: Watch, whole: bool, problem: str | None, look: str | None) -
         out.print(f"stopped; go on with the same command: {again}", markup=False)
     elif left:
         out.print(f"do again what failed, and nothing else: {again}", markup=False)
+    if arms and store is not None:
+        report = ["microgpt", "report", watch.sweep.path.name, *store, *carried()]
+        out.print(f"next   {shlex.join(report)}", markup=False)
     tell_look(look)
     if problem:
         complain(f"not all is in MLflow yet ({problem}); later: microgpt sync")
+
+
+def _tell_arms(watch: Watch) -> list[Arm]:
+    """Prints the arms, and the one with the lowest mean if there are several; returns them."""
+    ablation = watch.sweep.info.get("ablation") or {}
+    arms = arms_of([*watch.jobs.values()], watch.losses(), ablation.get("baseline"))
+    if arms:
+        print_table(table_of(arms))
+    if len(arms) > 1 and arms[0].whole:
+        out.print(f"lowest {arms[0].name}", markup=False)
+    return arms
 
 
 def _counts(watch: Watch) -> str:
@@ -173,9 +196,4 @@ def _counts(watch: Watch) -> str:
     rest = len(watch.jobs) - sum(number for number, _ in told)
     told.append((rest, "not finished"))
     words = ", ".join(f"{number} {what}" for number, what in told if number)
-    return f"{_jobs(watch)}: {words}"
-
-
-def _jobs(watch: Watch) -> str:
-    """How many jobs there are, in words."""
-    return "1 job" if len(watch.jobs) == 1 else f"{len(watch.jobs)} jobs"
+    return f"{counted(len(watch.jobs), 'job')}: {words}"

@@ -85,6 +85,18 @@ class Watch:
         """The jobs that make no sense, and why."""
         return {name: now.reason for name, now in self.now.items() if now.status == REFUSED}
 
+    def losses(self) -> dict[str, float]:
+        """The last held-out loss of each job that is finished here."""
+        ends = {
+            name: self.before[name] if now.status == SKIPPED else now
+            for name, now in self.now.items()
+        }
+        return {
+            name: end.held_out
+            for name, end in ends.items()
+            if end.status == FINISHED and end.held_out is not None
+        }
+
     def seconds_left(self) -> float | None:
         """How long it takes, at the pace so far; None before there is one."""
         done = left = 0

@@ -60,9 +60,19 @@ def check_uri(uri: str | None) -> str | None:
     return uri
 
 
+def store_words(store: str, outputs: Path) -> list[str]:
+    """The words with which a command uses this store; none if it would without."""
+    return [] if store == store_uri(None, outputs) else ["--uri", store]
+
+
+def is_web(uri: str) -> bool:
+    """Whether the store is a server with MLflow's UI."""
+    return uri.startswith(("http:", "https:"))
+
+
 def is_server(uri: str) -> bool:
     """Whether the store is a server, which makes its own database and keeps artifacts where it wants."""
-    return uri.startswith(("http:", "https:", "databricks"))
+    return is_web(uri) or uri.startswith("databricks")
 
 
 def check_experiment(name: Any) -> str:

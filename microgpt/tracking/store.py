@@ -29,6 +29,13 @@ AUTOFLUSH = re.compile(r"\(raised as a result of .*?\)")  # SQLAlchemy's advice 
 LONGEST = 6000  # characters of a param or tag: the store's limit
 PROBE = 5  # seconds that a server is given to say that it is there
 BROKEN = 500  # and above: what HTTP calls errors of the server
+MEANINGS = {  # what an error of the network has in it -> what it means
+    "Connection refused": "nothing answers there",
+    "Read timed out": "no answer in time",
+    "ConnectTimeoutError": "no answer in time",
+    "NameResolutionError": "no such host",
+    "Max retries exceeded": "it cannot be reached",
+}
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # a later update tries again
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -157,10 +164,9 @@ def told(uri: str, error: BaseException) -> str:
 
 def problem(error: BaseException) -> str:
     """What an error of a store says, in a line, without statements and advice for programmers."""
-    if "Connection refused" in str(error):
-        return "nothing answers there"
-    if "Read timed out" in str(error):
-        return "no answer in time"
+    for sign, meaning in MEANINGS.items():
+        if sign in str(error):
+            return meaning
     text = blackened(str(error)).partition("[SQL: ")[0].partition("(Background on ")[0]
     return " ".join(AUTOFLUSH.sub("", text).split())[:200] or type(error).__name__
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.sweep import SweepFolder
+from microgpt.terminal import counted
 from microgpt.tracking.labels import params_of
 from microgpt.tracking.owner import FOLDER, NAME, STATUS, final, is_own, sweep_run
 from microgpt.tracking.store import cut, database_of
@@ -215,7 +216,9 @@ def description(info: dict[str, Any], experiment: str) -> str:
 
     The UI shows some five lines, and the others when it is asked.
     """
-    runs = f"[{len(info['jobs'])} runs, by arm]({view_address('', experiment, info['id'])})"
+    runs = (
+        f"[{counted(len(info['jobs']), 'run')}, by arm]({view_address('', experiment, info['id'])})"
+    )
     about = f"{info['description']}: {runs}" if info["description"] else runs
     varied = [f"- `{key}` {', '.join(values)}" for key, values in info["grid"].items()]
     keys = {key.replace("/", ".") for key in info["grid"]}

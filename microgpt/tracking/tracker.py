@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.core.check import BadValue
+from microgpt.run.folder import RunFolder
 from microgpt.secret import ADDRESS, kept, restored
-from microgpt.tracking.address import check_experiment, check_uri, store_uri
+from microgpt.tracking.address import check_experiment, check_uri, store_uri, store_words
 from microgpt.tracking.process import Question, SendingProcess, Trouble
 from microgpt.tracking.sync import Folder
-from microgpt.tracking.view import sweep_shown
+from microgpt.tracking.view import run_shown, sweep_shown
 
 AT_ONCE = 5.0  # seconds for what is known already, or can be done without
 
@@ -38,7 +39,11 @@ class Tracking:
         return {}
 
     def look(self) -> str | None:
-        """What shows the sweep: the address on a server, or the command that starts one."""
+        """What shows the run or the sweep: the address on a server, or the command that starts one."""
+        return None
+
+    def words(self) -> list[str] | None:
+        """The words with which a command uses this store; None if there is none."""
         return None
 
     def finish(self) -> str | None:
@@ -78,7 +83,7 @@ class MLflow(Tracking):
 
     def start(self, folder: Folder, outputs: Path) -> None:
         """Begin to send what `folder` gets."""
-        self._folder, self._outputs = folder.path, outputs.absolute()
+        self._folder, self._outputs = folder, outputs.absolute()
         self._store = store_uri(self.uri, outputs)
         self._process = SendingProcess.beside()
         self.add(folder)
@@ -93,20 +98,30 @@ class MLflow(Tracking):
         Their id -> the name of their folder, and their status.
         """
         found: dict[str, tuple[str, str]] | None
-        found = self._answer("stored", patience, (self._folder,))
+        found = self._answer("stored", patience, (self._folder.path,))
         return found or {}
 
     def elsewhere(self) -> dict[str, int]:
         """How many jobs of a sweep are under way in other folders, by machine and path."""
-        found: dict[str, int] | None = self._answer("elsewhere", AT_ONCE, (self._folder,))
+        found: dict[str, int] | None = self._answer("elsewhere", AT_ONCE, (self._folder.path,))
         return found or {}
 
     def look(self) -> str | None:
-        """What shows the sweep: the address on a server, or the command that starts one."""
-        experiment: str | None = self._answer("home", AT_ONCE, (self._folder,))
+        """What shows the run or the sweep: the address on a server, or the command that starts one.
+
+        None if the store has not been met.
+        """
+        if isinstance(self._folder, RunFolder):
+            run_id = self._folder.mlflow_run_id
+            return run_id and run_shown(self._store, self._outputs, self._folder.path.name, run_id)
+        experiment: str | None = self._answer("home", AT_ONCE, (self._folder.path,))
         if experiment is None:
             return None
-        return sweep_shown(self._store, self._outputs, experiment, self._folder.name)
+        return sweep_shown(self._store, self._outputs, experiment, self._folder.path.name)
+
+    def words(self) -> list[str]:
+        """The words with which a command uses this store."""
+        return store_words(self._store, self._outputs)
 
     def finish(self) -> str | None:
         """Send the rest. Returns what went wrong, if anything did.

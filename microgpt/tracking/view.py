@@ -5,13 +5,15 @@ name a *shared view state*, a tag of the experiment, whose format `state` knows.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
 from microgpt.secret import public
-from microgpt.tracking.address import store_uri
+from microgpt.tracking.address import is_web, store_words
+from microgpt.tracking.find import find_shown
 from microgpt.tracking.state import (
     FIGURES,
     LOSS,
@@ -30,61 +32,78 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 KEY = "microgpt"  # of the view of all runs
+MENU = "workflowType=machine_learning"  # else the page has the menu for other purposes
 LOOKED_AT = 200  # the latest runs decide the columns
 PARAMS = 8  # columns at most
 BEST = column("metrics", LOSS), True  # the order of rows: lowest first
 
 
 def runs_address(store: str, outputs: Path, server: str, wanted: str | None = None) -> str:
-    """Where the wanted sweep's runs are shown: it is named as `find_parent` takes it.
+    """Where the wanted run, or the runs of the wanted sweep, are shown; named as `find_shown` takes it.
 
     Without a wish it is the latest sweep if the latest run is one of its, else all runs of the
     latest run's experiment. Raises BadValue if the store has no such runs.
     """
     try:
         client = open_store(store, outputs)
-        runs = [] if wanted else latest_runs(client)
+        latest = [] if wanted else latest_runs(client)
     except Exception as error:  # whatever a store may raise
         raise BadValue("uri", store, problem(error)) from error
     if wanted:
-        runs = [find_parent(client, wanted, store)]
-    if not runs:
-        raise BadValue("uri", store, "no runs yet; `microgpt train` makes the first")
-    experiment = str(runs[0].info.experiment_id)
-    view = sweep_of(runs[0])
+        shown = find_shown(client, wanted, store)
+        if not is_sweep(shown):
+            return run_address(server, str(shown.info.run_id), str(shown.info.experiment_id))
+        if not _has_begun(client, shown):
+            raise BadValue("sweep", wanted, "none of its runs has begun: there is nothing to show")
+    else:
+        begun = (run for run in latest if not is_sweep(run) or _has_begun(client, run))
+        if (first := next(begun, None)) is None:
+            raise BadValue("uri", store, "no runs yet; `microgpt train` makes the first")
+        shown = first
+    experiment = str(shown.info.experiment_id)
+    view = sweep_of(shown)
     if not view:
         view = KEY
-        set_view(client, experiment, view, all_runs_state(runs))
+        set_view(client, experiment, view, all_runs_state(latest))
     return view_address(server, experiment, view)
 
 
-def find_parent(client: "MlflowClient", name: str, store: str) -> "Run":
-    """The latest sweep of an experiment, or the one with this id or MLflow run id. Raises BadValue."""
-    homes = [str(found.experiment_id) for found in client.search_experiments()]
-    order = ["attributes.start_time DESC"]
-    safe = name.replace("'", "")
-    for key in ("tags.`sweep.experiment`", "tags.`sweep.id`", "attributes.run_id"):
-        query = f"{key} = '{safe}' AND tags.`sweep.id` != ''"
-        if found := client.search_runs(homes, query, max_results=1, order_by=order):
-            return found[0]
-    parents = client.search_runs(homes, "tags.`sweep.experiment` != ''")
-    names = sorted({run.data.tags["sweep.experiment"] for run in parents})
-    there = f"there are {', '.join(names)}" if names else "there are no sweeps of experiments"
-    raise BadValue("experiment", name, f"no sweep of it in {store}; {there}")
+def is_sweep(run: "Run") -> bool:
+    """Whether a run stands for a sweep."""
+    return "sweep.id" in run.data.tags
+
+
+def _has_begun(client: "MlflowClient", sweep: "Run") -> bool:
+    """Whether any run of a sweep is in the store."""
+    query = f"tags.`sweep.{sweep.data.tags['sweep.id']}` != ''"
+    return bool(client.search_runs([str(sweep.info.experiment_id)], query, max_results=1))
 
 
 def view_address(server: str, experiment: str, view: str) -> str:
     """Where MLflow's UI shows an experiment as the view says."""
     page = f"{server}/#/experiments/{experiment}/runs"
-    return f"{page}?workflowType=machine_learning&viewStateShareKey={view}"
+    return f"{page}?{MENU}&viewStateShareKey={view}"
+
+
+def run_address(server: str, run_id: str, experiment: str | None = None) -> str:
+    """Where MLflow's UI shows a run; of a known experiment in the menu for training."""
+    if experiment is None:
+        return f"{server}/#/runs/{run_id}"
+    return f"{server}/#/experiments/{experiment}/runs/{run_id}?{MENU}"
 
 
 def sweep_shown(store: str, outputs: Path, experiment: str, sweep: str) -> str:
     """What shows a sweep: the address on a server, or the command that starts one."""
-    if store.startswith(("http:", "https:")):
+    if is_web(store):
         return view_address(public(store).rstrip("/"), experiment, sweep)
-    usual = store == store_uri(None, outputs)
-    return f"microgpt ui {sweep}" if usual else f"microgpt ui {sweep} --uri {store}"
+    return shlex.join(["microgpt", "ui", sweep, *store_words(store, outputs)])
+
+
+def run_shown(store: str, outputs: Path, name: str, run_id: str) -> str:
+    """What shows a run, likewise."""
+    if is_web(store):
+        return run_address(public(store).rstrip("/"), run_id)
+    return shlex.join(["microgpt", "ui", name, *store_words(store, outputs)])
 
 
 def set_view(client: "MlflowClient", experiment: str, key: str, state: Mapping[str, Any]) -> None:

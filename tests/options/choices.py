@@ -18,7 +18,7 @@ from microgpt.app import config_path
 CONF = config_path()
 Words = tuple[str, ...]  # as on the command line
 
-UNTRAINED = ("hydra", "experiment", "tracking")  # groups without a part in what is trained
+UNTRAINED = ("hydra", "experiment", "debug", "tracking")  # groups without a part in what is trained
 SMALL: dict[str, dict[str, Any]] = {  # set where the configuration has the key
     "model": {"n_layer": 1, "n_head": 2, "n_embd": 8, "block_size": 8},
     "model.mlp": {"expansion": 2},

@@ -28,7 +28,7 @@ from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord
 from microgpt.terminal import complain
-from microgpt.tracking.view import find_parent
+from microgpt.tracking.find import find_parent
 from microgpt.trust import OURS_ALONE, Trust
 
 if TYPE_CHECKING:

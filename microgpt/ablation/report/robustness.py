@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from microgpt.ablation.lock import LOCK, read_lock
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord
-from microgpt.tracking.view import find_parent
+from microgpt.tracking.find import find_parent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

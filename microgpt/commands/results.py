@@ -1,0 +1,82 @@
+"""`microgpt report` and `verify`: the result of a sweep, and whether it can be had again."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from microgpt.commands.common import STORE, add_json, name, outputs_folder, trust_in
+from microgpt.terminal import Parser, add_trust
+
+REPORTS = "reports"  # in the outputs: reports that are not published
+ANSWERS = ("bit-exact", "differs", "cannot be repeated")  # by the exit codes of `verify`
+
+
+def report(words: Sequence[str]) -> None:
+    """`microgpt report`."""
+    parser = Parser("microgpt report", description="Report the latest sweep of an experiment.")
+    parser.add_argument(
+        "name", metavar="EXPERIMENT", type=name, help="or a sweep's id, or its MLflow run id"
+    )
+    parser.add_argument("--uri", help=STORE)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--out", metavar="DIR", help="where to write it; default: outputs/reports")
+    place.add_argument("--publish", action="store_true", help="the same as --out experiments")
+    add_json(parser)
+    add_trust(parser)
+    options = parser.parse_args(words)
+    from microgpt.ablation.lock import LOCK
+    from microgpt.ablation.report.report import report as write
+
+    own = Path("experiments") if options.publish else outputs_folder() / REPORTS
+    place_of = Path(options.out or own)
+    with _aside(options.json):
+        folder = write(options.name, options.uri, outputs_folder(), place_of, trust_in(options))
+    if options.json:
+        print((folder / LOCK).read_text(encoding="utf-8"), end="")
+
+
+def verify(words: Sequence[str]) -> int:
+    """`microgpt verify`."""
+    parser = Parser("microgpt verify", description="Train recorded runs again, and compare.")
+    parser.add_argument(
+        "what", metavar="RUN | EXPERIMENT", type=name, help="a run's id or folder; a name"
+    )
+    parser.add_argument("--uri", help=STORE)
+    parser.add_argument("--data", type=Path, help="the documents, if the store did not keep them")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--sample", type=int, help="runs of an experiment; default: a tenth")
+    some.add_argument("--all", action="store_true", help="every run of an experiment")
+    parser.add_argument("--seed", type=int, default=0, help="selects the sampled runs")
+    add_json(parser)
+    add_trust(parser)
+    options = parser.parse_args(words)
+    with _aside(options.json):
+        code = _verified(options)
+    if options.json:
+        print(json.dumps({"what": options.what, "answer": ANSWERS[code]}, indent=1))
+    return code
+
+
+def _verified(options: Any) -> int:
+    """The exit code. Raises NoSuchRun, BadValue, BadRecord and Untrusted."""
+    from microgpt.ablation.verify import verify_run
+    from microgpt.ablation.verify_lock import lock_of, recorded, verify_lock
+    from microgpt.run.folder import NoSuchRun
+
+    trust, reports = trust_in(options), outputs_folder() / REPORTS
+    if lock := lock_of(options.what, reports):
+        count = sys.maxsize if options.all else options.sample
+        return verify_lock(lock, count, options.seed, options.data, trust)
+    try:
+        return verify_run(options.what, options.uri, outputs_folder(), options.data, trust)
+    except NoSuchRun as error:
+        names = ", ".join(recorded(reports))
+        raise NoSuchRun(f"{error}; experiments are {names}" if names else f"{error}") from error
+
+
+def _aside(as_json: bool) -> AbstractContextManager[Any]:
+    """What is said for people goes to standard error, if JSON is asked for."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()

@@ -1,0 +1,92 @@
+"""`microgpt rm`: removes runs and sweeps, here and in their stores."""
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from microgpt.console import out
+from microgpt.run.find import find_folder
+from microgpt.run.folder import RunFolder
+from microgpt.run.sweep import SweepFolder, all_sweeps
+from microgpt.terminal import OK, ConfigError, counted
+from microgpt.tracking.removal import Stored, stored_of
+from microgpt.tracking.store import one_sends
+from microgpt.tracking.sync import Folder
+
+
+def remove(names: Sequence[str], outputs: Path, sure: bool) -> int:
+    """Removes what is named, after it was asked for unless `sure`; returns an exit code.
+
+    Nothing is removed if anything named is unknown or under way, or a store fails. Raises NoSuchRun,
+    Busy, BadRecord, BadValue and ConfigError.
+    """
+    folders = list(_folders([find_folder(outputs, name) for name in names], outputs))
+    with ExitStack() as held:
+        for folder in folders:
+            held.enter_context(folder.locked(0.0))
+        stored = stored_of(folders, outputs)
+        _tell(folders, stored)
+        if not sure and not _agreed():
+            out.print("nothing removed")
+            return OK
+        for folder in folders:
+            held.enter_context(one_sends(folder))
+        for each in stored:
+            each.remove()
+        for folder in folders:
+            (folder.path / folder.FILE).unlink()  # first: half a folder is no record
+            shutil.rmtree(folder.path)
+    out.print("removed")
+    return OK
+
+
+def _folders(named: Sequence[Folder], outputs: Path) -> Iterator[Folder]:
+    """The folders to remove: those that are named, and the runs of sweeps that no other sweep has."""
+    sweeps = {each.path.name for each in named if isinstance(each, SweepFolder)}
+    others = {sweep.path.name for sweep in all_sweeps(outputs)} - sweeps
+    seen: set[Path] = set()
+    for each in named:
+        own = [each.run(job) for job in each.jobs] if isinstance(each, SweepFolder) else []
+        alone = [run for run in own if run.exists and not others & {*run.info.get("sweeps", {})}]
+        for folder in [*alone, each]:
+            if folder.path not in seen:
+                seen.add(folder.path)
+                yield folder
+
+
+def _tell(folders: Sequence[Folder], stored: Sequence[Stored]) -> None:
+    """What would go, and what that frees."""
+    runs = [folder for folder in folders if isinstance(folder, RunFolder)]
+    for folder in folders:
+        if isinstance(folder, SweepFolder) or len(runs) <= 5:
+            kind = "sweep" if isinstance(folder, SweepFolder) else "run  "
+            out.print(
+                f"{kind}  {folder.path.name}  {folder.status}  {folder.info['name']}", markup=False
+            )
+    here = sum(map(_size, (folder.path for folder in folders)))
+    there = sum(_size(place) for each in stored if (place := each.artifacts))
+    own = f"{_bytes(here)} in {counted(len(folders), 'folder')}"
+    out.print(f"frees  {own}; in MLflow {counted(len(stored), 'run')} and {_bytes(there)} of files")
+
+
+def _agreed() -> bool:
+    """Asks. Raises ConfigError where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise ConfigError("rm: add --yes to remove this without being asked")
+    return input("remove this for good? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _size(folder: Path) -> int:
+    """The bytes that a folder's removal frees: not those of files that have other names."""
+    found = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    return sum(each.st_size for each in found if each.st_nlink == 1)
+
+
+def _bytes(count: int) -> str:
+    """A number of bytes for people."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

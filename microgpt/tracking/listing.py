@@ -1,0 +1,103 @@
+"""The runs and sweeps of a store, with the facts that `microgpt.listing` shows of folders."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microgpt.core.check import BadValue
+from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED, finite, when
+from microgpt.tracking.address import database_file, store_uri
+from microgpt.tracking.owner import FOLDER, NAME
+from microgpt.tracking.store import open_store, problem
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+PAGE = 1000  # runs a query
+STATUS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
+
+
+def stored_runs(uri: str | None, outputs: Path) -> list[dict[str, Any]]:
+    """The runs of a store, the oldest first. Raises BadValue."""
+    return [_run_row(run) for run in _search(uri, outputs, "tags.n_params != ''")]
+
+
+def stored_sweeps(uri: str | None, outputs: Path) -> list[dict[str, Any]]:
+    """The sweeps of a store, the oldest first. Raises BadValue."""
+    parents = _search(uri, outputs, "tags.`sweep.id` != ''")
+    runs = _search(uri, outputs, "tags.n_params != ''") if parents else []
+    return [_sweep_row(parent, runs) for parent in parents]
+
+
+def _search(uri: str | None, outputs: Path, query: str) -> "list[Run]":
+    """The runs that satisfy a query; none where there is no store yet. Raises BadValue."""
+    store = store_uri(uri, outputs)
+    file = database_file(store)
+    if file is not None and not file.is_file():
+        if uri is None:
+            return []
+        raise BadValue("uri", store, "no runs yet; `microgpt train` makes the first")
+    try:
+        client = open_store(store, outputs)
+        homes = [str(there.experiment_id) for there in client.search_experiments()]
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            order = ["attributes.start_time ASC"]
+            page = client.search_runs(homes, query, 1, PAGE, order, token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+    except Exception as error:  # whatever a store may raise
+        raise BadValue("uri", store, problem(error)) from error
+
+
+def _run_row(run: "Run") -> dict[str, Any]:
+    tags, metrics = run.data.tags, run.data.metrics
+    num_steps = int(run.data.params.get("trainer.num_steps", 0))
+    return {
+        **_common(run, NAME),
+        "step": _step(run, num_steps),
+        "num_steps": num_steps,
+        "held_out": finite(metrics.get("val/loss")),
+        "test": finite(metrics.get("test/loss")),
+        "n_params": int(tags["n_params"]),
+        "sweeps": sorted(_sweeps(run)),
+    }
+
+
+def _step(run: "Run", num_steps: int) -> int | None:
+    """The last step of a run that ended; None for another."""
+    if run.info.status == "FINISHED":
+        return num_steps
+    told = run.data.tags.get("failed_at") or run.data.tags.get("stopped_at", "")
+    numbers = [word for word in told.split() if word.isdigit()]
+    return int(numbers[0]) if numbers else None
+
+
+def _sweep_row(parent: "Run", runs: "list[Run]") -> dict[str, Any]:
+    own = [run for run in runs if parent.data.tags["sweep.id"] in _sweeps(run)]
+    states = [run.info.status for run in own]
+    return {
+        **_common(parent, "sweep.id"),
+        "experiment": parent.data.tags.get("sweep.experiment"),
+        "jobs": len(own),
+        "finished": states.count("FINISHED"),
+        "failed": states.count("FAILED"),
+    }
+
+
+def _sweeps(run: "Run") -> set[str]:
+    marks = {key.removeprefix("sweep.") for key in run.data.tags if key.startswith("sweep.")}
+    return marks - {"id", "signature", "experiment", "alive"}
+
+
+def _common(run: "Run", name: str) -> dict[str, Any]:
+    return {
+        "id": run.data.tags.get(name, run.info.run_id),
+        "name": run.info.run_name or "",
+        "status": STATUS.get(run.info.status, RUNNING),
+        "begun": when((run.info.start_time or 0) / 1000),
+        "mlflow": run.info.run_id,
+        "folder": run.data.tags.get(FOLDER),
+    }

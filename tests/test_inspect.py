@@ -1,0 +1,134 @@
+"""The page about what is inside a run's model."""
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from microgpt.ablation.inspect.look import END, Look, look
+from microgpt.ablation.inspect.page import page
+from microgpt.core.evaluation import evaluate
+from microgpt.run.folder import RunFolder
+from microgpt.run.state import last_state
+from microgpt.sample import rebuild
+from microgpt.trust import OURS_ALONE
+from tests.conftest import Here
+from tests.running import store, train_here
+
+WORDS = ["trainer.num_steps=30", "engine=native", "model.n_layer=2", "data.val_fraction=0.2"]
+
+
+@pytest.fixture(scope="module")
+def run(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run in a store."""
+    outputs = tmp_path_factory.mktemp("inspected")
+    (outputs / "mlflow.db").write_bytes(store_template.read_bytes())
+    code, run = train_here(outputs, *WORDS)
+    assert code == 0
+    return run
+
+
+class Tags(HTMLParser):
+    """The open tags of a page; fails on one that is not closed."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in self.VOID and not tag.startswith(("rect", "circle", "polyline")):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("rect", "circle", "polyline"):
+            assert self.open.pop() == tag
+
+
+def checked(text: str) -> None:
+    """A page is well-formed and needs nothing from elsewhere."""
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert not re.search(r"https?:|src=|<script|<link|@import|url\(", text)
+
+
+def test_the_numbers_are_those_of_the_run(run: RunFolder) -> None:
+    """Of its own engine, on the first held-out document."""
+    seen = look(run, None, 1, OURS_ALONE)
+    parts = rebuild(run)
+    trainer = parts.trainer
+    state = last_state(run, trainer)
+    assert state is not None
+    trainer.restore(state)
+    score = evaluate(
+        trainer.engine,
+        trainer.model,
+        trainer.weights,
+        trainer.corpus,
+        "val",
+        eval_documents=1,
+        batch_size=1,
+    )
+    assert seen.loss == pytest.approx(score.nats / score.tokens, abs=0, rel=1e-15)
+    document = trainer.corpus.split.validation[0]
+    assert "".join(filter(None, seen.targets)) == document + END
+    for row, target, loss in zip(seen.probabilities, seen.targets, seen.losses):
+        assert math.fsum(row) == pytest.approx(1)
+        assert loss is not None
+        assert row[seen.vocabulary.index(str(target))] == pytest.approx(math.exp(-loss))
+
+
+def test_attention_looks_back_and_sums_to_one(run: RunFolder) -> None:
+    seen = look(run, None, 1, OURS_ALONE)
+    assert [len(heads) for heads in seen.attention] == [2, 2]
+    for grid in [grid for heads in seen.attention for grid in heads]:
+        for t, row in enumerate(grid):
+            assert math.fsum(row) == pytest.approx(1)
+            assert set(row[t + 1 :]) <= {0.0}
+    assert seen.attention[0] != seen.attention[1]
+    names = [name for name, _ in seen.activations]
+    assert names[:3] == ["wte", "wpe", "layer0.attn_wq"]
+    assert names[-1] == "lm_head"
+    assert all(change > 0 for _, _, change in seen.gradients)
+
+
+def test_a_page_of_a_prompt_is_written_and_logged(run: RunFolder, here: Here) -> None:
+    outputs = run.path.parent.parent
+    said, complained = here(outputs, "inspect", "here", "--prompt", "an")
+    assert complained == ""
+    file = Path(said.split()[-1])
+    text = file.read_text(encoding="utf-8")
+    checked(text)
+    for heading in ("The next character", "Attention", "Gradients", "Samples", "layer 1, head 1"):
+        assert heading in text
+    logged = store(outputs).list_artifacts(run.mlflow_run_id, "inspect")
+    assert [Path(each.path).name for each in logged] == [file.name]
+    _, complained = here(outputs, "inspect", "here", "--prompt", "Ü", code=2)
+    assert "not in the vocabulary" in complained
+
+
+def test_runs_side_by_side_and_models_without_attention(tmp_path: Path, here: Here) -> None:
+    """Of a bigram model and of running text, a page has what there is."""
+    text = tmp_path / "text.txt"
+    text.write_text("a <b> & 'c' of \"d\"\n" * 30)
+    tiny = ["train", "tracking=none", "trainer.num_steps=5", "progress=false"]
+    for name, words in (
+        ("bigram", ["model=bigram"]),
+        ("text", ["data=text", f"data.path={text}", "model/position=rope"]),
+    ):
+        here(tmp_path, *tiny, *words, f"hydra.run.dir={tmp_path}/runs/{name}")
+    said, complained = here(tmp_path, "inspect", "bigram", "text")
+    assert complained == ""
+    page_of_both = Path(said.split()[-1]).read_text(encoding="utf-8")
+    checked(page_of_both)
+    assert "layer 0, head 0" in page_of_both  # of one of them
+    assert "Embeddings by position" not in page_of_both  # rope has none, nor a bigram model
+    alone = look(RunFolder(tmp_path / "runs/bigram"), "ann", 1, OURS_ALONE)
+    assert alone.attention == []
+    assert alone.losses[-1] is None
+    assert isinstance(alone, Look)
+    assert "Attention" not in page([alone])

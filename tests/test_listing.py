@@ -1,0 +1,178 @@
+"""`microgpt runs`, `sweeps` and `rm`, on folders and on a store alone."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microgpt.run.folder import RunFolder
+from microgpt.run.sweep import SweepFolder
+from microgpt.sweep.expand import varied
+from microgpt.tracking import sync
+from tests.conftest import Here
+from tests.running import REPOSITORY, store, train_here
+
+IDS = {"one": "11aa00000000-00000000", "two": "22bb00000000-00000000"}
+Json = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def made(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs with three runs, which a store has too: one of sweep `one`, one of both sweeps, one alone."""
+    outputs = tmp_path_factory.mktemp("made") / "outputs"
+    outputs.mkdir()
+    shutil.copy(store_template, outputs / "mlflow.db")
+    runs = {}
+    for seed, name in enumerate(("of-one", "of-both", "alone")):
+        words = [
+            f"seed={seed}",
+            "trainer.num_steps=3",
+            "engine=native",
+            f"trainer.batch_size={3 - seed}",
+        ]
+        code, runs[name] = train_here(outputs, *words, name=name)
+        assert code == 0
+    for name, members in (("one", ("of-one", "of-both")), ("two", ("of-both",))):
+        sweep = SweepFolder(outputs / "sweeps" / IDS[name])
+        sweep.path.mkdir(parents=True)
+        jobs = [
+            {"run": run, "name": run, "arm": run, "seed": 0, "differs": {}, "tags": {}}
+            for run in members
+        ]
+        sweep.begin(
+            id=IDS[name],
+            uid=f"{name:a<32}".translate(str.maketrans("notw", "abcd")),
+            **dict.fromkeys(("signature", "source"), "a"),
+            name=f"heads seed={name}",
+            experiment="heads",
+            description=None,
+            ablation=None,
+            grid={"seed": ["0"]},
+            config=runs["alone"].config,
+            jobs=jobs,
+            status="finished",
+            begun=1_800_000_000.0 + len(members),
+            ended=1_800_000_100.0,
+        )
+        for run in members:
+            sweeps = runs[run].info.get("sweeps", {}) | {IDS[name]: run}
+            runs[run].update(sweeps=sweeps)
+    folders = [SweepFolder(outputs / "sweeps" / each) for each in IDS.values()]
+    assert len(list(sync([*folders, *runs.values()], None, outputs))) == 5
+    return outputs
+
+
+@pytest.fixture
+def listed(here: Here) -> Json:
+    """What a command prints as JSON."""
+
+    def call(outputs: Path, *words: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(here(outputs, *words, "--json")[0])
+        return rows
+
+    return call
+
+
+def documented(command: str) -> set[str]:
+    """The keys that docs/programs.md has for a command, in its table and before it."""
+    page = (REPOSITORY / "docs/programs.md").read_text(encoding="utf-8")
+    (section,) = [part for part in page.split("\n## ") if part.startswith(f"`microgpt {command}")]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    before = section.partition("| key")[0].partition("\n")[2]
+    return {key for text in (*cells, before) for key in re.findall(r"`([a-z_]+)`", text)}
+
+
+def test_the_keys_for_programs_are_documented(made: Path, listed: Json) -> None:
+    assert set(listed(made, "runs")[0]) == documented("runs")
+    assert set(listed(made, "sweeps")[0]) == documented("sweeps")
+    assert set(listed(made, "variants")[0]) == documented("variants")
+
+
+def ids(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["id"] for row in rows]
+
+
+def test_runs_are_listed_sorted_and_chosen(made: Path, listed: Json) -> None:
+    rows = listed(made, "runs")
+    assert ids(rows) == ["of-one", "of-both", "alone"]
+    assert rows[0]["sweeps"] == [IDS["one"]]
+    losses = {row["id"]: row["held_out"] for row in rows}
+    best = sorted(losses, key=lambda name: losses[name])
+    assert ids(listed(made, "runs", "--sort", "held-out")) == best
+    assert ids(listed(made, "runs", "--sort", "held-out", "-n", "1")) == best[:1]
+    assert ids(listed(made, "runs", "--sweep", "22bb")) == ["of-both"]
+    assert ids(listed(made, "runs", "--name", "batch_size=1")) == ["alone"]
+    assert listed(made, "runs", "--status", "failed") == []
+
+
+def test_a_list_in_a_pipe_is_whole_and_one_line_a_run(made: Path, here: Here) -> None:
+    said, _ = here(made, "runs")
+    head, *lines = said.splitlines()
+    assert head.split() == ["run", "status", "step", "held-out", "params", "name"]
+    assert len(lines) == 3
+    for line in lines:
+        assert "batch_size=" in line  # the end of a long name
+
+
+def test_sweeps_are_listed_and_told_apart(made: Path, listed: Json, here: Here) -> None:
+    rows = listed(made, "sweeps")
+    assert ids(rows) == [IDS["two"], IDS["one"]]  # by their beginning
+    assert [(row["finished"], row["jobs"], row["name"]) for row in rows] == [
+        (1, 1, "heads seed=two"),
+        (2, 2, "heads seed=one"),
+    ]
+    assert "2/2" in here(made, "sweeps")[0]
+    grid = {"model.n_head": ["1", "2", "8"], "seed": ["0", "1", "2"], "data": ["a/x", "a/y"]}
+    assert varied(grid) == "n_head=1,2,8 seed=0-2 data=x,y"
+    assert varied({"lr": [str(number / 10) for number in range(9)]}) == "lr=0.0..0.8 (9)"
+
+
+def test_the_store_alone_is_enough(made: Path, tmp_path: Path, listed: Json) -> None:
+    """Of a machine that has only the database."""
+    shutil.copy(made / "mlflow.db", tmp_path / "mlflow.db")
+    here_and_there = ("id", "name", "status", "step", "num_steps", "held_out", "n_params", "sweeps")
+    for words in (["runs"], ["runs", "--sweep", "22bb"], ["runs", "--sort", "held-out"]):
+        own, stored = listed(made, *words), listed(tmp_path, *words)
+        assert [[row[k] for k in here_and_there] for row in stored] == [
+            [row[k] for k in here_and_there] for row in own
+        ]
+    named = ("id", "name", "status", "jobs", "finished", "begun")
+    assert [[row[k] for k in named] for row in listed(tmp_path, "sweeps")] == [
+        [row[k] for k in named] for row in listed(made, "sweeps")
+    ]
+
+
+def test_removed_is_what_no_other_sweep_has(made: Path, here: Here, listed: Json) -> None:
+    """On the folders themselves, since the store's runs belong to them: the last of these tests."""
+    said, complained = here(made, "rm", "11aa", code=2)  # nobody can be asked
+    assert "add --yes" in complained
+    assert IDS["one"] in said
+    assert "of-one" in said
+    assert len(ids(listed(made, "runs"))) == 3
+    client = store(made)
+    places = [run.info.artifact_uri for run in client.search_runs(["1"])]
+    assert len(places) == 5
+    said, complained = here(made, "rm", "11aa", "--yes")
+    assert complained == ""
+    assert "in 2 folders; in MLflow 2 runs and " in said
+    assert ids(listed(made, "runs")) == ["of-both", "alone"]
+    assert ids(listed(made, "sweeps")) == [IDS["two"]]
+    left = client.search_runs(["1"], run_view_type=3)
+    assert {run.data.tags["microgpt.id"] for run in left} == {IDS["two"], "of-both", "alone"}
+    there = {path.name for path in (made / "artifacts/microgpt").iterdir()}
+    assert there == {run.info.run_id for run in left}
+
+
+def test_a_run_under_way_is_not_removed(made: Path, here: Here) -> None:
+    run = RunFolder(made / "runs/alone")
+    with run.locked():
+        _, complained = here(made, "rm", "alone", "--yes", code=2)
+    assert "another process is at work" in complained
+    assert run.exists
+    _, complained = here(made, "rm", "alone", "nothing-here", "--yes", code=2)
+    assert "nothing-here: no such run or folder" in complained
+    assert run.exists
