@@ -137,7 +137,7 @@ def test_wrong_input_is_the_command_s_line(
         (lambda run: run.logits("a" * 10), "text='aaaaaaaaaa': must be shorter than block_size=10"),
         (lambda run: run.logits("Q"), "'Q': not in the vocabulary"),
         (lambda run: microgpt.train([], config_dir="no"), "--config-dir no: no such folder"),
-        (lambda run: microgpt.load("nowhere"), "no store there"),
+        (lambda run: microgpt.load("nowhere"), "nowhere: no such run or folder"),
         (lambda run: microgpt.load("heads/best"), "no store there"),
     ],
 )
