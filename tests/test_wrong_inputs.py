@@ -26,7 +26,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("optimizer=sgd optimizer.beta1=0.5", ["optimizer.beta1=0.5", "momentum"]),
     ("optimizer=adm", ["optimizer=adm", "adam, adam_half_life, adam_original, adamw, "]),
     ("model/norm=layer", ["model/norm=layer", "layernorm, layernorm_affine, none, rmsnorm"]),
-    ("experiment=nope", ["experiment=nope", "original"]),
+    ("experiment=nope", ["experiment=nope", "activation, "]),
     ("+experiment=original", ["+experiment=original", "without the +"]),
     ("optimizr=adam", ["optimizr=adam", "did you mean optimizer?"]),
     ("model/nrm=none", ["model/nrm=none", "did you mean model/norm?"]),
