@@ -275,6 +275,7 @@ def test_a_gallery_shows_each_verdict_in_words(
     write_index(tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert "Verdict: supported. Here supported means that the runs show what was claimed" in page
+    assert "What was claimed: one of the inner arms better than both ends." in page
     assert "(heads/arms.png)" in page
     assert "of_before" not in page
     assert "{" not in page

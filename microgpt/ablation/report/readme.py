@@ -8,7 +8,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from microgpt.ablation.report import render, words
-from microgpt.protocol.claims import claim
 from microgpt.protocol.section import KEYS
 
 
@@ -43,7 +42,6 @@ def render_readme(lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -
         asked=asked,
         times=times,
         tables=_tables(),
-        claimed=str(claim(asked["claim"])) if asked["claim"] else None,
         compared=sum(1 for row in lock["table"] if row["difference"]),
         left=[run for run in lock["runs"] if run["status"] != "finished"],
         temperature=sampled.get("temperature"),

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from microgpt.ablation import history
 from microgpt.ablation.report.render import count, figure, interval, signed
 from microgpt.ablation.statistics.verdict import Outcome
 
@@ -36,6 +37,12 @@ def verdict(lock: Lock) -> str:
         return "Verdict: none, since nothing was claimed."
     word = Outcome(lock["verdict"])
     return f"Verdict: {word}. Here {word} means that {MEANING[word]}."
+
+
+def claimed(lock: Lock) -> str:
+    """The claim in words; empty if nothing was claimed."""
+    stated = (lock["ablation"] or {}).get("claim")
+    return history.words(stated) if stated else ""
 
 
 def numbers(lock: Lock) -> list[str]:
