@@ -104,9 +104,10 @@ def chromium() -> "Iterator[Browser]":
 
 def new_page(browser: "Browser", size: Sequence[int] = (1400, 800)) -> "Page":
     """An empty page of a browser that has seen MLflow's UI before."""
-    page = browser.new_context(viewport={"width": size[0], "height": size[1]}).new_page()
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
+    context.set_default_timeout(90_000)  # of pages that it opens, too; a busy machine may need them
+    page = context.new_page()
     page.add_init_script(SEEN)
-    page.set_default_timeout(90_000)  # a busy machine may need them
     return page
 
 
