@@ -1,5 +1,6 @@
 """The pages on how to do things: every command on them, with the files that they show, cut short."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -44,8 +45,9 @@ def test_every_command_of_a_page(page: str, tmp_path: Path) -> None:
         (tmp_path / name).write_text(dedent(content))
     lines = [line.strip() for line in text(page).splitlines() if line.startswith("    microgpt ")]
     assert len(lines) > 2
+    path = os.pathsep.join(["own", *filter(None, [os.environ.get("PYTHONPATH")])])
     for line in lines:
-        ended = command([*words_of(line, tmp_path)], tmp_path, PYTHONPATH="own")
+        ended = command([*words_of(line, tmp_path)], tmp_path, PYTHONPATH=path)
         answers = CODES.values() if line.startswith("microgpt judge") else [0]
         assert ended.code in answers, (line, ended)
         assert "Traceback" not in ended.err, (line, ended)
