@@ -1,6 +1,5 @@
 """Fixtures of the suite."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from tests.faults.whole import family_of
 from tests.running import wait_until
 
 Noted = Callable[[str, int | str, str], None]
-SHARED = Path("/dev/shm")
 
 
 @pytest.fixture
@@ -24,8 +22,6 @@ def noted(request: pytest.FixtureRequest) -> Noted:
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path) -> Iterator[None]:
-    """No process that was begun with outputs in the test's folder, and no semaphore, outlives it."""
-    before = set(os.listdir(SHARED))
+    """No process that was begun with outputs in the test's folder outlives it."""
     yield
     wait_until(lambda: not family_of(tmp_path))
-    wait_until(lambda: set(os.listdir(SHARED)) <= before)

@@ -14,11 +14,12 @@ TOP = """# Faults
 
 Written by the suite. `nice -n 19 pytest tests/faults -m soak -n 0` injects all of this,
 `python tests/faults/sweep_memory.py` measures the large sweep. Each row is of one test that passed; the row
-is deleted when its test begins. The slow tier of the tests has a short, seeded sample of each.
+is deleted when its test begins, so that a test without a row has failed, or has not been run. The slow tier
+of the tests has a short, seeded sample of some.
 
 After each injection, and a resume or `microgpt sync` where one is due: every figure of every run stands in
 the store once; figures, samples and parameters equal those of a run that nobody disturbed, bit for bit; no
-command has printed a traceback; no process and no semaphore is left. **Lost: nothing, in any row.**
+command has printed a traceback; no process is left. **Lost: nothing, in any row.**
 
 | injected | times | what was seen | minutes | begun |
 |---|---|---|---|---|

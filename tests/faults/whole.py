@@ -81,12 +81,16 @@ def module_of(process: psutil.Process) -> str:
 
 
 def kill(process: "subprocess.Popen[str]", everything: bool, outputs: Path) -> bool:
-    """kill -9 of a command, perhaps with all that it has started; whether it was still there."""
+    """kill -9 of a command, perhaps with all that it has started; whether it was still there.
+
+    None of the others has a semaphore with a name, which would be left.
+    """
     others = family_of(outputs) if everything else []
     was_there = process.poll() is None
     process.kill()
     for other in others:
         try:
+            assert not any("/dev/shm" in each.path for each in other.memory_maps())
             other.kill()
         except psutil.Error:
             continue
