@@ -241,16 +241,15 @@ def test_a_wheel_finds_its_configurations(tmp_path: Path) -> None:
     (site / "dependencies.pth").write_text(f"{packages}\n")
     python = str(venv / "bin/python")
     subprocess.run([*pip, "--python", python, "install", "--no-deps", str(wheel)], check=True)
+    alone = environment(PYTHONPATH="")  # of a checkout, perhaps
     place.mkdir()
     (place / "names.txt").write_text("\n".join(NAMES))
     program = str(venv / "bin/microgpt")
     where = [python, "-c", "import microgpt; print(microgpt.__file__)"]
-    done = subprocess.run(
-        where, cwd=place, env=environment(), capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(where, cwd=place, env=alone, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(site))
     one = [program, *WORDS]
-    assert subprocess.run(one, cwd=place, env=environment(), check=False).returncode == 0
+    assert subprocess.run(one, cwd=place, env=alone, check=False).returncode == 0
     tiny = [program, "train", *TINY, *OFFLINE, "-m", "seed=1,2"]
-    assert subprocess.run(tiny, cwd=place, env=environment(), check=False).returncode == 0
+    assert subprocess.run(tiny, cwd=place, env=alone, check=False).returncode == 0
     assert len(list((place / "outputs").glob("*/**/samples.txt"))) == 3
