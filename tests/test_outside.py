@@ -77,6 +77,11 @@ def test_eemicrogpt_is_met(outside: Any) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("name", ["eemicrogpt, long", "gpt-dev"])
-def test_a_long_run_has_its_figure(outside: Any, name: str) -> None:
-    assert figure(outside, name) == pytest.approx(RESULTS[name]["ours"][0], abs=1e-6)
+def test_gpt_dev_has_its_figure(outside: Any) -> None:
+    assert figure(outside, "gpt-dev") == pytest.approx(RESULTS["gpt-dev"]["ours"][0], abs=1e-4)
+
+
+@pytest.mark.soak
+def test_the_long_run_of_eemicrogpt_is_met(outside: Any) -> None:
+    """Their figure has two digits; a mean of 100 steps has a standard deviation of about 0.013."""
+    assert figure(outside, "eemicrogpt, long") == pytest.approx(1.92, abs=0.04)

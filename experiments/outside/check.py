@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
@@ -130,16 +130,17 @@ def run_of(check: Check, seed: int, *words: str) -> Parts:
     return run
 
 
-def results(check: Check) -> dict[str, Any]:
-    """A check's figure for each seed, or why there is none."""
+def results(check: Check) -> Iterator[dict[str, Any]]:
+    """A check's figures, after each seed, or why there are none."""
     began, ours = process_time(), []
     for seed in range(check.seeds):
         try:
             ours.append(check.measure(run_of(check, seed)))
         except ConfigError as error:
-            return {"skipped": str(error)}
+            yield {"skipped": str(error)}
+            return
         print(f"{check.experiment} seed {seed}: {ours[-1]:.4f}", flush=True)
-    return {"ours": ours, "seconds": round((process_time() - began) / len(ours), 1)}
+        yield {"ours": ours, "seconds": round((process_time() - began) / len(ours), 1)}
 
 
 def main() -> None:
@@ -150,8 +151,8 @@ def main() -> None:
     known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name, check in CHECKS.items():
         if words.only == name or (words.only is None and (words.soak or not check.soak)):
-            known[name] = results(check)
-            RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+            for known[name] in results(check):
+                RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     (HERE / "README.md").write_text(table.page(known), encoding="utf-8")
 
 
