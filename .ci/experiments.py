@@ -8,13 +8,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from microgpt.ablation.lock import config_of, read_lock
-from microgpt.ablation.recount import miscounted, misquoted
-from microgpt.ablation.store import FINISHED
-from microgpt.ablation.verify_lock import lock_of, recorded, verify_lock
-from microgpt.build import build
+from microgpt.ablation.evidence.lock import config_of, read_lock
+from microgpt.ablation.records.sweep import FINISHED
+from microgpt.ablation.reproduce.retrain import built_again
+from microgpt.ablation.reproduce.verify_lock import contradicted, lock_of, recorded, verify_lock
 from microgpt.core.check import BadValue
 from microgpt.train import code_of
 from microgpt.trust import OURS_ALONE, replayed
@@ -43,10 +40,8 @@ def check(name: str) -> int:
             f"{name}: {len(others)} of {len(finished)} runs by other code than today's", flush=True
         )
         return verify_lock(path, len(finished) if len(finished) <= FEW else 1, 0, None)
-    config = replayed(config_of(lock, finished[0]), OURS_ALONE)
-    documents = build(OmegaConf.create(config)).documents
-    found = miscounted(lock, documents) or misquoted(lock, path.with_name("README.md"))
-    if found:
+    base = built_again(lock, finished[0], None, OURS_ALONE)
+    if found := contradicted(lock, path, base, OURS_ALONE):
         print(f"{name}: {found.verdict}: {found.says}")
         return 1
     print(

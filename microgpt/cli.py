@@ -112,7 +112,7 @@ def _sample(words: Sequence[str]) -> None:
     parser.add_argument("--uri", help="the store of a run that has no folder here")
     add_trust(parser)
     options = parser.parse_args(words)
-    from microgpt.ablation.record import folder_of
+    from microgpt.ablation.records.record import folder_of
     from microgpt.sample import sample
 
     changes = {

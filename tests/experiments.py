@@ -15,9 +15,9 @@ from microgpt.app import config_path
 from microgpt.build import part, plain, resolve
 from microgpt.protocol.arms import Planned
 from microgpt.run.identity import question
-from microgpt.sweep.command import arms_of, zipped
 from microgpt.sweep.compose import Composer
 from microgpt.sweep.expand import expand, grid_of
+from microgpt.sweep.planned import arms_of, zipped
 from microgpt.syntax import key_and_value
 
 EXPERIMENTS = sorted(file.stem for file in config_path().glob("experiment/*.yaml"))

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-from microgpt.ablation.lock import LOCK
+from microgpt.ablation.evidence.lock import LOCK
+from microgpt.ablation.records.store import client_of
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.report import examine
-from microgpt.ablation.store import client_of
 from microgpt.core.check import BadValue
 from microgpt.protocol.arms import Planned
 from microgpt.protocol.protocol import content, digest_of

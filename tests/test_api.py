@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import microgpt
-from microgpt.ablation.lock import LOCK, read_lock
+from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.core.events import Stepped
 from microgpt.run.folder import all_runs
 from tests.command import OFFLINE, TINY, Within

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from microgpt.ablation.fork import fork
-from microgpt.ablation.verify import verify_run
+from microgpt.ablation.reproduce.verify import verify_run
 from microgpt.core.check import BadValue
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FINISHED, KILLED

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.ablation.lock import LOCK, config_of, digest, read_lock
+from microgpt.ablation.evidence.lock import LOCK, config_of, digest, read_lock
 from microgpt.run.reading import BadRecord
 from tests.sweeps import (
     CONFIG,
@@ -59,7 +59,7 @@ def test_a_changed_lock_is_caught(told: tuple[Path, str, Made], tmp_path: Path) 
 
 
 def test_a_lock_says_what_a_class_leaves_out() -> None:
-    from microgpt.ablation.lock import differences
+    from microgpt.ablation.evidence.lock import differences
 
     own = json.loads(json.dumps(CONFIG))
     own["model"]["norm"] = {"_target_": "microgpt.core.layers.norm.none.NoNorm"}

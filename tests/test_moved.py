@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking._tracking_service import utils
 
-from microgpt.ablation.record import opened
+from microgpt.ablation.records.record import opened
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FINISHED
 from tests.command import Within

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from microgpt.ablation.lock import LOCK, read_lock
+from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.core.check import BadValue
 from microgpt.protocol.arms import Planned
 from microgpt.protocol.protocol import check, check_part, content, digest_of, frozen, words_of

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from microgpt.ablation.lock import config_of, read_lock
+from microgpt.ablation.evidence.lock import config_of, content_of
 from microgpt.run.identity import NEUTRAL, choices, leaves, question, signature
 from tests.experiments import EXPERIMENTS, asked, asks, configs
 from tests.golden.check import HERE
@@ -25,7 +25,7 @@ def recorded(experiment: str) -> list[dict[str, Any]]:
     """
     file, golden = LOCKS / experiment / "results.lock.json", HERE / f"signatures/{experiment}.json"
     if file.exists():
-        lock = read_lock(file)
+        lock = content_of(file)  # of whatever schema
         same = lock["ablation"] == asks(experiment)[0]
         finished = [run for run in lock["runs"] if run["status"] == "finished"]
         return [config_of(lock, run) for run in finished] if same else []

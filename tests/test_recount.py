@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 
 import pytest
 
-from microgpt.ablation.recount import miscounted, misquoted
-from microgpt.ablation.report.readme import render_readme
+from microgpt.ablation.reproduce.contradictions import edited_since
+from microgpt.ablation.reproduce.recount import miscounted
+from microgpt.ablation.reproduce.replay import Difference
+from microgpt.app import config_path
+from microgpt.sweep.planned import protocol_of
 from tests.sweeps import DOCUMENTS, Made, heads, lock_of, tuned_lock, tuning
 
 TEXTS = DOCUMENTS.split("\n")[:-1]
@@ -38,12 +42,9 @@ LOCKS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_is_what_its_runs_give(bench: Path, tmp_path: Path, name: str) -> None:
+def test_a_lock_is_what_its_runs_give(bench: Path, name: str) -> None:
     lock = json.loads(json.dumps(LOCKS[name](bench)))
     assert miscounted(lock, TEXTS) is None
-    page = tmp_path / "README.md"
-    page.write_text(render_readme(lock, [{"arm": "all", "seconds": 1.0, "rate": 2.0}]))
-    assert misquoted(lock, page) is None
 
 
 def test_each_number_of_the_table_counts(bench: Path) -> None:
@@ -97,3 +98,57 @@ def test_a_loss_of_a_run_counts(bench: Path) -> None:
     difference = miscounted(lock, TEXTS)
     assert difference is not None
     assert lock["runs"][7]["arm"] in difference.verdict
+
+
+def test_last_digits_may_differ_and_no_others(bench: Path) -> None:
+    """Another SciPy gives other last digits, and may tip the rounding of a number in a sentence."""
+    lock = json.loads(json.dumps(lock_of(bench, heads(name="digits"))))
+    interval = lock["table"][0]["difference"]
+    low = interval["low"]
+    interval["low"] = low * (1 + 1e-11)
+    assert miscounted(lock, TEXTS) is None
+    interval["low"] = low * (1 + 1e-8)
+    assert miscounted(lock, TEXTS) is not None
+    interval["low"] = low
+    first = re.findall(r"[-+]0\.\d{4}", lock["because"])[0]
+    for change, same in ((0.0001, True), (0.0002, False)):
+        said = lock["because"].replace(first, f"{float(first) + change:+.4f}")
+        assert (miscounted({**lock, "because": said}, TEXTS) is None) is same
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda lock: lock["tuning"]["grids"][0].update(best=0.005), "tuning.grids[n_embd=8].best"),
+        (lambda lock: lock["tuning"]["grids"][2]["points"][0].update(rate=0.004), "tuning.grids"),
+        (lambda lock: lock["tuning"]["seeds"].append(7), "tuning.seeds"),
+        (lambda lock: lock["tuning"]["runs"][3].update(loss=1.0), "t"),
+        (lambda lock: lock["table"][2].update(flag=None), "table[n_embd=32 lr=0.01].flag"),
+    ],
+)
+def test_what_chose_the_rates_counts(bench: Path, change: Any, place: str) -> None:
+    lock = json.loads(json.dumps(tuned_lock(bench, tuning({32: 0.04}))))
+    assert miscounted(lock, TEXTS) is None
+    change(lock)
+    difference = miscounted(lock, TEXTS)
+    assert difference is not None
+    assert f"contradicts itself in {place}" in difference.verdict
+
+
+def test_the_file_of_an_experiment_is_what_its_lock_says() -> None:
+    """As one would who edits the question of a lock, its protocol, and both digests."""
+    words = ["trainer.num_steps=30", "seed=0,1"]
+    said = protocol_of(["experiment=activation", *words], config_path())
+    assert said is not None
+    assert said["seeds"] == [0, 1]
+    sweep = {"overrides": words}
+    lock = {"experiment": "activation", "protocol": {"content": said}, "sweep": sweep}
+    assert edited_since(lock) is None
+    forged = {**lock, "protocol": {"content": {**said, "expectation": "GELU wins"}}}
+    found = edited_since(forged)
+    assert isinstance(found, Difference)
+    assert found.verdict.endswith(
+        "activation.yaml is not what the lock says, in protocol.expectation"
+    )
+    assert edited_since({**lock, "sweep": {"overrides": ["model=none"]}}) is not None
+    assert edited_since({**forged, "experiment": "somebody's own"}) is None

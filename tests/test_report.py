@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from microgpt.ablation.lock import LOCK, read_lock
+from microgpt.ablation.evidence.lock import LOCK, read_lock
+from microgpt.ablation.records.store import client_of
+from microgpt.ablation.records.tokens import tokens_trained
 from microgpt.ablation.report.render import render_table
 from microgpt.ablation.report.report import folder_name
-from microgpt.ablation.store import client_of
-from microgpt.ablation.tokens import tokens_trained
 from microgpt.build import part
 from microgpt.core.assemble import make_corpus
 from microgpt.core.streams.independent import Independent

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from microgpt.ablation.evidence.lock import LOCK, SCHEMA, read_lock, text_of
 from microgpt.ablation.report import report as reporting
 from microgpt.ablation.report.place import held
 from microgpt.ablation.report.report import examine, report
@@ -137,3 +138,40 @@ def test_artifacts_that_are_gone_are_named(bench: Path) -> None:
     (bench / f"artifacts/microgpt/{parent}/artifacts/sweep.json").unlink()
     with pytest.raises(BadValue, match=r"its run has no sweep\.json"):
         examine(client, made.id, "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        text_of({"schema": SCHEMA}),
+        text_of({"schema": SCHEMA + 1}),
+        text_of({"ablation": {}}),
+        "another's",
+        None,
+    ],
+)
+def test_a_neighbours_broken_lock_stops_no_report(
+    bench: Path, told: tuple[Path, str, Made], tmp_path: Path, run: Within, content: str | None
+) -> None:
+    neighbour = tmp_path / "other" / LOCK
+    neighbour.parent.mkdir()
+    if content == "another's":  # all that a lock has, and values that no report has
+        lock = read_lock(told[0] / LOCK)
+        lock["table"] = [{**row, "difference": 3, "word": 5} for row in lock["table"]]
+        content = text_of({key: value for key, value in lock.items() if key != "digest"})
+    if content is None:
+        neighbour.mkdir()
+    else:
+        neighbour.write_text(content)
+    client = MlflowClient(address(bench))
+    client.set_tag(told[1], "verdict", "none")
+    ended = run("report", told[2].id, "--uri", address(bench), "--out", str(tmp_path))
+    assert ended.code == 0, ended
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith(f"microgpt: {neighbour}: ")
+    assert (tmp_path / "heads/README.md").is_file()
+    assert "## heads" in (tmp_path / "README.md").read_text()
+    assert client.get_run(told[1]).data.tags["verdict"] == "supported"

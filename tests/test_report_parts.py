@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from microgpt.ablation.lock import LOCK, read_lock, text_of
+from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
+from microgpt.ablation.records.store import client_of
+from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.report import words
 from microgpt.ablation.report.figures import draw
 from microgpt.ablation.report.flattened import flattened
@@ -21,7 +23,6 @@ from microgpt.ablation.report.robustness import elsewhere
 from microgpt.ablation.report.samples import sampled
 from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.crossed import over_seeds_and_documents
-from microgpt.ablation.store import Arm, Run, client_of
 from microgpt.run.held_out import HeldOut
 from microgpt.trust import OURS_ALONE
 from tests.sweeps import (

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from microgpt.ablation.records.store import Arm as Reported
+from microgpt.ablation.records.store import client_of, read_sweep
 from microgpt.ablation.report.analysis import analyse
-from microgpt.ablation.store import Arm as Reported
-from microgpt.ablation.store import client_of, read_sweep
 from microgpt.sweep.arms import MOST, Arm, arms_of, table_of
 from microgpt.tracking.find import find_parent
 from microgpt.trust import OURS_ALONE

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from microgpt.ablation.lock import LOCK, text_of
+from microgpt.ablation.evidence.lock import LOCK, text_of
 from microgpt.ablation.report.report import report
 from microgpt.app import run_app
 from microgpt.build import resolve

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.ablation.replay import ulps
+from microgpt.ablation.reproduce.replay import ulps
 from microgpt.run.checkpoint import read_checkpoint, write_checkpoint
 from microgpt.run.folder import RunFolder
 from tests.conftest import Here, Verify
@@ -260,6 +260,36 @@ def test_what_cannot_be_verified_is_one_line(
     execute(outputs, "update runs set status = 'RUNNING'")
     code, said = verify(outputs, run.mlflow_run_id)
     assert (code, "is still running" in said) == (2, True)
+
+
+def test_stretches_between_checkpoints(tracked: tuple[Path, RunFolder], verify: Verify) -> None:
+    outputs, run = tracked
+    code, said = verify(outputs, run.path, "--segments", "9")
+    assert code == 0, said
+    assert "bit-exact: 3 of 3 stretches between checkpoints, steps 0-5, 5-10, 10-12\n" in said
+    code, said = verify(outputs, run.path, "--segments", "1", "--seed", "1")
+    assert code == 0, said
+    assert "bit-exact: 1 of 3 stretches between checkpoints, steps " in said
+    assert "(--seed 1 draws the same)" in said
+    assert verify(outputs, run.path, "--segments", "0")[0] == 2
+
+
+def test_a_stretch_that_is_not_as_recorded(
+    edited: tuple[Path, RunFolder, Path], verify: Verify
+) -> None:
+    outputs, run, artifacts = edited
+    file = artifacts / "checkpoints/step-10.safetensors"
+    state = read_checkpoint(file)
+    state.weights["wte"][3] = math.nextafter(state.weights["wte"][3], 9)
+    write_checkpoint(file, state)
+    drawn = {
+        0: (1, "diverged at step 10 in step-10.safetensors\n  other weights\n"),  # 5-10
+        1: (0, "bit-exact: 1 of 3 stretches between checkpoints, steps 0-5 (--seed 1 draws"),
+        5: (1, "diverged at step 12 in step-12.safetensors\n  other weights\n"),  # 10-12
+    }
+    for seed, (code, line) in drawn.items():
+        found, said = verify(outputs, run.path, "--segments", "1", "--seed", str(seed))
+        assert (found, line in said) == (code, True), said
 
 
 def test_how_far_two_figures_are_apart() -> None:

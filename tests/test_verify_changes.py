@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from microgpt.ablation.changes import asks_libm
+from microgpt.ablation.reproduce.changes import asks_libm
 from microgpt.core.optim.adam import Adam
 from microgpt.run.folder import RunFolder
 from microgpt.tracking import sync

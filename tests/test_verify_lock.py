@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import Any
 
 import pytest
 
-from microgpt.ablation.lock import text_of
+from microgpt.ablation.evidence.lock import text_of
 from microgpt.ablation.report.report import report
-from microgpt.ablation.verify_lock import draw
+from microgpt.ablation.reproduce.verify_lock import draw
+from microgpt.protocol.arms import Planned
+from microgpt.protocol.protocol import content, digest_of
+from microgpt.protocol.section import question
+from microgpt.run.sweep import joint
 from microgpt.tracking import open_store
 from tests.command import Ended, Within
 from tests.running import stored, train_here
@@ -20,12 +25,14 @@ ARMS, SEEDS = ["0.01", "0.1"], [0, 1]
 JOBS = [(lr, seed) for lr in ARMS for seed in SEEDS]
 
 WORDS = ["trainer.num_steps=6", "trainer.eval_documents=5", "trainer.eval_every=3"]
+WORDS += ["data.test_fraction=0.2"]
 ASKED = {
     "question": "Which rate?",
     "source": "none",
     "expectation": "none",
     "baseline": {"optimizer.lr": 0.01},
     "matters": 0.01,
+    "part": "test",
 }
 
 
@@ -66,16 +73,27 @@ def _log_parent(outputs: Path, jobs: list[dict[str, Any]]) -> None:
     runs = {run.data.tags["microgpt.id"]: run for run in stored(outputs)}
     client = open_store(f"sqlite:///{outputs}/mlflow.db", outputs)
     first = runs[jobs[0]["run"]]
-    failed = {**jobs[0], "run": "gone", "name": "lr=0.01 seed=2", "seed": 2}
+    failed = {**jobs[0], "run": "gone", "name": "lr=0.01 seed=2", "seed": 2, "signature": "c" * 64}
+    config = _config(outputs / "runs" / jobs[0]["run"])
+    signature = joint([job["signature"] for job in (*jobs, failed)])
+    arms = [
+        Planned(f"lr={lr}", {"optimizer.lr": lr}, [*SEEDS, *([2] if lr == "0.01" else [])])
+        for lr in ARMS
+    ]
+    digest = first.data.tags["data.digest"]
+    frozen = content(question(ASKED), arms, signature, config["data"], digest)
+    protocol = {"digest": digest_of(frozen), "time": "2026-01-01T00:00:00.000+00:00"}
     said = {
         "id": "abc-def",
-        "signature": "a" * 64,
-        "source": "b" * 64,
+        "signature": signature,
+        "source": joint([job["source"] for job in (*jobs, failed)]),
+        "protocol": protocol["digest"],
+        "protocols": [protocol | {"commit": None, "content": frozen}],
         "experiment": "rates",
         "name": "rates",
         "description": "Two rates",
         "ablation": ASKED,
-        "config": _config(outputs / "runs" / jobs[0]["run"]),
+        "config": config,
         "grid": {},
         "jobs": [*jobs, failed],
     }
@@ -98,7 +116,7 @@ def verify(
 ) -> Callable[..., Ended]:
     """`microgpt verify rates` in a folder with a copy of the report and no store."""
     monkeypatch.chdir(tmp_path)
-    return lambda *words: Within(monkeypatch, capfd)("verify", "rates", *words)
+    return lambda *words: Within(monkeypatch, capfd)("verify", "rates", "--seed", "0", *words)
 
 
 @pytest.fixture
@@ -120,7 +138,16 @@ def test_all_runs_are_bit_exact(folder: Path, verify: Callable[..., Ended]) -> N
     assert "4 of 4 finished runs are trained again" in ended.out
     for lr, seed in JOBS:
         assert f"run lr={lr} seed={seed}\nbit-exact: 6 steps, " in ended.out
+    assert "the intervals over seeds and documents follow from the nats of all runs\n" in ended.out
     assert sorted(file.name for file in folder.parent.parent.iterdir()) == ["experiments"]
+
+
+def test_intervals_over_documents_are_computed_from_all_runs(
+    folder: Path, verify: Callable[..., Ended]
+) -> None:
+    edit(folder, lambda lock: lock["crossed"]["arms"]["lr=0.1"].update(low=-9.0))
+    ended = verify("--all")
+    assert (ended.code, "in crossed.arms.lr=0.1.low\n" in ended.out) == (1, True), ended
 
 
 def test_a_tenth_is_at_least_one(folder: Path, verify: Callable[..., Ended]) -> None:
@@ -193,29 +220,100 @@ def test_a_figure_of_a_run_changed_and_the_digest_with_it(
 def test_a_configuration_changed(folder: Path, verify: Callable[..., Ended]) -> None:
     edit(folder, lambda lock: lock["runs"][-1]["overrides"].update({"sampling.temperature": 0.6}))
     ended = verify()
-    assert (ended.code, "the lock contradicts itself in signature\n" in ended.out) == (1, True)
+    assert (ended.code, "itself in signature of lr=0.1 seed=1\n" in ended.out) == (1, True)
 
 
-def test_a_number_of_the_page_changed(folder: Path, verify: Callable[..., Ended]) -> None:
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            lambda lock: lock["runs"][0].update(seed=7),
+            "the lock contradicts itself in ",
+        ),
+        (lambda lock: lock["data"].update(documents=9), "contradicts itself in data.documents\n"),
+        (lambda lock: lock["ablation"].update(expectation="x"), "itself in protocol.expectation\n"),
+        (lambda lock: lock["ablation"].update(source="x"), "itself in protocol.source\n"),
+        (lambda lock: lock["ablation"].update(matters=1.0), "itself in "),
+        (lambda lock: lock["protocol"].update(digest="0" * 64), "itself in protocol.digest\n"),
+        (lambda lock: lock["protocol"]["content"].update(seeds=[0]), "itself in protocol.seeds"),
+        (
+            lambda lock: lock["runs"][1].update(signature="0" * 64),
+            "itself in signature of lr=0.01 s",
+        ),
+        (lambda lock: lock["runs"][2].update(signature="0" * 64), "itself in sweep.signature\n"),
+        (
+            lambda lock: lock["runs"][0]["curve"][1].update({"val/loss": 9.0}),
+            "itself in curves.lr=0.01",
+        ),
+        (
+            lambda lock: lock["table"][0].update(flag="no reason"),
+            "itself in table[lr=0.01].",
+        ),
+    ],
+)
+def test_forgeries_with_a_digest_of_their_own(
+    folder: Path, verify: Callable[..., Ended], change: Callable[[Any], None], line: str
+) -> None:
+    edit(folder, change)
+    ended = verify()
+    assert (ended.code, line in ended.out) == (1, True), ended
+
+
+def test_words_of_the_page_may_be_edited_and_numbers_not(
+    folder: Path, verify: Callable[..., Ended]
+) -> None:
     page = folder / "README.md"
     lock = json.loads((folder / "results.lock.json").read_text())
     shown = f"{lock['table'][0]['loss']['mean']:.4f}"
     text = page.read_text()
     assert shown in text
+    page.write_text(text.replace("Verdict", "What came out").replace("\n\n", "\n\nWell, "))
+    assert verify().code == 0
     page.write_text(text.replace(shown, f"{float(shown) + 0.0001:.4f}", 1))
     ended = verify()
-    assert ended.code == 1
-    assert "README.md is not what the lock gives, under 'Result'\n" in ended.out
-    assert f"; the lock gives '| lr=0.01 | 2 of 3 | {shown} " in ended.out
+    assert (ended.code, "README.md has other numbers than were written\n" in ended.out) == (1, True)
     page.unlink()
-    assert verify().code == 1
+    assert verify().code == 2
 
 
-def test_what_clocks_measured_may_be_another(folder: Path, verify: Callable[..., Ended]) -> None:
-    page = folder / "README.md"
-    head, title, rest = page.read_text().partition("## What it took")
-    page.write_text(head + title + rest.replace("| lr=0.01 | ", "| lr=0.01 | 9"))
-    assert verify().code == 0
+@pytest.mark.parametrize("name", ["arms.png", "arms.svg", "report.html"])
+def test_figures_and_the_html_page_are_covered(
+    folder: Path, verify: Callable[..., Ended], name: str
+) -> None:
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole + b"\n")
+    ended = verify()
+    assert (ended.code, f"{name} was changed\n" in ended.out) == (1, True), ended
+    (folder / name).unlink()
+    ended = verify()
+    assert (ended.code, f"{name} is gone\n" in ended.out) == (1, True), ended
+    (folder / name).write_bytes(whole)
+    (folder / "other.svg").write_bytes(b"")
+    ended = verify()
+    assert (ended.code, "other.svg is not the report's\n" in ended.out) == (1, True), ended
+
+
+def test_a_lock_of_another_schema(folder: Path, verify: Callable[..., Ended]) -> None:
+    edit(folder, lambda lock: lock.update(schema=3))
+    ended = verify()
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended
+    assert "is of schema 3, and this version reads schema 2; `microgpt report rates`" in ended.err
+
+
+def test_other_runs_are_drawn_each_time_and_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder.parent.parent)
+    command = Within(monkeypatch, capfd)
+    ended = command("verify", "rates", "--sample", "2")
+    found = re.search(
+        r"2 of 4 finished runs .* \(--seed (\d+) draws the same\):\n  (.*)\n", ended.out
+    )
+    assert found is not None, ended
+    again = command("verify", "rates", "--sample", "2", "--seed", found.group(1))
+    assert f"  {found.group(2)}\n" in again.out
+    for name in found.group(2).split(", "):
+        assert f"run {name}\n" in again.out
 
 
 def test_other_data(folder: Path, verify: Callable[..., Ended], tmp_path: Path) -> None:
@@ -234,10 +332,12 @@ def test_a_lock_that_is_none(folder: Path, verify: Callable[..., Ended]) -> None
 
 
 def test_code_that_has_changed_is_said(folder: Path, verify: Callable[..., Ended]) -> None:
-    edit(
-        folder,
-        lambda lock: [run.update(source="0" * 64) for run in lock["runs"] if "source" in run],
-    )
+    def change(lock: dict[str, Any]) -> None:
+        lock["sweep"]["source"] = joint(["0" * 64])
+        for run in lock["runs"]:
+            run["source"] = "0" * 64
+
+    edit(folder, change)
     ended = verify("--all")
     assert ended.code == 0, ended
     said = "changed since the record: source: changed, in files that the record"

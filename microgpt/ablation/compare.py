@@ -9,9 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from microgpt.ablation.compare_sweeps import compare_sweeps
-from microgpt.ablation.record import Store, pointed
-from microgpt.ablation.replay import by_step, figures_of
-from microgpt.ablation.store import client_of
+from microgpt.ablation.records.record import Store, pointed
+from microgpt.ablation.records.store import client_of
+from microgpt.ablation.reproduce.replay import by_step, figures_of
 from microgpt.console import print_table
 from microgpt.core.check import BadValue
 from microgpt.run.find import find_sweep

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from microgpt.ablation.records.store import spec_of
 from microgpt.ablation.statistics.summary import Summary, summary
 from microgpt.console import print_table
 from microgpt.tracking.sweep import members
@@ -73,9 +74,28 @@ def _stored(client: "MlflowClient", parent: "Run") -> Stored:
     return Stored(
         sweep,
         str(parent.info.run_name),
-        {key: first[key] for key in first if all(each.get(key) == first[key] for each in params)},
+        {key: first[key] for key in first if all(each.get(key) == first[key] for each in params)}
+        | claimed(client, parent),
         losses,
     )
+
+
+def claimed(client: "MlflowClient", sweep: "Run") -> dict[str, str]:
+    """What a sweep trains and claims, and its verdict, as texts by key. Raises BadValue, BadRecord."""
+    said, protocol = spec_of(client, sweep)
+    facts = {
+        "arms": "; ".join(dict.fromkeys(job["arm"] for job in said["jobs"])),
+        "seeds": ", ".join(dict.fromkeys(str(job.get("seed")) for job in said["jobs"])),
+        **{key: value for key, value in sweep.data.tags.items() if key in ("verdict", "claim")},
+    }
+    if protocol is None:
+        return facts
+    content = {f"protocol.{key}": _text(value) for key, value in protocol["content"].items()}
+    return {"protocol": protocol["digest"][:12], "frozen": protocol["time"]} | facts | content
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _arms(one: Stored, two: Stored) -> list[dict[str, Any]]:

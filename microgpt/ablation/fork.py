@@ -9,8 +9,8 @@ from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-from microgpt.ablation.record import folder_of
-from microgpt.ablation.replay import ROWS, Parted, Witnesses, figures_of, witnesses
+from microgpt.ablation.records.record import folder_of
+from microgpt.ablation.reproduce.replay import ROWS, Parted, Witnesses, figures_of, witnesses
 from microgpt.build import Parts, build, part
 from microgpt.console import out
 from microgpt.core.check import BadValue

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.store import Run as Stored
+from microgpt.ablation.records.sweep import Run as Stored
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
 from microgpt.sweep.expand import short_names

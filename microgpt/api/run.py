@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.record import folder_of
+from microgpt.ablation.records.record import folder_of
 from microgpt.api.error import clean
 from microgpt.run.folder import RunFolder
 from microgpt.sample import logits, sample

@@ -4,9 +4,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from microgpt.ablation.records.store import client_of, read_sweep
+from microgpt.ablation.records.sweep import Sweep as Stored
 from microgpt.ablation.report.report import lock_of
-from microgpt.ablation.store import Sweep as Stored
-from microgpt.ablation.store import client_of, read_sweep
 from microgpt.api.error import clean
 from microgpt.api.frames import arms_frame, curves_frame, stored_frame
 from microgpt.api.run import Run, run_of

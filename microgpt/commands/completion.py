@@ -40,6 +40,6 @@ def _there(kind: str, outputs: Path) -> Iterator[str]:
 
         yield from (file.stem for file in (config_path() / "experiment").glob("*.yaml"))
     else:
-        from microgpt.ablation.verify_lock import recorded
+        from microgpt.ablation.reproduce.verify_lock import recorded
 
         yield from recorded()

@@ -27,7 +27,7 @@ def report(words: Sequence[str]) -> None:
     add_json(parser)
     add_trust(parser)
     options = parser.parse_args(words)
-    from microgpt.ablation.lock import LOCK
+    from microgpt.ablation.evidence.lock import LOCK
     from microgpt.ablation.report.report import report as write
 
     own = Path("experiments") if options.publish else outputs_folder() / REPORTS
@@ -49,7 +49,8 @@ def verify(words: Sequence[str]) -> int:
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--sample", type=int, help="runs of an experiment; default: a tenth")
     some.add_argument("--all", action="store_true", help="every run of an experiment")
-    parser.add_argument("--seed", type=int, default=0, help="selects the sampled runs")
+    some.add_argument("--segments", type=int, metavar="K", help="of a run, between its checkpoints")
+    parser.add_argument("--seed", type=int, help="draws the same again; default: others each time")
     add_json(parser)
     add_trust(parser)
     options = parser.parse_args(words)
@@ -62,16 +63,20 @@ def verify(words: Sequence[str]) -> int:
 
 def _verified(options: Any) -> int:
     """The exit code. Raises NoSuchRun, BadValue, BadRecord and Untrusted."""
-    from microgpt.ablation.verify import verify_run
-    from microgpt.ablation.verify_lock import lock_of, recorded, verify_lock
+    from microgpt.ablation.reproduce.stretches import Stretches
+    from microgpt.ablation.reproduce.verify import verify_run
+    from microgpt.ablation.reproduce.verify_lock import lock_of, recorded, verify_lock
+    from microgpt.core.check import integer
     from microgpt.run.folder import NoSuchRun
 
-    trust, reports = trust_in(options), outputs_folder() / REPORTS
-    if lock := lock_of(options.what, reports):
+    trust, reports, part = trust_in(options), outputs_folder() / REPORTS, None
+    if options.segments is not None:
+        part = Stretches(integer("--segments", options.segments, 1), options.seed)
+    if part is None and (lock := lock_of(options.what, reports)):
         count = sys.maxsize if options.all else options.sample
         return verify_lock(lock, count, options.seed, options.data, trust)
     try:
-        return verify_run(options.what, options.uri, outputs_folder(), options.data, trust)
+        return verify_run(options.what, options.uri, outputs_folder(), options.data, trust, part)
     except NoSuchRun as error:
         names = ", ".join(recorded(reports))
         raise NoSuchRun(f"{error}; experiments are {names}" if names else f"{error}") from error

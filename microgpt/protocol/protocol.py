@@ -57,13 +57,13 @@ def content(
     arms: Sequence[Planned],
     signature: str,
     data: Mapping[str, Any],
-    digest: str | None,
+    digest: str,
 ) -> dict[str, Any]:
     """The content of a protocol.
 
     signature  that of the sweep
     data       the section of the configuration that all runs share
-    digest     of the documents; None if arms differ in them
+    digest     of the documents
     """
     said = {
         key: " ".join(getattr(asked, key).split()) for key in ("question", "source", "expectation")

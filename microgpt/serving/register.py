@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from microgpt import __version__
-from microgpt.ablation.record import Record, opened
+from microgpt.ablation.records.record import Record, opened
 from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS

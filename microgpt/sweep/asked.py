@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from microgpt.core.check import BadValue
 from microgpt.protocol.arms import Planned
-from microgpt.protocol.protocol import check, check_part, content
+from microgpt.protocol.protocol import SPLIT, check, check_part, content
 from microgpt.protocol.section import question
 from microgpt.run.sweep import joint
 from microgpt.sweep.plan import Job
@@ -23,10 +24,28 @@ def asked_of(
     check(asked, arms)
     for job in jobs:
         check_part(asked, job.config)
-    digests = {job.data for job in jobs}
+    check_held_out(jobs)
     signature = joint([job.signature for job in jobs])
-    digest = digests.pop() if len(digests) == 1 else None
-    return content(asked, arms, signature, config["data"], digest)
+    return content(asked, arms, signature, config["data"], jobs[0].data)
+
+
+def check_held_out(jobs: Sequence[Job]) -> None:
+    """Raises BadValue if jobs are evaluated on other documents than the first."""
+    first = evaluated_on(jobs[0])
+    for job in jobs:
+        own = evaluated_on(job)
+        if other := [key for key in own if own[key] != first[key]]:
+            allowed = "must be the same for all runs, or their losses are of different documents"
+            raise BadValue(other[0], own[other[0]], allowed)
+
+
+def evaluated_on(job: Job) -> dict[str, Any]:
+    """What decides on which documents a job is evaluated."""
+    data = {f"data.{key}": job.config["data"].get(key) for key in SPLIT}
+    return data | {
+        "data": job.data,
+        "trainer.eval_documents": job.config["trainer"]["eval_documents"],
+    }
 
 
 def planned(jobs: Sequence[Job]) -> list[Planned]:

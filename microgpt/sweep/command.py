@@ -1,25 +1,22 @@
 """`microgpt train -m`, from Hydra's words to a sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
-
-from microgpt.build import built, check_keys, documents_of, part, plain
+from microgpt.build import built, documents_of, part
 from microgpt.datasets.checks import remarks
 from microgpt.run.record import Busy
 from microgpt.signals import Interrupted
 from microgpt.sweep.asked import asked_of
-from microgpt.sweep.compose import Composer
 from microgpt.sweep.conduct import conduct
-from microgpt.sweep.expand import expand, grid_of, varied
+from microgpt.sweep.expand import varied
 from microgpt.sweep.job import Assignment
 from microgpt.sweep.known import given, known_here
-from microgpt.sweep.plan import Job, jobs_of
-from microgpt.syntax import key_and_value, quoted
+from microgpt.sweep.plan import Job
+from microgpt.sweep.planned import plan_of
+from microgpt.syntax import quoted
 from microgpt.terminal import INTERRUPTED, ConfigError, Ended, complain
 from microgpt.train import check_split
 
@@ -28,34 +25,24 @@ NAME = 200  # characters of a sweep's name at most
 
 def sweep(sweeper: Any, arguments: Sequence[str]) -> Ended:
     """Train all jobs of a sweep. Raises ConfigError, and what Hydra raises."""
-    loader = sweeper.hydra_context.config_loader
-    words = [f"{key}={value}" for key, value in sweeper.params.items()]
-    parser = OverridesParser.create(config_loader=loader)
-    rows = expand(
-        parser.parse_overrides([*words, *arguments]), zipped(sweeper.zip), arms_of(sweeper.arms)
-    )
-    grid = grid_of(rows)
-    constant = [word for word in rows[0] if key_and_value(word)[0] not in grid]
-    compose = Composer(loader, sweeper.config)
-    config = plain(compose(constant))
-    check_keys(config)
+    plan = plan_of(sweeper, sweeper.hydra_context.config_loader, sweeper.config, arguments)
+    jobs, config, constant = plan.jobs, plan.config, plan.constant
     if config["resume"] is not None:
         raise ConfigError(f"resume={config['resume']}: goes on with one run, without -m")
-    jobs = jobs_of(rows, grid, compose)
     check(jobs)
-    stated = sweeper.ablation
-    section = plain(stated) if OmegaConf.is_config(stated) else stated
+    asked = asked_of(plan.section, jobs, config)
     for line in dict.fromkeys(remarks_on(jobs)):
         complain(line)
     outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
     facts = {
         "experiment": config["experiment"],
-        "name": " ".join(filter(None, [config["experiment"], varied(grid)]))[:NAME] or "default",
+        "name": " ".join(filter(None, [config["experiment"], varied(plan.grid)]))[:NAME]
+        or "default",
         "description": config["description"],
         "overrides": list(arguments),
-        "grid": grid,
-        "ablation": section,
-        "asked": asked_of(section, jobs, config),
+        "grid": plan.grid,
+        "ablation": plan.section,
+        "asked": asked,
         "config": config,
     }
 
@@ -116,25 +103,3 @@ def remarks_on(jobs: Sequence[Job]) -> list[str]:
             source = part(config, "data")
             lines += remarks(source, documents_of(config, source), block_size)
     return lines
-
-
-def zipped(value: Any) -> list[list[str]]:
-    """`hydra.sweeper.zip` as groups of keys: a list of keys is one. Raises ConfigError."""
-    groups = [value] if is_list(value) and value and isinstance(value[0], str) else value
-    if not is_list(groups) or not all(is_list(group) for group in groups):
-        raise ConfigError(f"hydra.sweeper.zip={value}: must be a list of keys of the sweep")
-    return [list(group) for group in groups]
-
-
-def arms_of(value: Any) -> list[Mapping[str, Any]]:
-    """`hydra.sweeper.arms`; none for null. Raises ConfigError."""
-    if value is None:
-        return []
-    if not is_list(value) or not value or not all(isinstance(arm, Mapping) for arm in value):
-        allowed = "must be null, or a list of at least one {key: value, ...}"
-        raise ConfigError(f"hydra.sweeper.arms={value}: {allowed}")
-    return list(value)
-
-
-def is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)

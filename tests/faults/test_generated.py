@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from microgpt.ablation.lock import LOCK, text_of
+from microgpt.ablation.evidence.lock import LOCK, text_of
 from microgpt.run.checkpoint import read_checkpoint
 from microgpt.run.folder import all_runs
 from microgpt.sample import rebuild

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from microgpt.ablation.inspect.look import look
 from microgpt.ablation.inspect.page import page
-from microgpt.ablation.record import folder_of
+from microgpt.ablation.records.record import folder_of
 from microgpt.console import out
 from microgpt.run.checkpoint import write_whole
 from microgpt.run.folder import RunFolder

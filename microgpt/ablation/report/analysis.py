@@ -4,18 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microgpt.ablation.claims import Evidence, Evident, Judged, judge
-from microgpt.ablation.entries import (
+from microgpt.ablation.evidence.entries import (
     data_entry,
     digits,
     fit_entry,
     grid_entry,
     rounded,
     run_entry,
+    sweep_entry,
     tagged,
     tuning_entry,
 )
-from microgpt.ablation.history import protocol_entry
-from microgpt.ablation.lock import SCHEMA, neutral
+from microgpt.ablation.evidence.history import protocol_entry
+from microgpt.ablation.evidence.lock import SCHEMA, neutral
+from microgpt.ablation.records.sweep import Arm, Sweep
+from microgpt.ablation.records.tokens import tokens_trained
 from microgpt.ablation.report.beside import beside
 from microgpt.ablation.report.fit import SIZES, Fit, power_law
 from microgpt.ablation.report.rates import Grid, Tuning, grids, rate_used
@@ -23,8 +26,6 @@ from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.power import detectable
 from microgpt.ablation.statistics.summary import Summary, p_value, summary
 from microgpt.ablation.statistics.verdict import Outcome, word
-from microgpt.ablation.store import Arm, Sweep
-from microgpt.ablation.tokens import tokens_trained
 from microgpt.core.check import BadValue
 from microgpt.protocol.arms import one_arm
 from microgpt.protocol.claims import claim
@@ -50,7 +51,7 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
         "schema": SCHEMA,
         "experiment": sweep.experiment or sweep.name,
         "description": sweep.description,
-        "sweep": {key: getattr(sweep, key) for key in ("id", "signature", "source")},
+        "sweep": sweep_entry(sweep),
         "ablation": dict(sweep.ablation) if sweep.ablation else None,
         "protocol": protocol_entry(sweep),
         "verdict": judged.verdict if judged else None,

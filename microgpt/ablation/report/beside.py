@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from microgpt.ablation.entries import digits, rounded
+from microgpt.ablation.evidence.entries import digits, rounded
+from microgpt.ablation.records.sweep import Arm, Sweep
 from microgpt.ablation.report.flattened import flattened
 from microgpt.ablation.report.multiplier import CURVE, Multiplier, mean_curve, multiplier
 from microgpt.ablation.report.over_documents import crossed
@@ -12,7 +13,6 @@ from microgpt.ablation.report.samples import sampled
 from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.crossed import Crossed
 from microgpt.ablation.statistics.verdict import word
-from microgpt.ablation.store import Arm, Sweep
 
 Rows = Sequence[Mapping[str, Any]]  # of the table
 

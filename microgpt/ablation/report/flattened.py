@@ -7,10 +7,10 @@ lengths, each with its own schedule, could tell.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from microgpt.ablation.entries import digits, rounded
+from microgpt.ablation.evidence.entries import digits, rounded
+from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.report.multiplier import CURVE
 from microgpt.ablation.statistics.summary import summary
-from microgpt.ablation.store import Arm, Run
 
 LAST = 0.2  # the fraction of the steps, at least, over which a slope is taken
 ENDS = 0.1  # of the peak learning rate: below it, the schedule flattens any curve

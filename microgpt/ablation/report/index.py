@@ -1,8 +1,10 @@
 """Writes experiments/README.md: a gallery of all experiments with their verdicts."""
 
 from pathlib import Path
+from typing import Any
 
-from microgpt.ablation.lock import LOCK, SCHEMA, read_lock
+from microgpt.ablation.evidence.lock import LOCK, read_lock
+from microgpt.ablation.report import words
 from microgpt.ablation.report.readme import templates
 from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord
@@ -17,12 +19,21 @@ def write_index(experiments: Path) -> None:
     locks = []
     for file in sorted(experiments.glob(f"*/{LOCK}")):
         try:
-            lock = read_lock(file)
-            if lock.get("schema") != SCHEMA:
-                problem = f"is of version {lock.get('schema', 1)}, not {SCHEMA}: report it again"
-                raise BadRecord(file, problem)
-            locks.append(lock)
+            locks.append(whole(file))
         except BadRecord as error:
             complain(f"{error}; {experiments}/README.md is without it")
     page = templates().get_template("gallery.md.j2").render(locks=locks)
     write_whole(experiments / "README.md", page.encode())
+
+
+def whole(file: Path) -> dict[str, Any]:
+    """A lock with all that its entry shows. Raises BadRecord."""
+    lock = read_lock(file)
+    try:
+        for told in (words.verdict, words.standing, words.effect):
+            told(lock)
+    except (
+        Exception
+    ) as error:  # a neighbour's lock, which may hold anything, must not stop a report
+        raise BadRecord(file, f"cannot be shown ({type(error).__name__}: {error})") from error
+    return lock

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from microgpt.ablation.records.sweep import Arm
 from microgpt.ablation.statistics.summary import Summary, summary
-from microgpt.ablation.store import Arm
 
 CURVE = "val/loss"  # evaluated on the way, whichever part judges
 Curve = Sequence[tuple[int, Summary]]  # (step, held-out loss)

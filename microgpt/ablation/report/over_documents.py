@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.statistics.crossed import (
     Crossed,
     Floats,
     contributions,
     over_seeds_and_documents,
 )
-from microgpt.ablation.store import Arm, Run
 
 
 def crossed(arm: Arm, base: Arm, comparisons: int) -> Crossed | None:

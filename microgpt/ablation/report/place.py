@@ -9,7 +9,7 @@ from glob import escape
 from pathlib import Path
 from tempfile import mkdtemp
 
-from microgpt.ablation.lock import LOCK
+from microgpt.ablation.evidence.lock import LOCK
 from microgpt.run.locks import lock
 
 OURS = ("README.md", "report.html", LOCK, "*.png", "*.svg")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.history import verdict_tag, words
+from microgpt.ablation.evidence.history import verdict_tag, words
 from microgpt.ablation.report.place import OURS
 from microgpt.ablation.report.render import render_table
 from microgpt.terminal import complain

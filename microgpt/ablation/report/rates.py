@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from microgpt.ablation.records.sweep import Arm, Sweep
 from microgpt.ablation.statistics.summary import Summary, summary
-from microgpt.ablation.store import Arm, Sweep
 from microgpt.protocol.section import FIGURES, RATE, Question, fits, scalar
 from microgpt.run.identity import leaves
 

@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from microgpt.ablation.history import earlier_in, merged, told_before
-from microgpt.ablation.lock import LOCK, read_lock, text_of
+from microgpt.ablation.evidence.files import covered, numbers_sha256
+from microgpt.ablation.evidence.history import earlier_in, merged, told_before
+from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
+from microgpt.ablation.records.store import client_of, read_sweep
+from microgpt.ablation.records.sweep import Sweep
 from microgpt.ablation.report import words
 from microgpt.ablation.report.analysis import analyse, asked_by
 from microgpt.ablation.report.figures import draw
@@ -23,7 +26,6 @@ from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.render import arms
 from microgpt.ablation.report.robustness import elsewhere
-from microgpt.ablation.store import Sweep, client_of, read_sweep
 from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord
@@ -51,10 +53,10 @@ def report(
     warn_of_another(folder / LOCK, lock)
     with renewed(folder) as beside:
         write_all(sweep, lock, beside)
-    write_index(experiments)
     show(lock)
     out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     publish(client, sweep.parent, lock, folder, store)
+    write_index(experiments)
     return folder
 
 
@@ -124,6 +126,7 @@ def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
     (folder / "README.md").write_text(readme, encoding="utf-8")
     page = html_page(readme, str(lock["experiment"]), folder)
     (folder / "report.html").write_text(page, encoding="utf-8")
+    lock = {**lock, "files": covered(folder), "numbers": numbers_sha256(folder)}
     (folder / LOCK).write_text(text_of(lock), encoding="utf-8")
 
 

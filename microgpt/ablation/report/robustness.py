@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.lock import LOCK, read_lock
+from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord
 from microgpt.tracking.find import find_parent

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from microgpt.ablation.records.sweep import Arm
 from microgpt.ablation.report.splits import Splits
-from microgpt.ablation.store import Arm
 
 SHOWN = 8  # samples of an arm, the first of its lowest seed: nobody chose them
 

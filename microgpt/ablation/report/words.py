@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from microgpt.ablation import history
+from microgpt.ablation.evidence import history
 from microgpt.ablation.report.render import count, figure, interval, signed
 from microgpt.ablation.statistics.verdict import Outcome
 

@@ -1,16 +1,22 @@
 """The entries of a lock, as plain values rounded to a fixed number of digits."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
-from microgpt.ablation.lock import differences, metrics_sha256
+from microgpt.ablation.evidence.lock import (
+    ASIDE,
+    curve_of,
+    differences,
+    held_out_sha256,
+    metrics_sha256,
+)
+from microgpt.ablation.records.sweep import Arm, Run, Sweep
 from microgpt.ablation.report.fit import Fit
 from microgpt.ablation.report.rates import Grid, Tuning
 from microgpt.ablation.statistics.summary import Summary
-from microgpt.ablation.store import Arm, Run, Sweep
 
-CURVE = ("step", "lr", "val/loss")  # of each evaluation on the way
-DIGITS = 6  # of computed figures, so that they are the same on every machine
+DIGITS = 12  # significant, of computed figures: the last ones depend on the machine and on SciPy
 
 
 def fit_entry(fit: Fit, sized: Sequence[tuple[int, Arm]]) -> dict[str, Any]:
@@ -46,30 +52,49 @@ def tuning_entry(tuned: Tuning | None) -> dict[str, Any] | None:
     return {
         "experiment": tuned.experiment,
         "sweep": tuned.sweep.id if tuned.sweep else None,
+        "figure": tuned.sweep.figure if tuned.sweep else None,
         "seeds": sorted({run.seed for run in tuned.sweep.runs}) if tuned.sweep else [],
         "departs": {key: list(pair) for key, pair in tuned.departs.items()},
         "grids": [grid_entry(one) for one in tuned.grids],
+        "runs": tuning_runs(tuned.sweep) if tuned.sweep else [],
     }
+
+
+def tuning_runs(sweep: Sweep) -> list[dict[str, Any]]:
+    """The runs of a sweep that chose learning rates: what its grids are computed from."""
+    return [
+        {"arm": arm.name, "differs": dict(arm.differs), "seed": run.seed, "status": run.status}
+        | {"loss": run.metrics.get(sweep.figure)}
+        for arm in sweep.arms
+        for run in arm.runs
+    ]
+
+
+def sweep_entry(sweep: Sweep) -> dict[str, Any]:
+    """Who a sweep is, and the words of its command that its runs depend on."""
+    known = {key: getattr(sweep, key) for key in ("id", "signature", "source")}
+    words = [word for word in sweep.overrides if re.split("[=./]", word)[0] not in ASIDE]
+    return {**known, "overrides": words}
 
 
 def run_entry(sweep: Sweep, run: Run, usual: Mapping[str, str]) -> dict[str, Any]:
     """The lock's entry for a run."""
     known: dict[str, Any] = {"name": run.name, "arm": run.arm, "seed": run.seed}
+    known |= {"signature": run.signature, "source": run.source}
     if run.status != "finished":
         return known | {"status": run.status, "reason": run.reason}
     own = tagged(run, "fingerprint.")
     return known | {
         "status": run.status,
         **differences(sweep.config, run.config),
-        "signature": run.tags["signature"],
-        "source": run.tags["source"],
         "parameters_sha256": run.tags["parameters_sha256"],
         "n_params": int(run.tags["n_params"]),
         "metrics": dict(sorted(run.metrics.items())),
+        "curve": curve_of(run.rows),
         "metrics_sha256": metrics_sha256(run.rows),
         "samples_sha256": run.samples_sha256,
+        "held_out_sha256": held_out_sha256(run.held_out),
         "samples": list(run.samples),
-        "curve": [{key: row[key] for key in CURVE} for row in run.evaluations],
         **({"fingerprint": own} if own != usual else {}),
     }
 
@@ -105,5 +130,5 @@ def digits(value: None) -> None: ...
 
 
 def digits(value: float | None) -> float | None:
-    """Rounds to DIGITS decimals; -0.0 becomes 0.0."""
-    return None if value is None else round(value, DIGITS) + 0.0
+    """Rounds to DIGITS significant digits; -0.0 becomes 0.0."""
+    return None if value is None else float(f"{value:.{DIGITS}g}") + 0.0

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from microgpt.ablation.replay import Again, Difference, Parted
+from microgpt.ablation.reproduce.replay import Again, Difference, Parted
 from microgpt.core.events import Metrics
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, STOPPED

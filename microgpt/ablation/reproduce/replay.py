@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import pack, unpack
 
-from microgpt.ablation.record import Series
+from microgpt.ablation.records.record import Series
 from microgpt.core.events import Checkpointed, Diverged, Event, Metrics, Sampled, Stepped
 from microgpt.core.trainer import Trainer
 from microgpt.run.identity import parameters_sha256

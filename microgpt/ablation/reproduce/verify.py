@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from microgpt.ablation.changes import changes
-from microgpt.ablation.ending import Ending, ending, unlike
-from microgpt.ablation.record import Record, opened
-from microgpt.ablation.replay import (
+from microgpt.ablation.records.record import Record, opened
+from microgpt.ablation.reproduce.changes import changes
+from microgpt.ablation.reproduce.ending import Ending, ending, unlike
+from microgpt.ablation.reproduce.replay import (
     ROWS,
     Difference,
     Parted,
@@ -27,6 +27,7 @@ from microgpt.core.events import Checkpointed, Event, Metrics, Stepped
 from microgpt.core.trainer import Trainer
 from microgpt.run.checkpoint import read_checkpoint
 from microgpt.run.folder import NoSuchRun
+from microgpt.run.held_out import HeldOut
 from microgpt.run.reading import BadRecord
 from microgpt.run.source import modules
 from microgpt.run.state import check_fits
@@ -36,6 +37,8 @@ from microgpt.train import identity
 from microgpt.trust import OURS_ALONE, Trust, Untrusted
 
 EXACT, DIVERGED, CANNOT = 0, 1, 2  # exit codes
+Fresh = Callable[[], Parts]  # the same parts once more; raises Gone
+Compare = Callable[[Record, Parts, Fresh], str]  # returns what was compared; raises Parted, Gone
 PARENT = "the parent's metrics in the store"
 
 
@@ -50,19 +53,25 @@ class Verdict:
     difference: Difference | None
     changed: list[str]  # what has changed since the record
     found: str = ""  # what was compared, if it is bit-exact
+    held_out: HeldOut | None = None  # the nats of the test documents
 
 
 def verify_run(
-    reference: str, uri: str | None, outputs: Path, data: Path | None, trust: Trust = OURS_ALONE
+    reference: str,
+    uri: str | None,
+    outputs: Path,
+    data: Path | None,
+    trust: Trust = OURS_ALONE,
+    compare: Compare | None = None,
 ) -> int:
     """Verifies a run and prints the verdict; returns an exit code.
 
-    Raises NoSuchRun, BadValue and Untrusted.
+    `compare` trains and compares; by default, the whole run. Raises NoSuchRun, BadValue and Untrusted.
     """
     with opened(reference, uri, outputs) as record:
         out.print(f"run {record.name}  {record.run.info.run_name}", markup=False)
         try:
-            verdict = judge(record, data, trust)
+            verdict = judge(record, data, trust, compare or whole)
             if verdict.difference and record.is_under_way():
                 raise Gone("it is resumed, or was meanwhile; verify it when it is over")
         except Gone as error:
@@ -89,8 +98,8 @@ def tell(verdict: Verdict) -> int:
     return DIVERGED
 
 
-def judge(record: Record, data: Path | None, trust: Trust) -> Verdict:
-    """Trains the run again, to its end or to the first difference. Raises Gone, BadValue, Untrusted."""
+def judge(record: Record, data: Path | None, trust: Trust, compare: Compare) -> Verdict:
+    """Trains the run again, to the first difference. Raises Gone, BadValue, Untrusted."""
     if record.run.info.status == "RUNNING":
         allowed = "must be over, but is still running, as the store has it; see `microgpt sync`"
         raise BadValue("run", record.run.info.run_id, allowed)
@@ -103,7 +112,7 @@ def judge(record: Record, data: Path | None, trust: Trust) -> Verdict:
     try:
         for text in _contradictions(record, now):
             raise Parted(Difference("the record contradicts itself", text))
-        found = _compare(record, parts)
+        found = compare(record, parts, lambda: _rebuilt(record, data, trust))
     except Parted as parted:
         return Verdict(parted.difference, changed)
     except BadRecord as error:
@@ -155,10 +164,10 @@ def _contradictions(record: Record, now: dict[str, Any]) -> list[str]:
     return told
 
 
-def _compare(record: Record, parts: Parts) -> str:
+def whole(record: Record, parts: Parts, fresh: Fresh) -> str:
     """Trains and compares each figure with the record; returns what was compared. Raises Parted, Gone."""
     info, trainer = record.folder.info, parts.trainer
-    rows = _rows(record)
+    rows = rows_of(record)
     witness = witnesses(rows, record.series)
     count = sum(len(figures) for figures in witness.said[ROWS].values())
     if "fork" in info:
@@ -166,9 +175,9 @@ def _compare(record: Record, parts: Parts) -> str:
     end = ending(record.folder, rows)
     trainer.last_step = min(end.step or trainer.last_step, trainer.last_step)
     with watcher(True, trainer.step, trainer.last_step) as shown:
-        done = again(trainer, _watch(record, trainer, witness, end, shown))
+        done = again(trainer, watching(record, trainer, witness, end, shown))
     witness.finish()
-    _check_latest(record)
+    check_latest(record)
     end.check(done)
     found = [f"{trainer.step} steps, {count:,} figures"]
     found += [f"{len(done.samples or []):,} samples"] if end.samples else []
@@ -178,7 +187,7 @@ def _compare(record: Record, parts: Parts) -> str:
     return ", ".join(found)
 
 
-def _rows(record: Record) -> list[Metrics]:
+def rows_of(record: Record) -> list[Metrics]:
     """The record's metrics.jsonl, with all numbers as floats. Raises BadRecord."""
     return [{key: row[key] + 0.0 for key in row} for row in record.folder.metrics()]
 
@@ -210,7 +219,7 @@ def _start(record: Record, trainer: Trainer, rows: Sequence[Metrics], witness: W
     witness.said.pop(PARENT, None)  # it has none of the steps to come
 
 
-def _check_latest(record: Record) -> None:
+def check_latest(record: Record) -> None:
     """Raises Parted unless the store's table of latest values agrees with the histories."""
     for name, value in figures_of(record.run.data.metrics).items():
         there = [last for _, last in record.series[name][-1:]]
@@ -218,7 +227,7 @@ def _check_latest(record: Record) -> None:
             raise Parted(unlike(f"the last {name} of the store", repr(value), f"{there}"))
 
 
-def _watch(
+def watching(
     record: Record,
     trainer: Trainer,
     witness: Witnesses,

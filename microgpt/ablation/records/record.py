@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.store import client_of, documents_of
+from microgpt.ablation.records.store import client_of, documents_of
 from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import NoSuchRun, RunFolder, find_run

@@ -6,13 +6,15 @@ A run's configuration is `config` with its `overrides` applied and its `removed`
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from microgpt.protocol.protocol import digest_of
+from microgpt.run.facts import PROTOCOL
+from microgpt.run.held_out import HeldOut
 from microgpt.run.identity import leaves
 from microgpt.run.reading import (
     COUNT,
@@ -24,20 +26,31 @@ from microgpt.run.reading import (
     check,
     each,
     json_of,
+    or_null,
     read_bytes,
     with_keys,
 )
 
 LOCK = "results.lock.json"
+CURVE = ("step", "lr", "val/loss")  # of each evaluation on the way
 SCHEMA = 2  # the version of what a lock holds
+ASKED = with_keys("a question", {"question": TEXT, "source": TEXT, "claim": or_null(KEYS)})
+TEXTS_OF_RUN = ("name", "arm", "status", "signature", "source")
+RUN = with_keys("a run", {**dict.fromkeys(TEXTS_OF_RUN, TEXT), "seed": COUNT})
 FACTS: Kinds = {
     "digest": TEXT,
+    "experiment": TEXT,
+    "ablation": or_null(ASKED),
+    "verdict": or_null(TEXT),
     "sweep": KEYS,
     "config": KEYS,
     "data": with_keys("facts about documents", {"digest": TEXT, "documents": COUNT}),
     "fingerprint": TEXTS,
+    "protocol": or_null(PROTOCOL),
+    "files": TEXTS,
+    "numbers": TEXT,
     "table": each(with_keys("an arm", {"arm": TEXT, "differs": KEYS})),
-    "runs": each(with_keys("a run", {"name": TEXT, "arm": TEXT, "status": TEXT})),
+    "runs": each(RUN),
 }
 NEUTRAL: dict[str, Any] = {
     "paths": {"outputs": "outputs"},
@@ -60,10 +73,11 @@ def text_of(content: Mapping[str, Any]) -> str:
 
 
 def read_lock(path: Path) -> dict[str, Any]:
-    """Reads a lock. Raises BadRecord, also if it has another digest than its content."""
+    """Reads a lock. Raises BadRecord, also if its digest is of other content, or its schema another."""
     content = content_of(path)
     if content["digest"] != digest(content):
         raise BadRecord(path, "was changed by hand: its digest is of other content")
+    check_schema(content, path)
     check(content, path, FACTS)
     return content
 
@@ -75,12 +89,32 @@ def content_of(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_schema(content: Mapping[str, Any], path: Path) -> None:
+    """Raises BadRecord for a lock of another schema; the first had no number."""
+    found = content.get("schema", 1)
+    if found != SCHEMA:
+        way = f"`microgpt report {content.get('experiment', 'NAME')}` writes it anew"
+        raise BadRecord(
+            path, f"is of schema {found}, and this version reads schema {SCHEMA}; {way}"
+        )
+
+
 def metrics_sha256(rows: Iterable[Mapping[str, Any]]) -> str:
     """sha256 of the logged steps without clock times, each as a line of canonical JSON."""
     kept = [{key: v for key, v in row.items() if not key.startswith("cost/")} for row in rows]
     return sha256(
         "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept).encode()
     ).hexdigest()
+
+
+def curve_of(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The evaluations on a run's way."""
+    return [{key: row[key] for key in CURVE} for row in rows if "val/loss" in row]
+
+
+def held_out_sha256(found: HeldOut | None) -> str | None:
+    """sha256 of the nats of the test documents; None if a run kept none."""
+    return None if found is None else digest_of([found.targets_sha256, found.tokens, found.nats])
 
 
 def neutral(config: Mapping[str, Any]) -> dict[str, Any]:

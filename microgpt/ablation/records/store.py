@@ -5,12 +5,22 @@ So a job without a run is detected as missing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from microgpt.ablation.records.sweep import (
+    DAMAGED,
+    FAILED,
+    FINISHED,
+    MISSING,
+    RUNNING,
+    STOPPED,
+    Arm,
+    Run,
+    Sweep,
+)
 from microgpt.core.check import BadValue
 from microgpt.protocol.section import FIGURES
 from microgpt.run.documents import DOCUMENTS, from_lines
@@ -36,108 +46,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as Stored
 
 SWEEP = "sweep.json"
-FINISHED, FAILED, RUNNING, STOPPED, MISSING = "finished", "failed", "running", "stopped", "missing"
-DAMAGED = "damaged"  # finished, but a file of its record cannot be read
 STORED_SWEEP = {
     key: SWEEP_FACTS[key] for key in ("id", "signature", "source", "name", "jobs", "config")
 }
 STATUS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
 PAGE = 1000  # runs per query, below the store's limit
-
-
-@dataclass(frozen=True)
-class Run:
-    """A job of a sweep with its run.
-
-    `rows` are the logged steps with clock times, `metrics` the last value of each without them. For a
-    run that did not finish only the tags are known.
-    """
-
-    name: str
-    arm: str
-    seed: int
-    status: str
-    differs: Mapping[str, str]  # swept keys and values, without the seed
-    tags: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    rows: Sequence[Mapping[str, float]] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    samples_sha256: str | None = None
-    ended: float | None = None  # seconds since 1970
-    samples: tuple[str, ...] = ()
-    held_out: HeldOut | None = None  # the nats of every test document
-    source_files: Mapping[str, str] = field(default_factory=dict)  # module -> sha256
-
-    @property
-    def evaluations(self) -> list[Mapping[str, float]]:
-        """The logged steps at which it was evaluated."""
-        return [row for row in self.rows if "val/loss" in row]
-
-    @property
-    def reason(self) -> str | None:
-        """Why there is no result, in one line; None if there is one."""
-        if self.status == FINISHED:
-            return None
-        step = self.tags.get("failed_at") or self.tags.get("stopped_at")
-        place = f" at {'step ' * step.isdigit()}{step}" if step else ""
-        why = self.tags.get("reason")
-        return f"{self.status}{place}{f': {why}' if why else ''}"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """The runs that differ only in the seed."""
-
-    name: str
-    differs: Mapping[str, str]
-    runs: tuple[Run, ...]
-    figure: str = "val/loss"  # the metric that judges
-
-    @property
-    def finished(self) -> list[Run]:
-        return [run for run in self.runs if run.status == FINISHED]
-
-    @property
-    def seeds(self) -> set[int]:
-        return {run.seed for run in self.runs}
-
-    def losses(self, metric: str = "") -> dict[int, float]:
-        """The last value of a metric of each finished run, by seed; of the one that judges by default."""
-        key = metric or self.figure
-        return {run.seed: run.metrics[key] for run in self.finished if key in run.metrics}
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A sweep: its question, and its arms in the order of the grid."""
-
-    id: str
-    signature: str
-    source: str
-    name: str
-    experiment: str | None
-    description: str | None
-    ablation: Mapping[str, Any] | None
-    config: Mapping[str, Any]
-    arms: tuple[Arm, ...]
-    parent: str  # the id of its MLflow run
-    documents: tuple[str, ...] | None  # the data, if the store has them
-    trust: Trust  # what the runs' configurations may name
-    protocols: Sequence[Mapping[str, Any]] = ()  # frozen, in the order of the starts
-    protocol: Mapping[str, Any] | None = None  # the one of the latest start
-
-    @property
-    def figure(self) -> str:
-        """The metric that judges."""
-        return self.arms[0].figure
-
-    @property
-    def runs(self) -> list[Run]:
-        return [run for arm in self.arms for run in arm.runs]
-
-    @property
-    def unfinished(self) -> list[Run]:
-        return [run for run in self.runs if run.status != FINISHED]
 
 
 def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
@@ -158,14 +71,8 @@ def read_sweep(client: "MlflowClient", parent: "Stored", trust: Trust) -> Sweep:
     A run with a damaged file is named on standard error, and has no result.
     """
     run_id = str(parent.info.run_id)
+    spec, protocol = spec_of(client, parent)
     with TemporaryDirectory() as place:
-        said = artifact(client, parent, SWEEP, place)
-        if said is None:
-            raise BadValue(
-                "sweep", run_id, f"its run has no {SWEEP}: it was not written to its end"
-            )
-        spec = json_of(said, f"{SWEEP} of {run_id}")
-        check(spec, f"{SWEEP} of {run_id}", STORED_SWEEP, SWEEP_OTHERS)
         members = _members(client, str(parent.info.experiment_id), spec["id"])
         jobs = [job | {"seed": _seed(job, spec["config"])} for job in spec["jobs"]]
         runs = [_run(client, job, members.get(job["run"], []), place) for job in jobs]
@@ -177,16 +84,30 @@ def read_sweep(client: "MlflowClient", parent: "Stored", trust: Trust) -> Sweep:
     facts: dict[str, Any] = {key: spec.get(key) for key in keys}
     part = str((spec.get("ablation") or {}).get("part"))
     figure = FIGURES.get(part, FIGURES["validation"])
-    protocols = spec.get("protocols", [])
     return Sweep(
         **facts,
         arms=tuple(Arm(name, own[0].differs, tuple(own), figure) for name, own in arms.items()),
-        protocols=protocols,
-        protocol=next((one for one in protocols if one["digest"] == spec.get("protocol")), None),
+        overrides=spec.get("overrides", ()),
+        protocol=protocol,
         parent=run_id,
         documents=documents,
         trust=trust,
     )
+
+
+def spec_of(
+    client: "MlflowClient", parent: "Stored"
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The record of a sweep, and its protocol if it has one. Raises BadValue, BadRecord."""
+    run_id = str(parent.info.run_id)
+    with TemporaryDirectory() as place:
+        said = artifact(client, parent, SWEEP, place)
+    if said is None:
+        raise BadValue("sweep", run_id, f"its run has no {SWEEP}: it was not written to its end")
+    spec = json_of(said, f"{SWEEP} of {run_id}")
+    check(spec, f"{SWEEP} of {run_id}", STORED_SWEEP, SWEEP_OTHERS)
+    frozen = spec.get("protocols", [])
+    return spec, next((one for one in frozen if one["digest"] == spec.get("protocol")), None)
 
 
 def _seed(job: Mapping[str, Any], config: Mapping[str, Any]) -> int:
@@ -214,6 +135,7 @@ def _run(
     """A job with its finished run, if there is one."""
     differs = {key: str(value) for key, value in job["differs"].items() if key != "seed"}
     known = {key: job[key] for key in ("name", "arm", "seed")} | {"differs": differs}
+    known |= {key: job.get(key, "") for key in ("signature", "source")}
     if not found:
         return Run(status=MISSING, **known)
     best = next((run for run in found if run.info.status == "FINISHED"), found[0])

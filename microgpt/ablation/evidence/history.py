@@ -3,21 +3,25 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.lock import read_lock
-from microgpt.ablation.store import SWEEP, Sweep, artifact
+from microgpt.ablation.evidence.lock import content_of, digest
+from microgpt.ablation.records.store import spec_of
+from microgpt.ablation.records.sweep import Sweep
 from microgpt.core.check import BadValue
 from microgpt.protocol.claims import claim
-from microgpt.run.facts import SWEEP_OTHERS
-from microgpt.run.reading import BadRecord, check, json_of
+from microgpt.run.reading import KEYS, TEXT, BadRecord, Kinds, check, or_null, with_keys
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as Stored
 
 Told = dict[str, Any]  # digest, time, claim, verdict, because, sweep
+TOLD: Kinds = {
+    "sweep": with_keys("a sweep", {"id": TEXT}),
+    "ablation": or_null(KEYS),
+    "verdict": or_null(TEXT),
+}
 NONE = "none"  # for a claim that was not made
 
 
@@ -50,12 +54,10 @@ def told_before(client: "MlflowClient", experiment: str | None) -> list[Told]:
 
 def _protocols(client: "MlflowClient", parent: "Stored") -> list[dict[str, Any]]:
     """The frozen protocols of a sweep; none if its record is not there, or damaged."""
-    with TemporaryDirectory() as place:
-        try:
-            said = json_of(artifact(client, parent, SWEEP, place) or b"{}", SWEEP)
-            check(said, SWEEP, {}, SWEEP_OTHERS)
-        except BadRecord:
-            return []
+    try:
+        said, _ = spec_of(client, parent)
+    except (BadValue, BadRecord):
+        return []
     return list(said.get("protocols", []))
 
 
@@ -75,8 +77,11 @@ def _told(parent: "Stored", frozen: Mapping[str, Any]) -> Told:
 def earlier_in(path: Path) -> list[Told]:
     """The verdict of a lock that is to be replaced, and those before it; of whatever version it is."""
     try:
-        old = read_lock(path)
+        old = content_of(path)
+        check(old, path, TOLD)
     except BadRecord:
+        return []
+    if old["digest"] != digest(old):  # changed by hand
         return []
     asked, protocol = old.get("ablation") or {}, old.get("protocol") or {}
     own = {

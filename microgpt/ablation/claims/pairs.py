@@ -1,0 +1,56 @@
+"""The paired difference of two arms."""
+
+from dataclasses import dataclass
+
+from microgpt.ablation.claims.judging import Evident
+from microgpt.ablation.statistics.summary import Summary, summary
+from microgpt.protocol.claims import Better, Claim, Equal
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The difference `this - other` over their common seeds.
+
+    `alone` has the interval for itself; `together` those of all comparisons of a claim hold at once.
+    """
+
+    this: Evident
+    other: Evident
+    alone: Summary
+    together: Summary
+    matters: float
+
+    def told(self, difference: Summary, claimed: str) -> str:
+        """The comparison in words, with one of the two intervals, beside what was claimed of it."""
+        low, high = signed(difference, 1)
+        names = f"{self.this.name} minus {self.other.name} is {difference.mean:+.4f} nats per token"
+        return f"{names} (95 % {low:+.4f} to {high:+.4f}), where {claimed} was claimed"
+
+
+def compare(this: Evident, other: Evident, matters: float, comparisons: int) -> Pair | str:
+    """One of `comparisons` comparisons of two arms, or why they cannot be compared."""
+    for arm in (this, other):
+        if arm.unranked:
+            return f"{arm.name} is not ranked: {arm.unranked}"
+    seeds = sorted(this.losses.keys() & other.losses.keys())
+    if len(seeds) < 2:
+        return f"{this.name} and {other.name} have {len(seeds)} seeds in common; two are needed"
+    pairs = [this.losses[seed] - other.losses[seed] for seed in seeds]
+    return Pair(this, other, summary(pairs), summary(pairs, comparisons), matters)
+
+
+def claimed_of(claim: Claim, matters: float) -> str:
+    """The differences for which a claim holds, in words."""
+    if isinstance(claim, Equal):
+        return f"{-matters:+g} to {matters:+g}"
+    if isinstance(claim, Better):
+        return f"{-matters:+g} or less" if matters else "less than 0"
+    return f"{matters:+g} or more" if matters else "more than 0"
+
+
+def signed(difference: Summary, sign: int) -> tuple[float, float]:
+    """The interval of `sign * difference`."""
+    assert difference.low is not None  # there are two seeds
+    assert difference.high is not None
+    ends = sorted((sign * difference.low, sign * difference.high))
+    return ends[0], ends[1]

@@ -1,0 +1,1 @@
+"""What a lock holds: a sweep, its protocol, its figures, and what came before."""

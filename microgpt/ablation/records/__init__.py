@@ -1,0 +1,1 @@
+"""Reads sweeps and runs from a store."""

@@ -1,0 +1,1 @@
+"""Trains recorded runs again and recomputes what was said of them."""

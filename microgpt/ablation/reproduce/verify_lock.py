@@ -1,0 +1,180 @@
+"""`microgpt verify EXPERIMENT`: checks an experiment's lock and page, and trains some of its runs again.
+
+It needs only the lock: no store, and for the package's own data no file.
+"""
+
+import multiprocessing
+import os
+import secrets
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+import microgpt
+from microgpt.ablation.evidence.files import changed
+from microgpt.ablation.evidence.lock import (
+    LOCK,
+    content_of,
+    digest,
+    read_lock,
+)
+from microgpt.ablation.records.sweep import FINISHED
+from microgpt.ablation.reproduce.contradictions import contradictions, edited_since, tuned_by
+from microgpt.ablation.reproduce.recount import miscounted
+from microgpt.ablation.reproduce.replay import Difference
+from microgpt.ablation.reproduce.retrain import Entry, built_again, run_again
+from microgpt.ablation.reproduce.verify import CANNOT, EXACT, Gone, Verdict, tell
+from microgpt.build import Parts
+from microgpt.console import out
+from microgpt.core.check import BadValue, integer
+from microgpt.run.held_out import HeldOut
+from microgpt.signals import STOPPING
+from microgpt.terminal import complain
+from microgpt.trust import OURS_ALONE, Trust
+
+SEEDS = 1_000_000  # of draws
+SHARE = 10  # by default, one of this many runs is trained again
+PROCESSES = 2  # maximum number of parallel processes
+
+
+def lock_of(name: str, reports: Path | None = None) -> Path | None:
+    """The lock of an experiment: in the folder `name`, in experiments/, or in `reports`.
+
+    There is experiments/ here and beside the package.
+    """
+    places = [Path(name), *(folder / name for folder in _experiments(reports))]
+    return next((place / LOCK for place in places if (place / LOCK).is_file()), None)
+
+
+def recorded(reports: Path | None = None) -> list[str]:
+    """The names of the experiments that have a lock."""
+    files = [file for folder in _experiments(reports) for file in folder.glob(f"*/{LOCK}")]
+    return sorted({file.parent.name for file in files})
+
+
+def _experiments(reports: Path | None) -> list[Path]:
+    published = [Path("experiments"), Path(microgpt.__file__).parent.parent / "experiments"]
+    return [*published, *([reports] if reports else [])]
+
+
+def verify_lock(
+    path: Path, sample: int | None, seed: int | None, data: Path | None, trust: Trust = OURS_ALONE
+) -> int:
+    """Verifies an experiment and prints the verdict; returns an exit code.
+
+    `sample` runs are drawn by `seed`, other ones each time if it is None; a `sample` of None is a tenth, at
+    least one. Raises BadValue, BadRecord and Untrusted.
+    """
+    if sample is not None:
+        integer("sample", sample, 1)
+    if difference := _edited(path, content_of(path)):
+        return tell(Verdict(difference, []))
+    lock = read_lock(path)
+    finished = [run for run in lock["runs"] if run["status"] == FINISHED]
+    try:
+        base = built_again(lock, finished[0], data, trust)
+    except Gone as error:
+        complain(f"cannot run again: {error}")
+        return CANNOT
+    if difference := contradicted(lock, path, base, trust):
+        return tell(Verdict(difference, []))
+    out.print(
+        f"{path} is intact: its numbers follow from its runs, its files are those of the report"
+    )
+    seed = secrets.randbelow(SEEDS) if seed is None else seed
+    chosen = draw(finished, sample, seed)
+    which = "" if len(chosen) == len(finished) else f" (--seed {seed} draws the same)"
+    out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again{which}:")
+    out.print(f"  {', '.join(run['name'] for run in chosen)}", markup=False)
+    jobs = [(lock, run, data, trust) for run in chosen]
+    kept: dict[str, HeldOut] = {}
+    code = _all(jobs, kept)
+    if code == EXACT and len(kept) == len(finished):
+        if found := miscounted(lock, base.documents, trust, kept):
+            return tell(Verdict(found, []))
+        out.print("the intervals over seeds and documents follow from the nats of all runs")
+    return code
+
+
+def _edited(path: Path, content: Mapping[str, Any]) -> Difference | None:
+    """The Difference if the lock's digest is not that of its content, else None."""
+    if content["digest"] == digest(content):
+        return None
+    says = f"its digest is {content['digest']}; that of its content {digest(content)}"
+    return Difference(f"{path} was changed by hand", says)
+
+
+def contradicted(lock: Entry, path: Path, base: Parts, trust: Trust) -> Difference | None:
+    """What is wrong with a lock and its files that can be found without training; else None."""
+    if found := changed(path.parent, lock["files"], lock["numbers"]):
+        name, problem = found
+        return Difference(f"{path.parent / name} {problem}", "its sha256 is not that of the lock")
+    try:
+        known = miscounted(lock, base.documents, trust) or next(contradictions(lock, base), None)
+    except BadValue as error:
+        return Difference("the lock contradicts itself", str(error))
+    if known:
+        return known
+    for found_elsewhere in (edited_since(lock), tuned_by(lock, path)):
+        if isinstance(found_elsewhere, Difference):
+            return found_elsewhere
+        if found_elsewhere:
+            complain(found_elsewhere)
+    return None
+
+
+def draw(runs: Sequence[Any], sample: int | None, seed: int) -> list[Any]:
+    """A random sample of the runs, in their order."""
+    count = -(-len(runs) // SHARE) if sample is None else min(sample, len(runs))
+    return [runs[i] for i in sorted(Random(seed).sample(range(len(runs)), count))]
+
+
+def _all(jobs: Sequence[tuple[Entry, Entry, Path | None, Trust]], kept: dict[str, HeldOut]) -> int:
+    """Trains all jobs again and prints the verdicts; stops at the first that differs.
+
+    kept  takes the nats of the test documents, by the runs' names
+    """
+    count = min(PROCESSES, len(jobs), os.cpu_count() or 1)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _die_silently)
+    bar = Progress(
+        TextColumn("runs"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        console=out,
+        transient=True,
+        disable=not out.is_terminal,
+    )
+    try:
+        with bar:
+            task = bar.add_task("", total=len(jobs))
+            waiting = {pool.submit(run_again, *job): job[1]["name"] for job in jobs}
+            told: set[str] = set()  # changes already printed, since most runs share them
+            for future in as_completed(waiting):
+                out.print(f"run {waiting[future]}", markup=False)
+                verdict = future.result()
+                if verdict.difference:
+                    return tell(verdict)
+                tell(replace(verdict, changed=[c for c in verdict.changed if c not in told]))
+                told.update(verdict.changed)
+                if verdict.held_out:
+                    kept[waiting[future]] = verdict.held_out
+                bar.advance(task)
+    except (Gone, BrokenProcessPool) as error:
+        complain(f"cannot run again: {error}")
+        return CANNOT
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return EXACT
+
+
+def _die_silently() -> None:
+    """Ctrl-C and SIGTERM end a worker without output, since the parent reports them."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
