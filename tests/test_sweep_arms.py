@@ -10,6 +10,7 @@ from rich.console import Console
 from microgpt.ablation.records.store import Arm as Reported
 from microgpt.ablation.records.store import client_of, read_sweep
 from microgpt.ablation.report.analysis import analyse
+from microgpt.protocol.arms import Planned, one_arm
 from microgpt.sweep.arms import MOST, Arm, arms_of, table_of
 from microgpt.tracking.find import find_parent
 from microgpt.trust import OURS_ALONE
@@ -110,3 +111,17 @@ def test_figures_are_whole_at_80_columns(width: int) -> None:
     rows = lines[1:-1]
     assert len(rows) == MOST
     assert all(row.count("[") == row.count("]") == 2 for row in rows)
+
+
+def test_an_arm_that_has_just_the_values_of_the_baseline_is_it() -> None:
+    """Another arm has these values too, and more: `{n_head: 4}` beside `{n_head: 4, lr: 0.1}`."""
+    differs: list[dict[str, str]] = [{"model.n_head": "4"}, {"model.n_head": "4", "lr": "0.1"}]
+    jobs = [
+        {"run": f"{i}/{seed}", "arm": str(i), "seed": seed, "differs": own | {"seed": str(seed)}}
+        for i, own in enumerate(differs)
+        for seed in range(3)
+    ]
+    found = arms_of(jobs, {str(job["run"]): 2.0 for job in jobs}, BASE)
+    assert [arm.name for arm in found if arm.is_baseline] == ["0"]
+    planned = [Planned(str(i), own, [0, 1]) for i, own in enumerate(differs)]
+    assert one_arm(planned, BASE, "ablation.baseline").name == "0"

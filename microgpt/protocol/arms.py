@@ -32,8 +32,8 @@ class Planned:
 
 def one_arm(arms: Sequence[A], wanted: Mapping[str, Any], key: str) -> A:
     """The arm with just these values, else the only one that has them. Raises BadValue under `key`."""
-    same = [arm for arm in arms if dict(arm.differs) == dict(wanted)]
-    found = same or [arm for arm in arms if fits(arm.differs, wanted)]
+    fitting = [arm for arm in arms if fits(arm.differs, wanted)]
+    found = [arm for arm in fitting if len(arm.differs) == len(wanted)] or fitting
     if len(found) != 1:
         names = ", ".join(arm.name for arm in arms)
         allowed = f"must fit one arm of the sweep, not {len(found)}; there are {names}"

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from microgpt.ablation.statistics.summary import Summary, summary
-from microgpt.protocol.section import fits
+from microgpt.core.check import BadValue
+from microgpt.protocol.arms import Planned, one_arm
 
 MOST = 20  # arms shown
 
@@ -51,8 +52,7 @@ def arms_of(
         name: {job["seed"]: losses[job["run"]] for job in own if job["run"] in losses}
         for name, own in members.items()
     }
-    fitting = [n for n, own in members.items() if baseline and fits(own[0]["differs"], baseline)]
-    base = fitting[0] if len(fitting) == 1 else None
+    base = None if baseline is None else _named(members, baseline)
     ranked = [name for name, own in members.items() if len(seeds[name]) == len(own)]
     compared = [name for name in ranked if base in ranked and name != base]
     pairs = {name: _pairs(seeds[name], seeds[str(base)]) for name in compared}
@@ -64,6 +64,20 @@ def arms_of(
         if seeds[name]
     ]
     return sorted(arms, key=lambda arm: (not arm.whole, arm.loss.mean))
+
+
+def _named(
+    members: Mapping[str, Sequence[Mapping[str, Any]]], wanted: Mapping[str, Any]
+) -> str | None:
+    """The name of the arm with these values; None if no one arm has them."""
+    arms = []
+    for name, own in members.items():
+        differs = {key: value for key, value in own[0]["differs"].items() if key != "seed"}
+        arms.append(Planned(name, differs, [job["seed"] for job in own]))
+    try:
+        return one_arm(arms, wanted, "ablation.baseline").name
+    except BadValue:
+        return None
 
 
 def _pairs(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
