@@ -22,7 +22,7 @@ def remove(names: Sequence[str], outputs: Path, sure: bool) -> int:
     Nothing is removed if anything named is unknown or under way, or a store fails. Raises NoSuchRun,
     Busy, BadRecord, BadValue and ConfigError.
     """
-    folders = list(_folders([find_folder(outputs, name) for name in names], outputs))
+    folders = list(_folders([find_folder(outputs, name) for name in names]))
     with ExitStack() as held:
         for folder in folders:
             held.enter_context(folder.locked(0.0))
@@ -42,18 +42,24 @@ def remove(names: Sequence[str], outputs: Path, sure: bool) -> int:
     return OK
 
 
-def _folders(named: Sequence[Folder], outputs: Path) -> Iterator[Folder]:
+def _folders(named: Sequence[Folder]) -> Iterator[Folder]:
     """The folders to remove: those that are named, and the runs of sweeps that no other sweep has."""
-    sweeps = {each.path.name for each in named if isinstance(each, SweepFolder)}
-    others = {sweep.path.name for sweep in all_sweeps(outputs)} - sweeps
+    gone = {each.path for each in named}
     seen: set[Path] = set()
     for each in named:
-        own = [each.run(job) for job in each.jobs] if isinstance(each, SweepFolder) else []
-        alone = [run for run in own if run.exists and not others & {*run.info.get("sweeps", {})}]
+        alone = _alone(each, gone) if isinstance(each, SweepFolder) else []
         for folder in [*alone, each]:
             if folder.path not in seen:
                 seen.add(folder.path)
                 yield folder
+
+
+def _alone(sweep: SweepFolder, gone: set[Path]) -> list[RunFolder]:
+    """The runs of a sweep that no other sweep beside it has, but for those in `gone`."""
+    beside = all_sweeps(sweep.path.parent.parent)  # perhaps not in the usual outputs
+    others = {other.path.name for other in beside if other.path not in gone}
+    own = [sweep.run(job) for job in sweep.jobs]
+    return [run for run in own if run.exists and not others & {*run.info.get("sweeps", {})}]
 
 
 def _tell(folders: Sequence[Folder], stored: Sequence[Stored]) -> None:
@@ -75,7 +81,10 @@ def _agreed() -> bool:
     """Asks. Raises ConfigError where nobody can answer."""
     if not sys.stdin.isatty():
         raise ConfigError("rm: add --yes to remove this without being asked")
-    return input("remove this for good? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input("remove this for good? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def _size(folder: Path) -> int:

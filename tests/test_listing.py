@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from microgpt.run.folder import RunFolder
+from microgpt.run.find import find_folder
+from microgpt.run.folder import NoSuchRun, RunFolder, all_runs
 from microgpt.run.sweep import SweepFolder
 from microgpt.sweep.expand import varied
 from microgpt.tracking import sync
@@ -144,6 +145,45 @@ def test_the_store_alone_is_enough(made: Path, tmp_path: Path, listed: Json) -> 
     assert [[row[k] for k in named] for row in listed(tmp_path, "sweeps")] == [
         [row[k] for k in named] for row in listed(made, "sweeps")
     ]
+
+
+def test_a_prefix_of_a_sweep_and_a_run_names_neither(tmp_path: Path) -> None:
+    for file in ("sweeps/22bbcc/sweep.json", "runs/22bbdd/run.json"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("{}")
+    assert find_folder(tmp_path, "22bbc").path.name == "22bbcc"
+    assert find_folder(tmp_path, "22bbd").path.name == "22bbdd"
+    with pytest.raises(
+        NoSuchRun, match=r"22bb: prefix of a sweep \(22bbcc\) and of a run \(22bbdd\)"
+    ):
+        find_folder(tmp_path, "22bb")
+
+
+def test_a_sweep_of_other_outputs_shares_runs_there(made: Path, tmp_path: Path, here: Here) -> None:
+    """Its path names it; neither runs nor sweeps are in the usual outputs."""
+    there = tmp_path / "there"
+    shutil.copytree(made, there)
+    sweep = SweepFolder(there / "sweeps" / IDS["one"])
+    list(sync([sweep, RunFolder(there / "runs/of-one")], None, there))  # no longer of the original
+    here(tmp_path / "usual", "rm", str(sweep.path), "--yes")
+    assert {run.path.name for run in all_runs(there)} == {"of-both", "alone"}
+    left = {run.data.tags["microgpt.id"] for run in store(there).search_runs(["1"])}
+    assert left == {IDS["two"], "of-both", "alone"}
+
+
+@pytest.mark.parametrize("answer", [EOFError, "n"])
+def test_nothing_is_removed_without_a_yes(
+    made: Path, here: Here, monkeypatch: pytest.MonkeyPatch, answer: str | type[Exception]
+) -> None:
+    def asked(_: str) -> str:
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", asked)
+    assert "nothing removed" in here(made, "rm", "alone")[0]
+    assert RunFolder(made / "runs/alone").exists
 
 
 def test_removed_is_what_no_other_sweep_has(made: Path, here: Here, listed: Json) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, find_run
+from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, all_runs, begins, find_run
 from microgpt.run.reading import BadRecord
 from microgpt.run.sweep import SweepFolder, all_sweeps
 
@@ -19,13 +19,17 @@ def find_sweep(outputs: Path, reference: str) -> SweepFolder | None:
     named = [each for each in sweeps if _experiment(each) == reference]
     if exact or named:
         return (exact or named)[-1]
-    found = [each for each in sweeps if len(reference) >= SHORTEST and _begins(each, reference)]
+    found = [each for each in sweeps if len(reference) >= SHORTEST and begins(each, reference)]
     return found[0] if len(found) == 1 else None
 
 
 def find_folder(outputs: Path, reference: str) -> RunFolder | SweepFolder:
-    """The sweep or the run that is called so. Raises NoSuchRun."""
+    """The sweep or the run that is called so. Raises NoSuchRun, also if the ids of both begin so."""
     if sweep := find_sweep(outputs, reference):
+        runs = all_runs(outputs) if begins(sweep, reference) else []
+        if run := next((run for run in runs if begins(run, reference)), None):
+            both = f"prefix of a sweep ({sweep.path.name}) and of a run ({run.path.name})"
+            raise NoSuchRun(f"{reference}: {both}; more of the id says which")
         return sweep
     try:
         return find_run(outputs, reference)
@@ -38,7 +42,3 @@ def _experiment(sweep: SweepFolder) -> str | None:
         return str(sweep.info.get("experiment") or "") or None
     except BadRecord:
         return None
-
-
-def _begins(sweep: SweepFolder, reference: str) -> bool:
-    return any(name.startswith(reference) for name in (sweep.path.name, sweep.mlflow_run_id))

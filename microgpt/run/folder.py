@@ -106,11 +106,6 @@ class RunFolder(Record):
         place = os.path.relpath(Path(outputs).absolute(), self.path)
         return {**config, "paths": {**config["paths"], "outputs": place}}
 
-    @property
-    def outputs(self) -> Path | None:
-        """The outputs that the run is one of, wherever they are now; None for a run that lies elsewhere."""
-        return self.path.parent.parent if self.path.parent.name == "runs" else None
-
     def write(self, name: str, text: str) -> None:
         """Writes a text file, atomically."""
         write_whole(self.path / name, text.encode())
@@ -214,7 +209,7 @@ def find_run(outputs: Path, reference: str) -> RunFolder:
     runs = [RunFolder(file.parent) for file in sorted(_files(outputs))]
     if exact := [run for run in runs if reference in (run.path.name, run.mlflow_run_id)]:
         return exact[0]
-    found = [run for run in runs if len(reference) >= SHORTEST and _begins(run, reference)]
+    found = [run for run in runs if len(reference) >= SHORTEST and begins(run, reference)]
     if len(found) == 1:
         return found[0]
     many = ", ".join(run.path.name for run in found[:3])
@@ -253,5 +248,6 @@ def _files(outputs: Path) -> Iterator[Path]:
     return outputs.glob("runs/*/run.json")
 
 
-def _begins(run: RunFolder, reference: str) -> bool:
-    return any(name.startswith(reference) for name in (run.path.name, run.mlflow_run_id))
+def begins(folder: Record, reference: str) -> bool:
+    """Whether the id or the MLflow id of a run or a sweep begins so."""
+    return any(name.startswith(reference) for name in (folder.path.name, folder.mlflow_run_id))

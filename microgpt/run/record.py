@@ -24,6 +24,7 @@ KILLED = "killed"  # recorded as running, but no process holds the lock
 POLL = 0.2  # seconds between attempts to take a lock
 MLFLOW_ID = re.compile(rb"[\w-]+")
 LOCK = ".lock"
+PLACES = ("runs", "sweeps")  # folders in the outputs
 
 
 class Busy(RuntimeError):
@@ -47,6 +48,11 @@ class Record:
     def exists(self) -> bool:
         """Whether the JSON file exists."""
         return self._file.exists()
+
+    @property
+    def outputs(self) -> Path | None:
+        """The outputs that the folder is in, wherever they are now; None if it lies elsewhere."""
+        return self.path.parent.parent if self.path.parent.name in PLACES else None
 
     @property
     def info(self) -> dict[str, Any]:

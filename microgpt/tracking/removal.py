@@ -48,18 +48,22 @@ class Stored:
 
 
 def stored_of(folders: list[Folder], outputs: Path) -> list[Stored]:
-    """The runs that these folders have in their stores. Raises BadValue for a store that fails."""
+    """The runs that these folders have in their stores. Raises BadValue for a store that fails.
+
+    outputs  whose store one has that lies in no outputs
+    """
     found: list[Stored] = []
     clients: dict[str, MlflowClient | None] = {}
     for folder in folders:
         if not is_tracked(folder):
             continue
-        store = store_uri(folder.config["tracking"].get("uri"), outputs)
+        home = folder.outputs or outputs
+        store = store_uri(folder.config["tracking"].get("uri"), home)
         try:
             if store not in clients:
                 file = database_file(store)
                 is_there = file is None or file.is_file()
-                clients[store] = open_store(store, outputs) if is_there else None
+                clients[store] = open_store(store, home) if is_there else None
             client = clients[store]
             found += [Stored(client, run) for run in _own(client, folder)] if client else []
         except Exception as error:  # whatever a store may raise
