@@ -222,9 +222,7 @@ def _run_one(
         sweep_up(Path(str(OmegaConf.select(cfg, "paths.outputs"))))
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
         task = partial(job, trusted=(args.trust, args.config_dir))
-        with folder_for_a_run(
-            folder
-        ):  # the job returns what it raised, so what is raised is Hydra's
+        with folder_for_a_run(folder):  # what this raises is Hydra's: `job` returns what it raised
             done = run_job(task, cfg, "hydra.run.dir", None, context)
         callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
     ended: Ended | Exception = done.return_value

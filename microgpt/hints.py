@@ -47,9 +47,8 @@ def several(word: str) -> str:
 def meant(key: str, keys: Mapping[str, Any], groups: Collection[str], word: str = "") -> str:
     """The most similar key, or the keys that exist at that level.
 
-    word  the override, of which a comma in a number is mended too
-
     keys  full name -> value of every key; "" is the root
+    word  the override, whose decimal comma is replaced by a point
     """
     parent, _, name = key.rpartition(".")
     near = [there for there in keys if there.rpartition(".")[2] == name]

@@ -160,10 +160,8 @@ def _show(rows: Sequence[Row], headings: dict[str, str], as_json: bool) -> None:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     table = Table(box=None)
-    for heading in headings:
-        table.add_column(
-            heading, no_wrap=heading != "name"
-        )  # the one that is cut if there is no room
+    for heading in headings:  # if there is no room, the name is cut
+        table.add_column(heading, no_wrap=heading != "name")
     for row in rows:
         cells = [_cell(row, key) for key in headings.values()]
         table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))

@@ -40,9 +40,7 @@ def train_and_report(parts: Parts, run: RunFolder, tracking: Any, begin: Callabl
                 train_recorded(parts, run, tracking, watch)
         except BrokenPipeError:
             raise
-        except (
-            OSError
-        ) as error:  # a full disk, perhaps, on which run.json could not be written either
+        except OSError as error:  # such as a full disk: run.json could not be written either
             what = f"run {run.path.name} failed at step {trainer.step}: {first_line(error)}"
             complain(f"{what}; go on: microgpt train resume={run.path.name}")
             return RUN_FAILED

@@ -198,6 +198,8 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[st
         ("microgpt tr", "microgpt train"),
         ("microgpt sa", "microgpt sample"),
         ("microgpt sample 2026", "microgpt sample 20260102-030405-abcdef"),
+        ("microgpt register 2026", "microgpt register 20260102-030405-abcdef"),
+        ("microgpt compare 0123", "microgpt compare 0123456789ab-01234567"),
         ("microgpt ui 0123", "microgpt ui 0123456789ab-01234567"),
         ("microgpt ui 2026", "microgpt ui 20260102-030405-abcdef"),
         ("microgpt report hea", "microgpt report heads"),

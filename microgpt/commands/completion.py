@@ -10,9 +10,10 @@ RUNS, SWEEPS = "runs", "sweeps"  # folders in the outputs
 EXPERIMENTS, REPORTED = "experiments", "reported"  # of which there are configurations, or reports
 NAMED = {  # command -> what its arguments name
     "sample": (RUNS,),
-    "compare": (RUNS,),
+    "compare": (RUNS, SWEEPS, EXPERIMENTS),
     "fork": (RUNS,),
     "inspect": (RUNS,),
+    "register": (RUNS,),
     "sync": (RUNS, SWEEPS),
     "rm": (RUNS, SWEEPS),
     "ui": (RUNS, SWEEPS, EXPERIMENTS),

@@ -64,9 +64,8 @@ class Task:
     place: str
     environment: Mapping[str, str]  # `hydra.job.env_set`
     sender: str | None  # the address of the process that sends for the launcher, on its machine
-    told: (
-        tuple[HydraContext, DictConfig] | None
-    )  # with Hydra's part, where callbacks are configured
+    # Hydra's part, where callbacks are configured
+    told: tuple[HydraContext, DictConfig] | None
     stoppable = True
 
     @property
