@@ -96,6 +96,16 @@ def test_attention_looks_back_and_sums_to_one(run: RunFolder) -> None:
     assert all(change > 0 for _, _, change in seen.gradients)
 
 
+def test_a_page_of_a_run_in_a_store_alone_has_its_id(
+    run: RunFolder, tmp_path: Path, here: Here
+) -> None:
+    there = f"sqlite:///{run.path.parent.parent}/mlflow.db"
+    said, _ = here(tmp_path, "inspect", run.mlflow_run_id, "--uri", there)
+    file = Path(said.split()[-1])
+    assert file.name == "here.html"
+    assert "Inside here" in file.read_text(encoding="utf-8")
+
+
 def test_a_page_of_a_prompt_is_written_and_logged(run: RunFolder, here: Here) -> None:
     outputs = run.path.parent.parent
     said, complained = here(outputs, "inspect", "here", "--prompt", "an")

@@ -1,5 +1,6 @@
 """`microgpt inspect`: writes the page of runs, and adds it to their runs in the store."""
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from microgpt.tracking import database_file, open_store, store_uri, told
 from microgpt.trust import Trust
 
 PLACE = "inspect"  # in the outputs, and among the artifacts of a run
+UNFIT = re.compile(r"[^\w.-]")  # for the name of a file: a store may have said what a run is called
 
 
 def inspect(
@@ -32,7 +34,8 @@ def inspect(
     with ExitStack() as opened:
         runs = [opened.enter_context(folder_of(name, uri, outputs)) for name in references]
         looks = [look(run, prompt, seed, trust) for run in runs]
-        file = outputs / PLACE / f"{'-and-'.join(each.run for each in looks)}.html"
+        name = UNFIT.sub("-", "-and-".join(each.run for each in looks))
+        file = outputs / PLACE / f"{name}.html"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, page(looks).encode())
         for run in runs:

@@ -79,7 +79,7 @@ def look(run: RunFolder, prompt: str | None, seed: int, trust: Trust) -> Look:
     )
     rows = {name: [list(row) for row in ops.values(weights[name])] for name in weights}
     return Look(
-        run=run.path.name,
+        run=str(run.info["id"]),  # the folder may be a temporary copy
         name=str(run.info["name"]),
         step=trainer.step,
         n_params=sum(weight.size for weight in trainer.shapes.values()),
