@@ -1,7 +1,7 @@
 """Lists of runs and sweeps, for people and for programs: of the folders here, or of a store alone."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from microgpt.console import print_table
 from microgpt.run.find import find_sweep
-from microgpt.run.folder import NoSuchRun, RunFolder, all_runs, latest_runs
+from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, all_runs, latest_runs
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FAILED, FINISHED, Record, finite, when
 from microgpt.run.sweep import SweepFolder, all_sweeps
@@ -70,23 +70,25 @@ def list_runs(outputs: Path, uri: str | None, wanted: Wanted, as_json: bool) -> 
     """
     if uri or not any(outputs.glob("runs/*")):
         rows = stored_runs(uri, outputs)
-        sweep = wanted.sweep and _full(
-            wanted.sweep, {each for row in rows for each in row["sweeps"]}
-        )
+        sweep = wanted.sweep and _stored_id(wanted.sweep, stored_sweeps(uri, outputs))
     else:
         folders = latest_runs(outputs, wanted.count) if wanted.is_latest else all_runs(outputs)
         rows = _rows(folders, run_row)
         found = find_sweep(outputs, wanted.sweep) if wanted.sweep else None
-        sweep = found.path.name if found else wanted.sweep
-        if wanted.sweep and not found:
-            raise NoSuchRun(f"--sweep {sweep}: no such sweep; `microgpt sweeps` lists the sweeps")
+        sweep = found.path.name if found else None
+    if wanted.sweep and not sweep:
+        problem = "no such sweep; `microgpt sweeps` lists the sweeps"
+        raise NoSuchRun(f"--sweep {wanted.sweep}: {problem}")
     chosen = Wanted(wanted.count, wanted.sort, wanted.status, wanted.name, sweep).chosen(rows)
     headings = {"run": "id", "status": "status", "step": "step", "held-out": "held_out"}
     _show(chosen, headings | {"params": "n_params", "name": "name"}, as_json)
 
 
-def _full(prefix: str, ids: Iterable[str]) -> str:
-    return next((each for each in sorted(ids) if each.startswith(prefix)), prefix)
+def _stored_id(name: str, rows: Sequence[Row]) -> str | None:
+    """The id of the latest sweep of this experiment, else of the only one whose id begins so."""
+    named = [row["id"] for row in rows if name in (row["id"], row["mlflow"], row["experiment"])]
+    begun = [row["id"] for row in rows if len(name) >= SHORTEST and row["id"].startswith(name)]
+    return named[-1] if named else begun[0] if len(begun) == 1 else None
 
 
 def list_sweeps(outputs: Path, uri: str | None, as_json: bool) -> None:

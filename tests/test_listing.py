@@ -136,7 +136,8 @@ def test_the_store_alone_is_enough(made: Path, tmp_path: Path, listed: Json) -> 
     """Of a machine that has only the database."""
     shutil.copy(made / "mlflow.db", tmp_path / "mlflow.db")
     here_and_there = ("id", "name", "status", "step", "num_steps", "held_out", "n_params", "sweeps")
-    for words in (["runs"], ["runs", "--sweep", "22bb"], ["runs", "--sort", "held-out"]):
+    for words in ([], ["--sweep", "22bb"], ["--sweep", "heads"], ["--sort", "held-out"]):
+        words = ["runs", *words]
         own, stored = listed(made, *words), listed(tmp_path, *words)
         assert [[row[k] for k in here_and_there] for row in stored] == [
             [row[k] for k in here_and_there] for row in own
@@ -145,6 +146,30 @@ def test_the_store_alone_is_enough(made: Path, tmp_path: Path, listed: Json) -> 
     assert [[row[k] for k in named] for row in listed(tmp_path, "sweeps")] == [
         [row[k] for k in named] for row in listed(made, "sweeps")
     ]
+
+
+def test_a_sweep_that_is_not_there_has_no_list(made: Path, tmp_path: Path, here: Here) -> None:
+    shutil.copy(made / "mlflow.db", tmp_path / "mlflow.db")
+    for outputs in (made, tmp_path):
+        assert "--sweep none: no such sweep" in here(outputs, "runs", "--sweep", "none", code=2)[1]
+
+
+def test_a_run_that_never_began_is_in_the_list_of_a_store(
+    store_template: Path, made: Path, tmp_path: Path, listed: Json
+) -> None:
+    shutil.copy(store_template, tmp_path / "mlflow.db")
+    run = RunFolder(tmp_path / "runs/never")
+    facts: dict[str, Any] = {key: {} for key in ("git", "fingerprint", "data")}
+    facts |= {"name": "never", "signature": "a", "source": "a", "num_steps": 3, "begun": 1.8e9}
+    run.create(RunFolder(made / "runs/alone").config, [], "", **facts)
+    run.update(status="failed", failed_at=0, reason="why", ended=1.8e9)
+    list(sync([run], None, tmp_path))
+    own = listed(tmp_path, "runs")
+    shutil.rmtree(tmp_path / "runs")
+    told = ("id", "status", "step", "num_steps", "n_params")
+    (row,) = listed(tmp_path, "runs")
+    assert [row[key] for key in told] == [own[0][key] for key in told]
+    assert row["status"] == "failed"
 
 
 def test_a_prefix_of_a_sweep_and_a_run_names_neither(tmp_path: Path) -> None:

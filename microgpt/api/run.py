@@ -90,7 +90,7 @@ class Run:
         }
         given = {key: value for key, value in asked.items() if value is not None}
         with clean():
-            drawn = sample(RunFolder(self.folder), given, prompt, seed, self._trust)
+            drawn = sample(self._folder, given, prompt, seed, self._trust)
             return list(drawn)
 
     def logits(self, text: str) -> "DataFrame":

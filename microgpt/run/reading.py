@@ -176,7 +176,6 @@ def _is_number(value: Any) -> bool:
 
 
 TEXT = Kind("a text", lambda value: isinstance(value, str))
-NUMBER = Kind("a number", _is_number)
 COUNT = Kind("a whole number >= 0", lambda value: type(value) is int and value >= 0)
 TIME = Kind("seconds since 1970", lambda value: _is_number(value) and 0 <= value < 1e11)
 KEYS = Kind("a mapping", lambda value: isinstance(value, dict))

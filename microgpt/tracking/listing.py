@@ -8,6 +8,7 @@ from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED, finite, when
 from microgpt.tracking.address import database_file, store_uri
 from microgpt.tracking.owner import FOLDER, NAME
 from microgpt.tracking.store import open_store, problem
+from microgpt.tracking.view import is_sweep
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -18,14 +19,20 @@ STATUS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
 
 def stored_runs(uri: str | None, outputs: Path) -> list[dict[str, Any]]:
     """The runs of a store, the oldest first. Raises BadValue."""
-    return [_run_row(run) for run in _search(uri, outputs, "tags.n_params != ''")]
+    return [_run_row(run) for run in _runs(uri, outputs)]
 
 
 def stored_sweeps(uri: str | None, outputs: Path) -> list[dict[str, Any]]:
     """The sweeps of a store, the oldest first. Raises BadValue."""
     parents = _search(uri, outputs, "tags.`sweep.id` != ''")
-    runs = _search(uri, outputs, "tags.n_params != ''") if parents else []
+    runs = _runs(uri, outputs) if parents else []
     return [_sweep_row(parent, runs) for parent in parents]
+
+
+def _runs(uri: str | None, outputs: Path) -> "list[Run]":
+    """The runs that stand for no sweep."""
+    found = _search(uri, outputs, f"tags.`{NAME}` != ''")
+    return [run for run in found if not is_sweep(run)]
 
 
 def _search(uri: str | None, outputs: Path, query: str) -> "list[Run]":
@@ -61,7 +68,7 @@ def _run_row(run: "Run") -> dict[str, Any]:
         "num_steps": num_steps,
         "held_out": finite(metrics.get("val/loss")),
         "test": finite(metrics.get("test/loss")),
-        "n_params": int(tags["n_params"]),
+        "n_params": int(tags["n_params"]) if "n_params" in tags else None,  # it never began
         "sweeps": sorted(_sweeps(run)),
     }
 

@@ -13,8 +13,8 @@ from microgpt.protocol.section import FIGURES, RATE
 from microgpt.run.held_out import HeldOut
 from microgpt.trust import OURS_ALONE, Trust
 
-# Not computed from the runs in a lock: what identifies them, and what took their files.
 HELD_OUT: Mapping[str, HeldOut] = {}  # of no run: a lock has only its digest
+# Not computed from the runs in a lock: what identifies them, and what took their files.
 GIVEN = {
     *("schema", "experiment", "description", "sweep", "ablation", "protocol", "config", "data"),
     *("fingerprint", "source_files", "runs"),
@@ -33,8 +33,8 @@ def miscounted(
               them is not compared
     """
     counted = analyse(_sweep(lock, documents, trust, held_out), _tuning(lock, trust))
-    given = GIVEN if held_out else {*GIVEN, "crossed"}
-    for key in (key for key in counted if key not in given):
+    aside = GIVEN if held_out else {*GIVEN, "crossed"}
+    for key in (key for key in counted if key not in aside):
         if found := unlike(lock.get(key), counted[key], key):
             place, said, given = found
             says = f"it says {said!r}; its runs give {given!r}"
