@@ -38,11 +38,12 @@ def print_table(table: Table) -> None:
 @contextmanager
 def silent() -> Iterator[None]:
     """Prints nothing on standard output in the block, but what is wrong on standard error."""
-    before, out.quiet = out.quiet, True
+    before = out.quiet, wide.quiet
+    out.quiet = wide.quiet = True
     try:
         yield
     finally:
-        out.quiet = before
+        out.quiet, wide.quiet = before
 
 
 class Bar:

@@ -55,6 +55,17 @@ def test_progress_prints_what_the_command_prints(
     assert other.id in said
 
 
+def test_a_sweep_prints_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither its progress nor the table of its arms."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MICROGPT_OUTPUTS", raising=False)
+    quick = [word for word in QUICK if not word.startswith("progress")]
+    microgpt.sweep([*quick, "trainer.eval_every=1", "seed=1,2", "hydra/launcher=basic"])
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_run_is_found_as_by_the_commands(run: microgpt.Run) -> None:
     for reference in (run.id, run.id[:-2], run.folder, str(run.folder)):
         assert microgpt.load(reference).folder == run.folder
