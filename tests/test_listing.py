@@ -108,6 +108,11 @@ def test_runs_are_listed_sorted_and_chosen(made: Path, listed: Json) -> None:
     assert ids(listed(made, "runs", "--sweep", "22bb")) == ["of-both"]
     assert ids(listed(made, "runs", "--name", "batch_size=1")) == ["alone"]
     assert listed(made, "runs", "--status", "failed") == []
+    assert ids(listed(made, "runs", "--status", "finished")) == ids(rows)
+
+
+def test_a_status_that_no_run_can_have_is_refused(made: Path, here: Here) -> None:
+    assert "invalid choice: 'done'" in here(made, "runs", "--status", "done", code=2)[1]
 
 
 def test_a_list_in_a_pipe_is_whole_and_one_line_a_run(made: Path, here: Here) -> None:

@@ -7,6 +7,7 @@ from microgpt.terminal import Parser
 
 LATEST = 20
 RUN_KEYS = ("begun", "held-out", "test", "params", "step", "name", "status")
+STATUSES = ("running", "finished", "failed", "stopped", "killed")
 
 
 def runs(words: Sequence[str]) -> None:
@@ -14,7 +15,7 @@ def runs(words: Sequence[str]) -> None:
     parser = Parser("microgpt runs", description="List the runs, the latest last.")
     parser.add_argument("-n", type=int, help=f"number of runs, 0 for all; default {LATEST}")
     parser.add_argument("--sort", choices=RUN_KEYS, default="begun", help="lowest first")
-    parser.add_argument("--status", help="only runs with this status, as finished or failed")
+    parser.add_argument("--status", choices=STATUSES, help="only runs with this status")
     parser.add_argument("--name", metavar="TEXT", help="only runs with this in their name")
     parser.add_argument("--sweep", metavar="SWEEP", type=name, help="only runs of this sweep")
     parser.add_argument("--uri", help=f"list what is in {STORE}")
