@@ -29,10 +29,10 @@ def check_extended(run: RunFolder, parts: Parts) -> None:
     """
     trainer, info = parts.trainer, run.info
     before, after = int(info["num_steps"]), trainer.num_steps
-    problem = None
     if after <= before:
-        problem = f"the run has {before} steps already"
-    elif info.get("sweeps"):
+        raise ConfigError(f"{KEY}={after}: the run has {before} steps already")
+    problem = None
+    if info.get("sweeps"):
         problem = "the run is one of a sweep, whose question it answers"
     elif trainer.best:
         problem = "trainer.patience chose the weights of its end"

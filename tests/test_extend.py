@@ -55,7 +55,7 @@ def test_both_records_are_in_the_store_and_verified(outputs: Path, here: Here) -
     ("trained", "more", "problem"),
     [
         (["schedule=linear"], "20", "its schedule ends with the run; a run that branches off: "),
-        (CONSTANT, "8", "the run has 8 steps already"),
+        (CONSTANT, "8", "the run has 8 steps already$"),
         (CONSTANT, "many", "must be an integer"),
         ([*CONSTANT, "trainer.checkpoint_every=0"], "20", "no checkpoint of its last step"),
         ([*CONSTANT, "trainer.stop_after=5"], "20", "only a finished run can get more steps"),
