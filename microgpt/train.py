@@ -176,7 +176,9 @@ def restart(run: RunFolder, parts: Parts) -> None:
         parts.trainer.restore(state)
     step, longer = parts.trainer.step, parts.trainer.num_steps > before["num_steps"]
     if longer:  # another record, which a store keeps beside that of the run so far
-        facts |= {"uid": uuid4().hex, "earlier": sorted(run.signatures)}
+        facts["uid"] = uuid4().hex
+    if facts["signature"] != before["signature"]:  # its checkpoints are of the question before
+        facts["earlier"] = sorted(run.signatures)
     if step:
         note_change(facts, before, "source", "the code", step)
         for key in facts["fingerprint"]:

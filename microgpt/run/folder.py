@@ -67,7 +67,7 @@ class RunFolder(Record):
 
     @property
     def signatures(self) -> set[str]:
-        """The signature, and those that the run had before it got more steps."""
+        """The signature, and those that the run had before a resume changed how far it goes."""
         info = self.info
         return {info["signature"], *info.get("earlier", [])}
 
