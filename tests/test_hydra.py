@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
+from hydra.version import _UNSPECIFIED_, VersionBase
 
 from microgpt.run.folder import all_runs
 from microgpt.sweep import PLUGINS
@@ -24,6 +26,15 @@ SWEEP = ["train", "-m", *TINY, *SHORT, "tracking=none", "progress=false"]
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("processes", [WORKERS])])
 class TestLauncher(LauncherTestSuite):
     """Any application's jobs."""
+
+    @pytest.fixture(autouse=True)
+    def base(self) -> Iterator[None]:
+        """The defaults that Hydra's tests expect, whatever ran in this process before."""
+        known = VersionBase.instance()
+        before = known.version_base
+        known.version_base = _UNSPECIFIED_
+        yield
+        known.version_base = before
 
 
 @pytest.mark.parametrize(
