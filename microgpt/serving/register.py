@@ -1,5 +1,6 @@
 """`microgpt register`: a run's model as an MLflow LoggedModel, and as a version of a registered model."""
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CODE = Path(__file__).with_name("model.py")
+SERVE = ("--env-manager", "local", "--host", "127.0.0.1", "--port", "5001")
 REQUIREMENT = f"microgpt-workbench=={__version__}"
 ANSWER = {"text": "string", "nats": "double", "tokens": "long"}  # columns of an answer
 FILES = ("config.yaml", "run.json", DOCUMENTS)  # beside a checkpoint, what a model needs of its run
@@ -48,8 +50,9 @@ def register(
         ).version
     address = f"models:/{name}/{version}"
     out.print(f"model  {address}  of run {record.run.data.tags['microgpt.id']}", markup=False)
-    serve = f"mlflow models serve -m {address} --env-manager local --host 127.0.0.1 --port 5001"
-    out.print(f"serve  MLFLOW_TRACKING_URI={record.store.uri} {serve}", markup=False)
+    serve = shlex.join(["mlflow", "models", "serve", "-m", address, *SERVE])
+    store = shlex.quote(record.store.uri)
+    out.print(f"serve  MLFLOW_TRACKING_URI={store} {serve}", markup=False)
 
 
 def _copy(run: RunFolder, place: Path) -> None:
