@@ -62,7 +62,9 @@ def question(section: object) -> Question:
         raise BadValue("ablation", section, "must hold keys, as ablation.question")
     for key in section:
         if key not in KEYS:
-            raise BadValue(f"ablation.{key}", section[key], f"no such key; there are {KEYS}")
+            raise BadValue(
+                f"ablation.{key}", section[key], f"no such key; there are {', '.join(KEYS)}"
+            )
     given = {key: value for key, value in section.items() if value is not None}
     for key in REQUIRED:
         if key not in given:
