@@ -176,7 +176,11 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[st
     """An interactive bash with completion installed."""
     env = environment(PATH=f"{Path(PROGRAM).parent}:/usr/bin:/bin", PS1="> ", TERM="dumb")
     place = tmp_path_factory.mktemp("place")
-    for file in ("runs/20260102-030405-abcdef/run.json", "sweeps/0123456789ab-01234567/sweep.json"):
+    for file in (
+        "runs/20260102-030405-abcdef/run.json",
+        "sweeps/0123456789ab-01234567/sweep.json",
+        "reports/own_question/results.lock.json",
+    ):
         (place / "outputs" / file).parent.mkdir(parents=True)
         (place / "outputs" / file).touch()
     where = str(place)
@@ -204,6 +208,7 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[st
         ("microgpt ui 2026", "microgpt ui 20260102-030405-abcdef"),
         ("microgpt report hea", "microgpt report heads"),
         ("microgpt verify wid", "microgpt verify width"),
+        ("microgpt verify own_q", "microgpt verify own_question"),
         ("microgpt train resume=20", "microgpt train resume=20260102-030405-abcdef"),
         ("microgpt train mod", "microgpt train model"),
         ("microgpt train model/nor", "microgpt train model/norm="),

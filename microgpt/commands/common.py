@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from microgpt.trust import Trust
 
+REPORTS = "reports"  # in the outputs: reports that are not published
 STORE = "the store; default: MLFLOW_TRACKING_URI, else mlflow.db in outputs"
 
 

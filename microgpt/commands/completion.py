@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from microgpt.commands.common import REPORTS
 from microgpt.run.folder import RunFolder
 from microgpt.run.sweep import SweepFolder
 
@@ -43,4 +44,4 @@ def _there(kind: str, outputs: Path) -> Iterator[str]:
     else:
         from microgpt.ablation.reproduce.verify_lock import recorded
 
-        yield from recorded()
+        yield from recorded(outputs / REPORTS)

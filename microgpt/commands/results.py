@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from microgpt.commands.common import STORE, add_json, name, outputs_folder, trust_in
+from microgpt.commands.common import REPORTS, STORE, add_json, name, outputs_folder, trust_in
 from microgpt.terminal import Parser, add_trust
 
-REPORTS = "reports"  # in the outputs: reports that are not published
 ANSWERS = ("bit-exact", "differs", "cannot be repeated")  # by the exit codes of `verify`
 
 
