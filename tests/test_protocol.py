@@ -165,7 +165,7 @@ def test_a_claim_edited_after_the_runs_is_caught(
 
     def reported() -> tuple[dict[str, Any], str]:
         out, _ = here(outputs, "report", "trial")
-        return read_lock(tmp_path / "experiments/trial" / LOCK), out
+        return read_lock(outputs / "reports/trial" / LOCK), out
 
     here(outputs, *words, BETTER)
     first, told = reported()
