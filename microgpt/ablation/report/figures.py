@@ -91,7 +91,7 @@ def arms(
     left.set_title("dots: runs; bars: 95 % of the mean", fontsize=9)
     right.axvspan(-matters, matters, color=GREY, alpha=0.15, linewidth=0)
     right.axvline(0, color=COLOURS[1], linestyle="--", linewidth=1)
-    right.set_xlabel(f"difference from {lock['baseline']}\nleft: better, right: worse")
+    right.set_xlabel("difference from the baseline\nleft: better, right: worse")
     titles = ["bars: 95 % over seeds, together"] * (len(shown) > 1)
     titles += ["black: over seeds and documents"] * (lock["crossed"] is not None)
     titles += [f"grey: less than {matters:g}, what matters"] * bool(matters)
