@@ -10,12 +10,18 @@ import pytest
 from microgpt.core.engine.base import Engine, Matrix
 from microgpt.core.events import Checkpointed, Diverged, Event, Sampled, Stepped
 from microgpt.core.layers.activation.gelu import GELU
+from microgpt.core.layers.activation.silu import SiLU
+from microgpt.core.layers.attention.grouped_query import GroupedQuery
 from microgpt.core.layers.block.post_norm import PostNorm
+from microgpt.core.layers.head.tied import Tied
 from microgpt.core.layers.init.zero_projections import ZeroProjections
+from microgpt.core.layers.mlp.gated import Gated
 from microgpt.core.layers.norm.layernorm import LayerNorm
 from microgpt.core.layers.norm.none import NoNorm
 from microgpt.core.layers.norm.rmsnorm_gain import RMSNormGain
+from microgpt.core.layers.position.alibi import ALiBi
 from microgpt.core.layers.position.none import NoPosition
+from microgpt.core.layers.position.rope import RoPE
 from microgpt.core.loss.label_smoothing import LabelSmoothing
 from microgpt.core.loss.z_loss import ZLoss
 from microgpt.core.optim.adamw import AdamW
@@ -31,7 +37,6 @@ from microgpt.run.identity import parameters_sha256
 from microgpt.vector.engine import VectorEngine
 from tests.models import ADAM, events_of, losses_of, trainer_of
 from tests.running import train_as
-from tests.test_contract import ALiBi, GroupedQuery, RoPE, SwiGLU, Tied
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
 
@@ -52,10 +57,14 @@ OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "gains": lambda: {"norm": RMSNormGain(eps=1e-5)},
     "no norm": lambda: {"norm": NoNorm()},
     "no position": lambda: {"position": NoPosition()},
-    "rope": lambda: {"position": RoPE()},
+    "rope": lambda: {"position": RoPE(base=10000.0)},
     "alibi": lambda: {"position": ALiBi(), "batch_size": 2},
-    "grouped queries": lambda: {"attention": GroupedQuery(), "n_head": 4, "batch_size": 2},
-    "swiglu": lambda: {"mlp": SwiGLU()},
+    "grouped queries": lambda: {
+        "attention": GroupedQuery(n_kv_head=2),
+        "n_head": 4,
+        "batch_size": 2,
+    },
+    "swiglu": lambda: {"mlp": Gated(expansion=4), "activation": SiLU()},
     "tied": lambda: {"head": Tied()},
     "post-norm": lambda: {"block": PostNorm(residual=1.5)},
     "zero projections": lambda: {"init": ZeroProjections(std=0.08)},

@@ -281,6 +281,6 @@ def test_a_gallery_shows_each_verdict_in_words(
     assert "of_before" not in page
     assert "{" not in page
     assert (
-        "of_before/results.lock.json: is of version 1, not 2: report it again"
+        "of_before/results.lock.json: is of schema 1, and this version reads schema 2"
         in capfd.readouterr().err
     )

@@ -45,7 +45,10 @@ def test_a_sweep_that_is_none(
 def test_an_experiment_without_m_says_that_it_trains_one_run(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "names.txt").write_text("anna\nbert\n" * 20)
+    names = [
+        a + b for a in ("an", "be", "co", "da", "el", "fi") for b in ("na", "ro", "li", "mu", "ta")
+    ]
+    (place / "names.txt").write_text("\n".join(names))
     words = "experiment=heads data.path=names.txt engine=vector trainer.batch_size=1"
     ended = Within(monkeypatch, capfd)(*spelt(words))
     assert ended.code == 0, ended
