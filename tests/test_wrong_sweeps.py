@@ -45,11 +45,9 @@ def test_a_sweep_that_is_none(
 def test_an_experiment_without_m_says_that_it_trains_one_run(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    names = [
-        a + b for a in ("an", "be", "co", "da", "el", "fi") for b in ("na", "ro", "li", "mu", "ta")
-    ]
+    names = [a + b for a in "abcdefghij" for b in "abcdefghij"]
     (place / "names.txt").write_text("\n".join(names))
-    words = "experiment=heads data.path=names.txt engine=vector trainer.batch_size=1"
+    words = "experiment=heads data.path=names.txt engine=vector trainer.num_steps=2"
     ended = Within(monkeypatch, capfd)(*spelt(words))
     assert ended.code == 0, ended
     assert ended.err == "microgpt: experiment=heads: this trains one run; add -m for its sweep\n"
