@@ -39,6 +39,14 @@ STORE = "sqlite:///outputs/mlflow.db"  # as the page has it
 TRACKED = {"_target_": "microgpt.tracking.MLflow", "uri": None, "experiment": "microgpt"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_store() -> Iterator[None]:
+    """The store that these tests name to MLflow, which keeps it in the environment, is theirs alone."""
+    yield
+    mlflow.set_tracking_uri("")
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="module")
 def registered(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outputs with a run `here`, which is registered as `names`."""

@@ -55,8 +55,16 @@ def dask(program: str, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
 def scheduler(place: Path, *words: str) -> Iterator[str]:
     """A scheduler, whose address is also in the file `place`."""
     with dask("scheduler", "--port", "0", "--scheduler-file", str(place), *words):
-        wait_until(place.exists)
-        yield json.loads(place.read_text())["address"]
+        wait_until(lambda: address_in(place))
+        yield address_in(place)
+
+
+def address_in(place: Path) -> str:
+    """The address in a scheduler's file; empty while the file is not there, or not yet whole."""
+    try:
+        return str(json.loads(place.read_text())["address"])
+    except (FileNotFoundError, json.JSONDecodeError):
+        return ""
 
 
 def at_work(outputs: Path) -> int:
