@@ -190,6 +190,7 @@ def test_within_another_hydra_application(run: microgpt.Run) -> None:
         assert compose("train").seed == 42
 
 
+@pytest.mark.slow
 def test_a_sweep_in_the_store(
     told: tuple[Path, str, Made], bench: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from tests.sweeps import heads, log_sweep
 STEPS = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
 
 
+@pytest.mark.slow
 def test_runs_of_the_store(
     outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ def pairs(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
     return frozenset((k, json.dumps(value)) for k, value in asked(config).items() if k != "seed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_asks_what_its_recorded_runs_asked(experiment: str) -> None:
     """A key that is new in conf/ must stand in NEUTRAL, or the recorded runs are another question's."""

@@ -135,6 +135,7 @@ def test_what_chose_the_rates_counts(bench: Path, change: Any, place: str) -> No
     assert f"contradicts itself in {place}" in difference.verdict
 
 
+@pytest.mark.slow
 def test_the_file_of_an_experiment_is_what_its_lock_says() -> None:
     """As one would who edits the question of a lock, its protocol, and both digests."""
     words = ["trainer.num_steps=30", "seed=0,1"]

@@ -300,6 +300,7 @@ def test_a_lock_of_another_schema(folder: Path, verify: Callable[..., Ended]) ->
     assert "is of schema 3, and this version reads schema 2; `microgpt report rates`" in ended.err
 
 
+@pytest.mark.slow
 def test_other_runs_are_drawn_each_time_and_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
