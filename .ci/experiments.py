@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from microgpt.ablation.evidence.lock import config_of, read_lock
-from microgpt.ablation.records.sweep import FINISHED
 from microgpt.ablation.reproduce.retrain import built_again
 from microgpt.ablation.reproduce.verify_lock import contradicted, lock_of, recorded, verify_lock
 from microgpt.core.check import BadValue
+from microgpt.run.record import FINISHED
 from microgpt.train import code_of
 from microgpt.trust import OURS_ALONE, replayed
 

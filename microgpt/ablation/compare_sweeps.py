@@ -11,7 +11,7 @@ from rich.text import Text
 from microgpt.ablation.records.store import spec_of
 from microgpt.ablation.statistics.summary import Summary, summary
 from microgpt.console import print_table
-from microgpt.tracking.sweep import members
+from microgpt.tracking.find import members
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -3,6 +3,7 @@
 A sweep has a run of its own in the store, the parent of its jobs' runs, with the tag `sweep.id`.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from microgpt.core.check import BadValue
@@ -14,12 +15,35 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SWEEP = "tags.`sweep.id` != ''"
+QUOTE = "'"  # what a query cannot hold, and no id has
 LATEST = ["attributes.start_time DESC"]
+PAGE = 1000  # runs a query: more might take a server longer than it is waited for
 
 
 def find_runs(client: "MlflowClient", name: str) -> "list[Run]":
     """The runs with this id or MLflow id; without one, those with an id that begins so."""
-    return _called(client, name, ("attributes.run_id", f"tags.`{NAME}`"))
+    return _called(client, name, NAME)
+
+
+def searched(
+    client: "MlflowClient", homes: Sequence[str], query: str, order: Sequence[str] = ()
+) -> "list[Run]":
+    """All runs of some experiments that satisfy a query."""
+    found: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            list(homes), query, max_results=PAGE, order_by=list(order), page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def members(client: "MlflowClient", home: str, sweep: str) -> "list[Run]":
+    """The runs of a sweep in the experiment `home`, by the tag that they have in common; latest first."""
+    return searched(client, [home], f"tags.`sweep.{sweep}` != ''", LATEST)
 
 
 def find_parent(client: "MlflowClient", name: str, store: str) -> "Run":
@@ -28,10 +52,11 @@ def find_parent(client: "MlflowClient", name: str, store: str) -> "Run":
     Raises BadValue.
     """
     homes = _homes(client)
-    named = f"tags.`sweep.experiment` = '{_safe(name)}' AND {SWEEP}"
-    if found := client.search_runs(homes, named, max_results=1, order_by=LATEST):
-        return found[0]
-    called = _called(client, name, ("tags.`sweep.id`", "attributes.run_id"), f" AND {SWEEP}")
+    named = f"tags.`sweep.experiment` = '{name}' AND {SWEEP}"
+    if name and QUOTE not in name:
+        for found in client.search_runs(homes, named, max_results=1, order_by=LATEST):
+            return found
+    called = _called(client, name, "sweep.id", f" AND {SWEEP}")
     if len(called) == 1:
         return called[0]
     if called:
@@ -54,23 +79,24 @@ def find_shown(client: "MlflowClient", name: str, store: str) -> "Run":
         return found[0]
 
 
-def _called(
-    client: "MlflowClient", name: str, keys: tuple[str, ...], also: str = ""
-) -> "list[Run]":
-    """The runs of which one of these has the value `name`; without one, those where it begins so."""
-    safe, homes = _safe(name), _homes(client)
-    for condition in (f"= '{safe}'", *([f"LIKE '{safe}%'"] if len(safe) >= SHORTEST else [])):
-        queries = (f"{key} {condition}{also}" for key in keys)
-        runs = [run for query in queries for run in client.search_runs(homes, query, max_results=9)]
-        if runs:
-            return list({run.info.run_id: run for run in runs}.values())
+def _called(client: "MlflowClient", name: str, tag: str, also: str = "") -> "list[Run]":
+    """The runs whose tag or MLflow id is `name`; without one, those where one of them begins so."""
+    if QUOTE in name:
+        return []
+    homes, keys = _homes(client), ("attributes.run_id", f"tags.`{tag}`")
+    for condition in (f"= '{name}'", *([f"LIKE '{name}%'"] if len(name) >= SHORTEST else [])):
+        runs = [
+            run for key in keys for run in client.search_runs(homes, f"{key} {condition}{also}")
+        ]
+        begun = {
+            run.info.run_id: run
+            for run in runs  # in LIKE, `_` and `%` stand for other characters, too
+            if any(id.startswith(name) for id in (run.info.run_id, run.data.tags.get(tag, "")))
+        }
+        if begun:
+            return list(begun.values())
     return []
 
 
 def _homes(client: "MlflowClient") -> list[str]:
     return [str(there.experiment_id) for there in client.search_experiments()]
-
-
-def _safe(name: str) -> str:
-    """A name without what has a meaning in a query."""
-    return name.translate({ord(each): None for each in "'%"})

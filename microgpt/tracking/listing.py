@@ -4,17 +4,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
-from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED, finite, when
+from microgpt.run.record import finite, when
 from microgpt.tracking.address import database_file, store_uri
-from microgpt.tracking.owner import FOLDER, NAME
+from microgpt.tracking.find import searched
+from microgpt.tracking.owner import FOLDER, NAME, status_of
 from microgpt.tracking.store import open_store, problem
 from microgpt.tracking.view import is_sweep
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-PAGE = 1000  # runs a query
-STATUS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
 
 
 def stored_runs(uri: str | None, outputs: Path) -> list[dict[str, Any]]:
@@ -25,8 +23,11 @@ def stored_runs(uri: str | None, outputs: Path) -> list[dict[str, Any]]:
 def stored_sweeps(uri: str | None, outputs: Path) -> list[dict[str, Any]]:
     """The sweeps of a store, the oldest first. Raises BadValue."""
     parents = _search(uri, outputs, "tags.`sweep.id` != ''")
-    runs = _runs(uri, outputs) if parents else []
-    return [_sweep_row(parent, runs) for parent in parents]
+    members: dict[str, list[Run]] = {}
+    for run in _runs(uri, outputs) if parents else []:
+        for sweep in _sweeps(run):
+            members.setdefault(sweep, []).append(run)
+    return [_sweep_row(parent, members.get(parent.data.tags["sweep.id"], [])) for parent in parents]
 
 
 def _runs(uri: str | None, outputs: Path) -> "list[Run]":
@@ -46,15 +47,7 @@ def _search(uri: str | None, outputs: Path, query: str) -> "list[Run]":
     try:
         client = open_store(store, outputs)
         homes = [str(there.experiment_id) for there in client.search_experiments()]
-        found: list[Run] = []
-        token: str | None = None
-        while True:
-            order = ["attributes.start_time ASC"]
-            page = client.search_runs(homes, query, 1, PAGE, order, token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        return searched(client, homes, query, ["attributes.start_time ASC"])
     except Exception as error:  # whatever a store may raise
         raise BadValue("uri", store, problem(error)) from error
 
@@ -82,8 +75,7 @@ def _step(run: "Run", num_steps: int) -> int | None:
     return int(numbers[0]) if numbers else None
 
 
-def _sweep_row(parent: "Run", runs: "list[Run]") -> dict[str, Any]:
-    own = [run for run in runs if parent.data.tags["sweep.id"] in _sweeps(run)]
+def _sweep_row(parent: "Run", own: "list[Run]") -> dict[str, Any]:
     states = [run.info.status for run in own]
     return {
         **_common(parent, "sweep.id"),
@@ -103,7 +95,7 @@ def _common(run: "Run", name: str) -> dict[str, Any]:
     return {
         "id": run.data.tags.get(name, run.info.run_id),
         "name": run.info.run_name or "",
-        "status": STATUS.get(run.info.status, RUNNING),
+        "status": status_of(run),
         "begun": when((run.info.start_time or 0) / 1000),
         "mlflow": run.info.run_id,
         "folder": run.data.tags.get(FOLDER),

@@ -29,6 +29,7 @@ STATUS = {
     STOPPED: "KILLED",  # on purpose
     KILLED: "FAILED",
 }
+OURS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
 NAME, UID, FOLDER, INODE = "microgpt.id", "microgpt.uid", "microgpt.folder", "microgpt.inode"
 
 
@@ -71,6 +72,11 @@ def is_own(run: "Run", folder: Record) -> bool:
     """Whether a run of the folder's uid belongs to the folder where it lies."""
     there: str | None = run.data.tags.get(FOLDER)
     return there == _place(folder)[FOLDER]
+
+
+def status_of(run: "Run") -> str:
+    """The status of a run in a store, in our words."""
+    return OURS.get(run.info.status, RUNNING)
 
 
 def final(folder: Any, status: str) -> tuple[str, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.sweep import SweepFolder
 from microgpt.terminal import counted
+from microgpt.tracking.find import PAGE, members
 from microgpt.tracking.labels import params_of
 from microgpt.tracking.owner import FOLDER, NAME, STATUS, final, is_own, sweep_run
 from microgpt.tracking.store import cut, database_of
@@ -23,7 +24,6 @@ ALIVE = "sweep.alive"  # a tag: when the sweep was last known to be under way, i
 BEAT = 60.0  # seconds from one such sign to the next
 SILENT = 300.0  # seconds without one, after which nobody is thought to be there
 PATIENCE = 10.0  # seconds that a server is asked for runs of other sweeps
-PAGE = 1000  # runs a query: more might take a server longer than it is waited for
 
 
 class SweepProjection:
@@ -185,20 +185,6 @@ def _asked(
         queries = [query.where(name.value.in_(part)) for part in parts]
     with store.ManagedSessionMaker() as session:
         return [(str(a), str(b), str(c)) for each in queries for a, b, c in session.execute(each)]
-
-
-def members(client: "MlflowClient", experiment: str, sweep: str) -> "list[Run]":
-    """The runs of a sweep, by the one tag that they have in common."""
-    found: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment], f"tags.`sweep.{sweep}` != ''", max_results=PAGE, page_token=token
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def about(note: str) -> str:

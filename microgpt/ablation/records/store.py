@@ -10,17 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.records.sweep import (
-    DAMAGED,
-    FAILED,
-    FINISHED,
-    MISSING,
-    RUNNING,
-    STOPPED,
-    Arm,
-    Run,
-    Sweep,
-)
+from microgpt.ablation.records.sweep import DAMAGED, MISSING, Arm, Run, Sweep
 from microgpt.core.check import BadValue
 from microgpt.protocol.section import FIGURES
 from microgpt.run.documents import DOCUMENTS, from_lines
@@ -36,9 +26,12 @@ from microgpt.run.reading import (
     row_of,
     yaml_of,
 )
+from microgpt.run.record import FINISHED
 from microgpt.terminal import complain
 from microgpt.tracking import database_file, open_store, problem, store_uri
 from microgpt.tracking.artifacts import SHARED, shared_documents
+from microgpt.tracking.find import members
+from microgpt.tracking.owner import status_of
 from microgpt.trust import Trust
 
 if TYPE_CHECKING:
@@ -49,8 +42,6 @@ SWEEP = "sweep.json"
 STORED_SWEEP = {
     key: SWEEP_FACTS[key] for key in ("id", "signature", "source", "name", "jobs", "config")
 }
-STATUS = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": STOPPED}
-PAGE = 1000  # runs per query, below the store's limit
 
 
 def client_of(uri: str | None, outputs: Path) -> "tuple[MlflowClient, str]":
@@ -73,10 +64,10 @@ def read_sweep(client: "MlflowClient", parent: "Stored", trust: Trust) -> Sweep:
     run_id = str(parent.info.run_id)
     spec, protocol = spec_of(client, parent)
     with TemporaryDirectory() as place:
-        members = _members(client, str(parent.info.experiment_id), spec["id"])
+        stored = _members(client, str(parent.info.experiment_id), spec["id"])
         jobs = [job | {"seed": _seed(job, spec["config"])} for job in spec["jobs"]]
-        runs = [_run(client, job, members.get(job["run"], []), place) for job in jobs]
-        documents = _documents(client, members, place)
+        runs = [_run(client, job, stored.get(job["run"], []), place) for job in jobs]
+        documents = _documents(client, stored, place)
     arms: dict[str, list[Run]] = {}
     for run in runs:
         arms.setdefault(run.arm, []).append(run)
@@ -117,16 +108,10 @@ def _seed(job: Mapping[str, Any], config: Mapping[str, Any]) -> int:
 
 def _members(client: "MlflowClient", home: str, sweep: str) -> "dict[str, list[Stored]]":
     """Name of the run folder -> its runs in the store, the latest first."""
-    members: dict[str, list[Any]] = {}
-    token = None
-    while True:
-        query, order = f"tags.`sweep.{sweep}` != ''", ["attributes.start_time DESC"]
-        page = client.search_runs([home], query, 1, PAGE, order, token)
-        for run in page:
-            members.setdefault(run.data.tags.get("microgpt.id", ""), []).append(run)
-        token = page.token
-        if not token:
-            return members
+    found: dict[str, list[Any]] = {}
+    for run in members(client, home, sweep):
+        found.setdefault(run.data.tags.get("microgpt.id", ""), []).append(run)
+    return found
 
 
 def _run(
@@ -139,7 +124,7 @@ def _run(
     if not found:
         return Run(status=MISSING, **known)
     best = next((run for run in found if run.info.status == "FINISHED"), found[0])
-    status = STATUS.get(best.info.status, RUNNING)
+    status = status_of(best)
     if status != FINISHED:
         return Run(status=status, tags=best.data.tags, **known)
     try:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from microgpt.run.held_out import HeldOut
+from microgpt.run.record import FINISHED
 from microgpt.trust import Trust
 
-FINISHED, FAILED, RUNNING, STOPPED, MISSING = "finished", "failed", "running", "stopped", "missing"
+MISSING = "missing"
 DAMAGED = "damaged"  # finished, but a file of its record cannot be read
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.ablation.evidence.lock import LOCK, config_of, read_lock
-from microgpt.ablation.records.sweep import FINISHED
 from microgpt.ablation.reproduce.alike import unlike
 from microgpt.ablation.reproduce.recount import figure_of
 from microgpt.ablation.reproduce.replay import Difference
@@ -18,6 +17,7 @@ from microgpt.protocol.protocol import content, digest_of
 from microgpt.protocol.section import question
 from microgpt.run.identity import signature
 from microgpt.run.reading import BadRecord
+from microgpt.run.record import FINISHED
 from microgpt.run.sweep import joint
 from microgpt.sweep.planned import protocol_of
 from microgpt.terminal import ConfigError, first_line

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microgpt.ablation.evidence.lock import config_of
-from microgpt.ablation.records.sweep import FINISHED, Arm, Run, Sweep
+from microgpt.ablation.records.sweep import Arm, Run, Sweep
 from microgpt.ablation.report.analysis import analyse
 from microgpt.ablation.report.rates import Tuning, grids
 from microgpt.ablation.reproduce.alike import unlike
 from microgpt.ablation.reproduce.replay import Difference
 from microgpt.protocol.section import FIGURES, RATE
 from microgpt.run.held_out import HeldOut
+from microgpt.run.record import FINISHED
 from microgpt.trust import OURS_ALONE, Trust
 
 HELD_OUT: Mapping[str, HeldOut] = {}  # of no run: a lock has only its digest

@@ -25,7 +25,6 @@ from microgpt.ablation.evidence.lock import (
     digest,
     read_lock,
 )
-from microgpt.ablation.records.sweep import FINISHED
 from microgpt.ablation.reproduce.contradictions import contradictions, edited_since, tuned_by
 from microgpt.ablation.reproduce.recount import miscounted
 from microgpt.ablation.reproduce.replay import Difference
@@ -35,6 +34,7 @@ from microgpt.build import Parts
 from microgpt.console import out
 from microgpt.core.check import BadValue, integer
 from microgpt.run.held_out import HeldOut
+from microgpt.run.record import FINISHED
 from microgpt.signals import STOPPING
 from microgpt.terminal import complain
 from microgpt.trust import OURS_ALONE, Trust
