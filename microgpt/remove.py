@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from microgpt.console import out
 from microgpt.run.find import find_folder
 from microgpt.run.folder import RunFolder
@@ -73,8 +75,10 @@ def _tell(folders: Sequence[Folder], stored: Sequence[Stored]) -> None:
             )
     here = sum(map(_size, (folder.path for folder in folders)))
     there = sum(_size(place) for each in stored if (place := each.artifacts))
-    own = f"{_bytes(here)} in {counted(len(folders), 'folder')}"
-    out.print(f"frees  {own}; in MLflow {counted(len(stored), 'run')} and {_bytes(there)} of files")
+    own = f"{decimal(here)} in {counted(len(folders), 'folder')}"
+    out.print(
+        f"frees  {own}; in MLflow {counted(len(stored), 'run')} and {decimal(there)} of files"
+    )
 
 
 def _agreed() -> bool:
@@ -91,11 +95,3 @@ def _size(folder: Path) -> int:
     """The bytes that a folder's removal frees: not those of files that have other names."""
     found = [file.stat() for file in folder.rglob("*") if file.is_file()]
     return sum(each.st_size for each in found if each.st_nlink == 1)
-
-
-def _bytes(count: int) -> str:
-    """A number of bytes for people."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from microgpt.run.held_out import HELD_OUT, HeldOut, read_held_out, write_held_out
+from microgpt.run.held_out import HELD_OUT, HeldOut, held_out_of, write_held_out
 from microgpt.run.reading import BadRecord
 from tests.running import train_here
 
@@ -15,7 +15,7 @@ TEST = ("tracking=none", "data.test_fraction=0.2", "trainer.num_steps=6", "train
 def test_they_add_up_to_the_test_loss_on_every_engine(tmp_path: Path, engine: str) -> None:
     code, run = train_here(tmp_path, *TEST, f"engine={engine}", "model.n_embd=4")
     assert code == 0
-    found = read_held_out(run.path / HELD_OUT)
+    found = held_out_of((run.path / HELD_OUT).read_bytes(), HELD_OUT)
     assert len(found.nats) == run.info["data"]["test_documents"] == len(found.tokens)
     loss = run.metrics()[-1]["test/loss"]
     assert sum(found.nats) / sum(found.tokens) == pytest.approx(loss, rel=1e-12)
@@ -33,7 +33,7 @@ def test_the_targets_tell_whether_two_runs_can_be_compared(tmp_path: Path) -> No
     told = {}
     for name, words in changes.items():
         _, run = train_here(tmp_path, *TEST, *words, "engine=native", name=name)
-        told[name] = read_held_out(run.path / HELD_OUT)
+        told[name] = held_out_of((run.path / HELD_OUT).read_bytes(), HELD_OUT)
     assert told["base"].targets_sha256 == told["seed"].targets_sha256
     assert told["base"].nats != told["seed"].nats
     assert len({found.targets_sha256 for found in told.values()}) == 3
@@ -54,11 +54,11 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     for content in (b"", b"x" * 40, b"\x02\0\0\0\0\0\0\0{}"):
         file.write_bytes(content)
         with pytest.raises(BadRecord, match="does not hold the nats of test documents"):
-            read_held_out(file)
+            held_out_of(file.read_bytes(), file)
     write_held_out(file, HeldOut([1.5, 2.5], [3, 4], "of some"))
-    assert read_held_out(file) == HeldOut([1.5, 2.5], [3, 4], "of some")
+    assert held_out_of(file.read_bytes(), file) == HeldOut([1.5, 2.5], [3, 4], "of some")
     content = bytearray(file.read_bytes())
     content[-20] ^= 1
     file.write_bytes(content)
     with pytest.raises(BadRecord, match="is damaged: its content is not that of its sha256"):
-        read_held_out(file)
+        held_out_of(file.read_bytes(), file)

@@ -44,7 +44,7 @@ class Markov(Source):
         self.process = Process(
             integer("letters", letters, 2, len(LETTERS)),
             integer("order", order, 1, 3),
-            number("sharpness", sharpness, "from 0 to 20", lambda v: 0 < v <= 20),
+            number("sharpness", sharpness, "> 0 and at most 20", lambda v: 0 < v <= 20),
             integer("max_length", max_length, 1),
             integer("process_seed", process_seed, 0),
         )

@@ -25,7 +25,7 @@ from microgpt.run.checkpoint import (
     parse_tensors,
     write_tensors,
 )
-from microgpt.run.reading import BadRecord, read_bytes
+from microgpt.run.reading import BadRecord
 
 HELD_OUT = "held_out.safetensors"
 
@@ -76,11 +76,6 @@ def write_held_out(path: Path, found: HeldOut) -> None:
     nats, tokens = array("d", found.nats), array("q", found.tokens)
     numbers: Tensors = {"nats": (shape, nats), "tokens": (shape, tokens)}
     write_tensors(path, {"targets_sha256": found.targets_sha256}, numbers)
-
-
-def read_held_out(path: Path) -> HeldOut:
-    """Reads what `write_held_out` wrote. Raises BadRecord."""
-    return held_out_of(read_bytes(path), path)
 
 
 def held_out_of(content: bytes, path: Path | str) -> HeldOut:
