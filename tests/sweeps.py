@@ -92,6 +92,7 @@ class Made:
     experiment: str | None = "heads"
     id: str = ""
     config: Mapping[str, Any] = field(default_factory=lambda: CONFIG)
+    config_dir: str | None = None
 
     def __post_init__(self) -> None:
         said = sha256(f"{self.name} {next(_made)}".encode()).hexdigest()
@@ -153,6 +154,7 @@ def log_sweep(outputs: Path, made: Made) -> str:
         "grid": {},
         "ablation": made.ablation,
         "config": made.config,
+        "config_dir": made.config_dir,
         "jobs": jobs,
         **protocols(made, jobs),
     }

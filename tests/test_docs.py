@@ -51,6 +51,9 @@ def test_every_command_of_a_page(page: str, tmp_path: Path) -> None:
         answers = CODES.values() if line.startswith("microgpt judge") else [0]
         assert ended.code in answers, (line, ended)
         assert "Traceback" not in ended.err, (line, ended)
+    for report in tmp_path.glob("outputs/reports/*/README.md"):
+        again = f"microgpt train -m experiment={report.parent.name} --config-dir own"
+        assert again in report.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", sorted(file.stem for file in DOCS.glob("*.md")))

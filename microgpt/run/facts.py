@@ -71,5 +71,6 @@ SWEEP_OTHERS: Kinds = {
     "experiment": or_null(TEXT),
     "ablation": or_null(KEYS),
     "protocol": or_null(TEXT),
+    "config_dir": or_null(TEXT),
     "protocols": each(PROTOCOL),
 }

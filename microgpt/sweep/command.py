@@ -17,7 +17,7 @@ from microgpt.sweep.known import given, known_here
 from microgpt.sweep.plan import Job
 from microgpt.sweep.planned import plan_of
 from microgpt.syntax import quoted
-from microgpt.terminal import INTERRUPTED, ConfigError, Ended, complain
+from microgpt.terminal import INTERRUPTED, ConfigError, Ended, carried, complain
 from microgpt.train import check_split
 
 NAME = 200  # characters of a sweep's name at most
@@ -40,6 +40,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> Ended:
         or "default",
         "description": config["description"],
         "overrides": list(arguments),
+        "config_dir": next(iter(carried()[1:]), None),
         "grid": plan.grid,
         "ablation": plan.section,
         "asked": asked,

@@ -79,6 +79,7 @@ def read_sweep(client: "MlflowClient", parent: "Stored", trust: Trust) -> Sweep:
         **facts,
         arms=tuple(Arm(name, own[0].differs, tuple(own), figure) for name, own in arms.items()),
         overrides=spec.get("overrides", ()),
+        config_dir=spec.get("config_dir"),
         protocol=protocol,
         parent=run_id,
         documents=documents,

@@ -94,6 +94,7 @@ class Sweep:
     trust: Trust  # what the runs' configurations may name
     overrides: Sequence[str] = ()  # of the command line
     protocol: Mapping[str, Any] | None = None  # frozen, of the latest start
+    config_dir: str | None = None  # where own configurations were, as the command named it
 
     @property
     def figure(self) -> str:

@@ -88,7 +88,8 @@ def arms(
     left.set_yticks(range(len(shown)), [row["arm"] for row in shown])
     left.set_ylim(len(shown) - 0.5, -0.7)
     left.set_xlabel("held-out loss\nnats per token, lower is better")
-    left.set_title("dots: runs; bars: 95 % of the mean", fontsize=9)
+    apart = "; grey: not ranked" * any(row["flag"] for row in shown)
+    left.set_title(f"dots: runs; bars: 95 % of the mean{apart}", fontsize=9)
     right.axvspan(-matters, matters, color=GREY, alpha=0.15, linewidth=0)
     right.axvline(0, color=COLOURS[1], linestyle="--", linewidth=1)
     right.set_xlabel("difference from the baseline\nleft: better, right: worse")
@@ -98,6 +99,7 @@ def arms(
     right.set_title("\n".join(titles), fontsize=9)
     for axes in (left, right):
         axes.margins(x=0.12)
+        axes.locator_params(axis="x", nbins=5)  # more labels would meet
 
 
 def losses_of(lock: Mapping[str, Any], arm: str) -> dict[int, float]:

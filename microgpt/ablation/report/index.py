@@ -5,6 +5,7 @@ from typing import Any
 
 from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.ablation.report import words
+from microgpt.ablation.report.page import linked
 from microgpt.ablation.report.readme import templates
 from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord
@@ -23,7 +24,7 @@ def write_index(experiments: Path) -> None:
         except BadRecord as error:
             complain(f"{error}; {experiments}/README.md is without it")
     page = templates().get_template("gallery.md.j2").render(locks=locks)
-    write_whole(experiments / "README.md", page.encode())
+    write_whole(experiments / "README.md", linked(page, experiments).encode())
 
 
 def whole(file: Path) -> dict[str, Any]:

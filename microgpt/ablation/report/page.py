@@ -1,11 +1,13 @@
 """Renders a page in Markdown as a self-contained HTML page, without scripts or external files."""
 
+import re
 from base64 import b64encode
 from itertools import pairwise
 from pathlib import Path
 
 from microgpt.ablation.report.readme import templates
 
+LINK = re.compile(r"\[([^][]+)\]\(((?:\.\./)?[\w.-]+/README\.md)\)")  # to another page
 LONG = 60  # characters of a cell, from which on it may be broken into lines
 
 
@@ -31,6 +33,15 @@ def html_page(markdown: str, title: str, folder: Path) -> str:
                 child.attrSet("src", _inline(folder / str(child.attrGet("src"))))
     body = parser.renderer.render(tokens, parser.options, {}).replace(" %", "\u00a0%")
     return templates().get_template("page.html.j2").render(title=title, body=Markup(body))
+
+
+def linked(markdown: str, folder: Path) -> str:
+    """The page, in `folder`, where links to pages that are not there are plain text."""
+
+    def kept(link: re.Match[str]) -> str:
+        return link[0] if (folder / link[2]).exists() else link[1]
+
+    return LINK.sub(kept, markdown)
 
 
 def _inline(picture: Path) -> str:

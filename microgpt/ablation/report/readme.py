@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
+from shlex import quote
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,8 +33,14 @@ def templates() -> Environment:
     return found
 
 
-def render_readme(lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -> str:
-    """The page of an experiment; `times` are clock times, which no lock contains."""
+def render_readme(
+    lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]], own: Sequence[str] = ()
+) -> str:
+    """The page of an experiment.
+
+    times  clock times, which no lock contains
+    own    words that its commands need, too: where own configurations are
+    """
     asked = dict.fromkeys(KEYS) | (lock["ablation"] or {})
     sampled: Mapping[str, Any] = next(iter((lock["samples"] or {}).values()), {})
     page = templates().get_template("readme.md.j2")
@@ -41,6 +48,7 @@ def render_readme(lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]]) -
         lock=lock,
         asked=asked,
         times=times,
+        own="".join(f" {quote(word)}" for word in own),
         tables=_tables(),
         compared=sum(1 for row in lock["table"] if row["difference"]),
         left=[run for run in lock["runs"] if run["status"] != "finished"],

@@ -78,7 +78,7 @@ def local_exponents(fit: Mapping[str, Any]) -> str:
 
 def samples(lock: Lock) -> str:
     """Some samples of each arm, and the shares that are new."""
-    rows = [("arm", "samples", "of", "novel", "memorised", "held out")]
+    rows = [("arm", "first samples", "drawn", "novel", "memorised", "held out")]
     for arm, found in lock["samples"].items():
         shown = ", ".join(
             f"`{text}`" if text else "(empty)" for text in map(_plain, found["shown"])

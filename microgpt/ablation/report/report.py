@@ -19,7 +19,7 @@ from microgpt.ablation.report import words
 from microgpt.ablation.report.analysis import analyse, asked_by
 from microgpt.ablation.report.figures import draw
 from microgpt.ablation.report.index import write_index
-from microgpt.ablation.report.page import html_page
+from microgpt.ablation.report.page import html_page, linked
 from microgpt.ablation.report.place import renewed
 from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
@@ -29,7 +29,7 @@ from microgpt.ablation.report.robustness import elsewhere
 from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord
-from microgpt.terminal import complain
+from microgpt.terminal import carried, complain
 from microgpt.tracking.find import find_parent
 from microgpt.trust import OURS_ALONE, Trust
 
@@ -122,7 +122,8 @@ def folder_name(name: str) -> str:
 def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
     """Writes all files of a report."""
     draw(lock, folder)
-    readme = render_readme(lock, times(sweep))
+    own = carried() or (["--config-dir", sweep.config_dir] if sweep.config_dir else [])
+    readme = linked(render_readme(lock, times(sweep), own), folder)
     (folder / "README.md").write_text(readme, encoding="utf-8")
     page = html_page(readme, str(lock["experiment"]), folder)
     (folder / "report.html").write_text(page, encoding="utf-8")

@@ -1,5 +1,6 @@
 """Sentences of a report, in plain words, from the lock alone; the page and the terminal have the same."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -46,8 +47,48 @@ def claimed(lock: Lock) -> str:
 
 
 def numbers(lock: Lock) -> list[str]:
-    """The numbers behind the verdict, a comparison each, as the claim's judge told them."""
-    return [sentence(one) for one in str(lock["because"] or "").split("; ") if one]
+    """The numbers behind the verdict, as the claim's judge told them: one part of the claim each.
+
+    An optimum is one part: an inner arm and both ends.
+    """
+    told, found = str(lock["because"] or ""), kinds(lock)
+    whole = {"all": r"; (?=')", "optimum": r"$"}
+    mark = next((whole[kind] for kind in whole if kind in found), "; ")
+    return [sentence(one) for one in re.split(mark, told) if one]
+
+
+def kinds(lock: Lock) -> set[str]:
+    """The kinds of the claim and of its parts."""
+    stated = (lock["ablation"] or {}).get("claim") or {}
+    return {str(one.get("kind")) for one in (stated, *stated.get("claims", ()))}
+
+
+def compares(lock: Lock) -> bool:
+    """Whether the claim is about differences of arms."""
+    return bool(kinds(lock) & {"better", "worse", "equal", "optimum"})
+
+
+def matters(lock: Lock) -> str:
+    """Which difference matters, and what the words of the claim mean by it."""
+    least, found = lock["ablation"]["matters"], kinds(lock)
+    if not least:
+        return "any difference"
+    told = f"a difference of {least:g} nats per token"
+    if found & {"better", "worse", "optimum"}:
+        told += "; *better* and *worse* claim that or more"
+    return f"{told}; *as good* claims less, either way" if "equal" in found else told
+
+
+def ends(lock: Lock) -> str:
+    """Which arms an optimum lies between; empty if none is claimed."""
+    if "optimum" not in kinds(lock):
+        return ""
+    axis = lock["ablation"]["axis"]
+    arms = sorted(lock["table"], key=lambda row: float(row["differs"][axis]))
+    return (
+        f"ends: {arms[0]['arm']} and {arms[-1]['arm']}; the arms between are the inner ones, of which the "
+        "best is compared with each end"
+    )
 
 
 def effect(lock: Lock) -> str:
@@ -117,7 +158,7 @@ def earlier(lock: Lock) -> list[str]:
     """The verdicts under earlier protocols, or of earlier sweeps, a line each."""
     return [
         f"{one['time'][:16].replace('T', ' ') or 'before protocols were frozen'}: "
-        f"{one['claim']}: {one['verdict'] or 'not reported'}"
+        f"'{one['claim']}' was {one['verdict'] or 'not reported'}"
         + (f" (protocol `{one['digest'][:12]}`)" if one["digest"] else "")
         for one in lock["earlier"]
     ]
