@@ -4,7 +4,9 @@ import json
 import shutil
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from microgpt.ablation.report import words
 from microgpt.ablation.report.figures import draw
 from microgpt.ablation.report.flattened import flattened
 from microgpt.ablation.report.index import write_index
-from microgpt.ablation.report.multiplier import mean_curve, multiplier
+from microgpt.ablation.report.multiplier import mean_curve, multiplier, spread
 from microgpt.ablation.report.over_documents import crossed
 from microgpt.ablation.report.robustness import elsewhere
 from microgpt.ablation.report.samples import sampled
@@ -72,13 +74,32 @@ BASE = arm("base", [[2.8, 2.6, 2.4, 2.3, 2.2], [2.9, 2.7, 2.5, 2.4, 2.3]])  # me
 def test_a_multiplier_compares_steps_at_equal_loss(
     curve: list[float], steps: tuple[float, float] | None
 ) -> None:
-    found = multiplier(mean_curve(arm("arm", [curve])), mean_curve(BASE))
+    found = multiplier(mean_curve(arm("arm", [curve]).finished), mean_curve(BASE.finished))
     if steps is None:
         assert found is None
         return
     assert found is not None
     assert (found.arm, found.baseline) == (pytest.approx(steps[0]), pytest.approx(steps[1]))
     assert found.times == pytest.approx(steps[0] / steps[1])
+
+
+def test_the_interval_of_a_multiplier_holds_the_truth_19_times_of_20() -> None:
+    """Curves fall by 0.1 in 200 steps; the baseline ends 0.05 higher, where the arm was after 900 steps."""
+    rng, hits, times = Random(0), 0, 300
+    shape = [0.4, 0.3, 0.2, 0.1, 0.0]
+    for _ in range(times):
+        pairs = [(rng.gauss(2.05, 0.02), rng.gauss(2.0, 0.02)) for _ in range(8)]
+        curves = ([[end + above for above in shape] for end in ends] for ends in zip(*pairs))
+        base, one = (arm(name, own) for name, own in zip(("base", "arm"), curves))
+        found = spread(one, base, 1)
+        hits += found is not None and found[0] <= 0.9 <= found[1]
+    assert 0.91 < hits / times < 0.985
+
+
+def test_without_common_seeds_a_multiplier_has_no_interval() -> None:
+    one, other = (arm(name, [[2.8, 2.6, 2.4, 2.3, 2.2]] * 2) for name in ("one", "other"))
+    assert spread(one, other, 1) == (pytest.approx(1), pytest.approx(1))
+    assert spread(one, replace(other, runs=other.runs[:1]), 1) is None
 
 
 def test_steps_of_other_lengths_have_no_multiplier(bench: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from microgpt.ablation.evidence.entries import digits, rounded
 from microgpt.ablation.records.sweep import Arm, Sweep
 from microgpt.ablation.report.flattened import flattened
-from microgpt.ablation.report.multiplier import CURVE, Multiplier, mean_curve, multiplier
+from microgpt.ablation.report.multiplier import CURVE, Multiplier, mean_curve, multiplier, spread
 from microgpt.ablation.report.over_documents import crossed
 from microgpt.ablation.report.render import is_known
 from microgpt.ablation.report.samples import sampled
@@ -19,7 +19,7 @@ Rows = Sequence[Mapping[str, Any]]  # of the table
 
 def beside(sweep: Sweep, base: Arm, rows: Rows, splits: Splits, matters: float) -> dict[str, Any]:
     """The entries of the lock, as plain values."""
-    curves = {arm.name: mean_curve(arm) for arm in sweep.arms}
+    curves = {arm.name: mean_curve(arm.finished) for arm in sweep.arms}
     known = {row["arm"] for row in rows if is_known(row)}
     same = _as_long(sweep, base, rows)
     times = {
@@ -27,6 +27,8 @@ def beside(sweep: Sweep, base: Arm, rows: Rows, splits: Splits, matters: float) 
         for name, curve in curves.items()
         if name in known and name in same
     }
+    known = {name for name, found in times.items() if found}
+    spreads = {arm.name: spread(arm, base, len(known)) for arm in sweep.arms if arm.name in known}
     samples = {arm.name: sampled(arm, splits) for arm in sweep.arms}
     return {
         "curves": {
@@ -35,6 +37,7 @@ def beside(sweep: Sweep, base: Arm, rows: Rows, splits: Splits, matters: float) 
             if len(curve) > 1
         },
         "multipliers": {name: _times(found) for name, found in times.items() if found},
+        "multiplier_intervals": {name: _ends(found) for name, found in spreads.items() if found},
         "flattened": flattened(sweep.arms, base),
         "crossed": _crossed(sweep, base, rows, matters),
         "samples": {name: found for name, found in samples.items() if found},
@@ -56,6 +59,10 @@ def _steps(arm: Arm) -> set[tuple[Any, ...]]:
 def _times(found: Multiplier) -> dict[str, float]:
     numbers = {key: getattr(found, key) for key in ("times", "arm", "baseline", "loss")}
     return {key: digits(value) for key, value in numbers.items()}
+
+
+def _ends(found: tuple[float, float]) -> dict[str, float]:
+    return {"low": digits(found[0]), "high": digits(found[1])}
 
 
 def _crossed(sweep: Sweep, base: Arm, rows: Rows, matters: float) -> dict[str, Any] | None:

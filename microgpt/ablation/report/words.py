@@ -277,12 +277,13 @@ def robustness(lock: Lock) -> list[str]:
 
 
 def multiplier(lock: Lock, arm: str) -> str:
-    """`1.20 (1,000 for 830 steps)`; empty without a value."""
+    """`1.20 [1.17, 1.23] (1,000 for 830 steps)`; empty without a value."""
     found = lock["multipliers"].get(arm)
     if not found:
         return ""
     own, base = (count(round(found[key])) for key in ("arm", "baseline"))
-    return f"{found['times']:.2f} ({own} for {base} steps)"
+    between = interval(lock["multiplier_intervals"].get(arm, {}), "{:.2f}".format)
+    return " ".join(filter(None, [f"{found['times']:.2f}", between, f"({own} for {base} steps)"]))
 
 
 def span(seeds: Sequence[int]) -> str:
