@@ -4,6 +4,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from signal import SIGINT
 
@@ -89,15 +91,19 @@ def _complete(words: Sequence[str]) -> None:
         names = ["train", *COMMANDS]
         print(" ".join(name for name in names if name.startswith(command)))
         return
-    if "query=bash" in words and (command != "train" or overrides.split(" ")[-1][:7] == "resume="):
-        from microgpt.commands.completion import completed
+    from microgpt.commands.completion import completed, proposed
 
-        print(" ".join(completed(command, overrides.split(" ")[-1], outputs_folder())))
+    if "query=bash" in words and (command != "train" or overrides.split(" ")[-1][:7] == "resume="):
+        print(proposed(completed(command, overrides.split(" ")[-1], outputs_folder())))
         return
     from microgpt.app import run_app
 
     os.environ["COMP_LINE"] = f"{program} {overrides}"
-    sys.exit(run_app(words))
+    with redirect_stdout(StringIO()) as said:
+        code = run_app(words)
+    text = said.getvalue()
+    print(proposed(text.split()) if "query=bash" in words else text)
+    sys.exit(code)
 
 
 def _sample(words: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ def check_extended(run: RunFolder, parts: Parts) -> None:
         problem = "the run is one of a sweep, whose question it answers"
     elif trainer.best:
         problem = "trainer.patience chose the weights of its end"
-    elif _rates(trainer, before) != _rates(trainer, after)[:before]:
+    elif any(_rate(trainer, step, before) != _rate(trainer, step, after) for step in range(before)):
         problem = "its schedule ends with the run"
     elif (state := last_state(run, trainer)) is None or state.step < before:
         problem = "it has no checkpoint of its last step"
@@ -47,9 +47,8 @@ def check_extended(run: RunFolder, parts: Parts) -> None:
         raise ConfigError(f"{KEY}={after}: {problem}; {advice}")
 
 
-def _rates(trainer: Trainer, length: int) -> list[float]:
-    rate = trainer.optimizer.lr
-    return [trainer.schedule(rate, step, length) for step in range(length)]
+def _rate(trainer: Trainer, step: int, length: int) -> float:
+    return trainer.schedule(trainer.optimizer.lr, step, length)
 
 
 def drop_end(run: RunFolder, trainer: Trainer) -> None:

@@ -24,7 +24,7 @@ def remove(names: Sequence[str], outputs: Path, sure: bool) -> int:
     Nothing is removed if anything named is unknown or under way, or a store fails. Raises NoSuchRun,
     Busy, BadRecord, BadValue and ConfigError.
     """
-    folders = list(_folders([find_folder(outputs, name) for name in names]))
+    folders = list(_folders([_named(outputs, name) for name in names]))
     with ExitStack() as held:
         for folder in folders:
             held.enter_context(folder.locked(0.0))
@@ -42,6 +42,14 @@ def remove(names: Sequence[str], outputs: Path, sure: bool) -> int:
             shutil.rmtree(folder.path)
     out.print("removed")
     return OK
+
+
+def _named(outputs: Path, name: str) -> Folder:
+    """The run or the sweep that is called so. Raises NoSuchRun, and ConfigError for a link to one."""
+    found = find_folder(outputs, name)
+    if found.path.is_symlink():
+        raise ConfigError(f"{name}: is a link; name the folder, {found.path.resolve()}")
+    return found
 
 
 def _folders(named: Sequence[Folder]) -> Iterator[Folder]:

@@ -23,6 +23,7 @@ from microgpt.run.reading import BadRecord
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.source import code, modules_of, targets
 from microgpt.run.state import last_state
+from microgpt.run.unborn import stranger
 from microgpt.syntax import key_and_value
 from microgpt.terminal import OK, ConfigError, Ended, complain
 from microgpt.trust import OURS_ALONE, Trust, replayed
@@ -47,6 +48,9 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides, trust: Trust = OU
     for line in remarks_on(parts):
         complain(line)
     run = RunFolder(folder)
+    if not run.exists and (name := stranger(folder)):  # it would be sent, and removed, with the run
+        allowed = "must be a new or an empty folder"
+        raise ConfigError(f"hydra.run.dir={folder}: {allowed}, but has {name}")
     with run.locked():
         if run.exists:
             raise ConfigError(f"hydra.run.dir={folder}: holds a run; go on with resume={folder}")

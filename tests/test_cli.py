@@ -180,9 +180,11 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[st
         "runs/20260102-030405-abcdef/run.json",
         "sweeps/0123456789ab-01234567/sweep.json",
         "reports/own_question/results.lock.json",
+        "runs/2026$(touch ran)/run.json",  # of somebody who hopes that Bash expands it
     ):
         (place / "outputs" / file).parent.mkdir(parents=True)
         (place / "outputs" / file).touch()
+    (place / "mine$(touch ran).txt").touch()
     where = str(place)
     shell = pexpect.spawn(
         "bash --norc --noprofile -i", env=env, cwd=where, encoding="utf-8", timeout=30
@@ -228,6 +230,15 @@ def test_tab_completes(typed: str, there: str, bash: "pexpect.spawn[str]") -> No
     bash.expect(r"\n([^\n>]*)END\r\n")
     assert bash.match.group(1).startswith(there) or there in bash.match.group(1)
     bash.expect("> ")
+
+
+@pytest.mark.parametrize("typed", ["sample 20", "train resume=20", "train data.path=mi"])
+def test_a_name_that_is_completed_is_not_executed(typed: str, bash: "pexpect.spawn[str]") -> None:
+    bash.send(f"microgpt {typed}\t")
+    bash.sendcontrol("u")
+    bash.sendline("test -e ran; echo RAN$?")
+    bash.expect(r"RAN(\d)")
+    assert bash.match.group(1) == "1"
 
 
 @pytest.mark.slow

@@ -55,6 +55,11 @@ def test_both_records_are_in_the_store_and_verified(outputs: Path, here: Here) -
     ("trained", "more", "problem"),
     [
         (["schedule=linear"], "20", "its schedule ends with the run; a run that branches off: "),
+        (
+            ["schedule=linear"],
+            f"1{'0' * 15}",
+            "its schedule ends with the run",
+        ),  # without a list of them
         (CONSTANT, "8", "the run has 8 steps already$"),
         (CONSTANT, "many", "must be an integer"),
         ([*CONSTANT, "trainer.checkpoint_every=0"], "20", "no checkpoint of its last step"),

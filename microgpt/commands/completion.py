@@ -1,6 +1,7 @@
 """Tab completion of the arguments that name a run, a sweep or an experiment."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from microgpt.commands.common import REPORTS
@@ -22,6 +23,15 @@ NAMED = {  # command -> what its arguments name
     "verify": (RUNS, REPORTED),
 }
 FILES = {RUNS: RunFolder.FILE, SWEEPS: SweepFolder.FILE}
+
+
+# Bash expands what is proposed to it: the folder `$(reboot)` would be a command.
+SAFE = re.compile(r"[\w.,:@%+=/~-]+")
+
+
+def proposed(words: Iterable[str]) -> str:
+    """What completion may print for Bash: the words that it expands to themselves."""
+    return " ".join(word for word in words if SAFE.fullmatch(word))
 
 
 def completed(command: str, word: str, outputs: Path) -> list[str]:

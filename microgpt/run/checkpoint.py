@@ -27,6 +27,7 @@ DIGEST = "sha256"  # the key of the digest in the metadata
 UNREADABLE = (ValueError, KeyError, TypeError, safetensors.SafetensorError)
 SIGNATURE = "signature"  # the key of the run's signature
 FACTS, PERHAPS = {"step", "seconds"}, {"best", SIGNATURE, DIGEST}  # all keys
+NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW  # not what a link leads to
 WITHOUT = "not a state of this run; without this file, an earlier one is taken"
 Tensors: TypeAlias = Mapping[str, tuple[tuple[int, ...], "array[Any]"]]  # name -> shape, numbers
 
@@ -152,7 +153,7 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
     """Writes several files of one folder, each atomically, with one sync of the folder."""
     for path, content in contents.items():
         beside = path.with_name(f".{path.name}.new")
-        with beside.open("wb") as file:
+        with os.fdopen(os.open(beside, NEW, 0o666), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -30,7 +30,13 @@ DATA = Kind(  # none are known of documents that could not be read
 ORIGIN = with_keys(
     "the origin of a fork", {"run": TEXT, "mlflow": TEXT, "signature": TEXT, "step": COUNT}
 )
-JOB = with_keys("a job", {"run": TEXT, "name": TEXT, "arm": TEXT, "differs": KEYS, "tags": KEYS})
+FOLDER = Kind(  # beside others of its kind: nothing that leads elsewhere
+    "the name of a folder",
+    lambda value: (
+        bool(TEXT.holds(value) and re.fullmatch(r"[^/\0]+", value)) and value not in (".", "..")
+    ),
+)
+JOB = with_keys("a job", {"run": FOLDER, "name": TEXT, "arm": TEXT, "differs": KEYS, "tags": KEYS})
 SECTIONS = dict.fromkeys(("data", "paths", "tracking", "trainer"), KEYS)  # of a configuration
 CONFIG = with_keys(f"a configuration with {', '.join(SECTIONS)}", SECTIONS)
 
@@ -58,7 +64,10 @@ RUN_OTHERS: Kinds = {
     "packages": TEXTS,
     "source_files": TEXTS,
     "fork": ORIGIN,
-    "sweeps": TEXTS,
+    "sweeps": Kind(
+        "a mapping of folders' names to texts",
+        lambda value: bool(TEXTS.holds(value) and all(map(FOLDER.holds, value))),
+    ),
     "swept": TEXTS,
 }
 PROTOCOL = with_keys(

@@ -107,7 +107,7 @@ class Record:
     ) -> Iterator[None]:
         """Holds the lock, which a process's death releases.
 
-        Raises Busy after `patience` seconds, or when the waiting `is_over`.
+        Raises Busy after `patience` seconds, or when the waiting `is_over`; BadRecord as `check_files`.
         """
         deadline = time.monotonic() + patience
         with ExitStack() as opened:
@@ -115,10 +115,19 @@ class Record:
             while not is_there:
                 self.path.mkdir(parents=True, exist_ok=True)
                 with suppress(FileNotFoundError):  # `unborn` is just removing the folder
+                    self.check_files()
                     file = opened.enter_context(self._lock_file())
                     self._take(file.fileno(), deadline, is_over)
                     is_there = os.fstat(file.fileno()).st_nlink > 0  # not removed meanwhile
             yield
+
+    def check_files(self) -> None:
+        """Raises BadRecord for a link, a pipe or a device in the folder.
+
+        Who writes into the folder or sends its files asks first: a link leads out of it.
+        """
+        if found := _irregular(self.path):
+            raise BadRecord(found, "must be a file, but is a link, a pipe or a device")
 
     def _lock_file(self) -> BufferedWriter:
         try:
@@ -141,6 +150,19 @@ class Record:
         with reading(self._lock_path) as file:
             # Where there are no locks, the record is believed.
             return lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB) is not True
+
+
+def _irregular(folder: Path) -> Path | None:
+    """The first thing below a folder that is neither a file nor a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                if found := _irregular(path):
+                    return found
+            elif not entry.is_file(follow_symlinks=False):
+                return path
+    return None
 
 
 def when(seconds: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import RunFolder
+from microgpt.run.reading import BadRecord
 from microgpt.run.record import LOCK, Busy
 
 FILES = {"config.yaml", "git.diff", "metrics.jsonl", DOCUMENTS}  # of a run that is about to begin
@@ -30,7 +31,7 @@ def discard(folder: Path) -> None:
     if not (folder / LOCK).is_file():
         return
     run = RunFolder(folder)
-    with suppress(OSError, Busy), run.locked(0.0):
+    with suppress(OSError, Busy, BadRecord), run.locked(0.0):
         if run.exists or not all(map(_is_ours, folder.iterdir())):
             return
         for file in folder.iterdir():
@@ -40,6 +41,13 @@ def discard(folder: Path) -> None:
                 file.unlink()
         (folder / LOCK).unlink()  # last: who waits for it makes the folder anew
         folder.rmdir()
+
+
+def stranger(folder: Path) -> str | None:
+    """The name of something that no run left in a folder, nor Hydra a log; None if there is none."""
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = (each.name for each in there if not _is_ours(each))
+    return next((name for name in names if not name.endswith(".log")), None)
 
 
 def _is_ours(file: Path) -> bool:

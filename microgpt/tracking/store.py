@@ -145,14 +145,15 @@ def _alone(uri: str, outputs: Path) -> Iterator[None]:
 
 
 def one_sends(folder: Record) -> AbstractContextManager[None]:
-    """Be the one who sends what a folder has; of a folder that is no more, OSError."""
+    """Be the one who sends what a folder has; of a folder that is no more, OSError. Raises BadRecord."""
+    folder.check_files()
     return locked(folder.path / ".mlflow.lock")
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path`, which stays."""
-    with path.open("w") as file:
+    with path.open("a") as file:  # not "w": it may be a link
         lock(file, fcntl.LOCK_EX)
         yield
 
