@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import microgpt
 from microgpt.ablation.evidence.lock import text_of
 from microgpt.ablation.report.report import report
 from microgpt.ablation.reproduce.verify_lock import draw
@@ -315,6 +316,21 @@ def test_other_runs_are_drawn_each_time_and_named(
     assert f"  {found.group(2)}\n" in again.out
     for name in found.group(2).split(", "):
         assert f"run {name}\n" in again.out
+
+
+@pytest.mark.slow
+def test_every_experiment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(microgpt, "__file__", str(folder.parent / "none/__init__.py"))
+    monkeypatch.chdir(folder.parent.parent)
+    Path(shutil.copytree(folder, folder.parent / "edited"), "README.md").write_text("Confirmed.")
+    ended = Within(monkeypatch, capfd)("verify", "--sample", "1", "--json")
+    assert ended.code == 1
+    assert [(a["what"], a["answer"]) for a in json.loads(ended.out)] == [
+        ("edited", "differs"),
+        ("rates", "bit-exact"),
+    ]
 
 
 def test_other_data(folder: Path, verify: Callable[..., Ended], tmp_path: Path) -> None:

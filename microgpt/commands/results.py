@@ -41,7 +41,11 @@ def verify(words: Sequence[str]) -> int:
     """`microgpt verify`."""
     parser = Parser("microgpt verify", description="Train recorded runs again, and compare.")
     parser.add_argument(
-        "what", metavar="RUN | EXPERIMENT", type=name, help="a run's id or folder; a name"
+        "what",
+        metavar="RUN | EXPERIMENT",
+        nargs="?",
+        type=name,
+        help="a run's id or folder; a name; none: every experiment that has a report",
     )
     parser.add_argument("--uri", help=STORE)
     parser.add_argument("--data", type=Path, help="the documents, if the store did not keep them")
@@ -54,13 +58,29 @@ def verify(words: Sequence[str]) -> int:
     add_trust(parser)
     options = parser.parse_args(words)
     with _aside(options.json):
-        code = _verified(options)
+        codes = {what: _verified(what, options) for what in _asked(options)}
+    answers = [{"what": what, "answer": ANSWERS[code]} for what, code in codes.items()]
     if options.json:
-        print(json.dumps({"what": options.what, "answer": ANSWERS[code]}, indent=1))
-    return code
+        print(json.dumps(answers[0] if options.what else answers, indent=1))
+    return max(codes.values())
 
 
-def _verified(options: Any) -> int:
+def _asked(options: Any) -> list[str]:
+    """What is to be verified. Raises BadValue."""
+    from microgpt.ablation.reproduce.verify_lock import recorded
+    from microgpt.core.check import BadValue
+
+    if options.what:
+        return [options.what]
+    if options.segments is not None:
+        raise BadValue("--segments: needs a run")
+    names = recorded(outputs_folder() / REPORTS)
+    if not names:
+        raise BadValue("no experiment has a report; `microgpt report EXPERIMENT` writes one")
+    return names
+
+
+def _verified(what: str, options: Any) -> int:
     """The exit code. Raises NoSuchRun, BadValue, BadRecord and Untrusted."""
     from microgpt.ablation.reproduce.stretches import Stretches
     from microgpt.ablation.reproduce.verify import verify_run
@@ -71,11 +91,11 @@ def _verified(options: Any) -> int:
     trust, reports, part = trust_in(options), outputs_folder() / REPORTS, None
     if options.segments is not None:
         part = Stretches(integer("--segments", options.segments, 1), options.seed)
-    if part is None and (lock := lock_of(options.what, reports)):
+    if part is None and (lock := lock_of(what, reports)):
         count = sys.maxsize if options.all else options.sample
         return verify_lock(lock, count, options.seed, options.data, trust)
     try:
-        return verify_run(options.what, options.uri, outputs_folder(), options.data, trust, part)
+        return verify_run(what, options.uri, outputs_folder(), options.data, trust, part)
     except NoSuchRun as error:
         names = ", ".join(recorded(reports))
         raise NoSuchRun(f"{error}; experiments are {names}" if names else f"{error}") from error

@@ -12,12 +12,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
-from threading import Condition, Lock, Thread
-from threading import Event as Flag
+from threading import Condition, Event, Lock, Thread
 from time import monotonic, sleep
 from typing import Any
 
@@ -33,6 +32,34 @@ from microgpt.tracking.sync import Folder, Store
 PAUSE = 1.0  # seconds between two updates
 LETTING_GO = 0.2  # seconds in which a process that ends lets go of its folders
 LAST = 30.0  # seconds for what is left to send then
+
+
+class Flag:
+    """Is set once, and can be waited for.
+
+    All share one condition: thousands of short runs may wait to be sent, and each has four flags.
+    """
+
+    __slots__ = ("_is_set",)
+    _changed = Condition()
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and wake who waits."""
+        with self._changed:
+            self._is_set = True
+            self._changed.notify_all()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until it is set, or so long."""
+        with self._changed:
+            self._changed.wait_for(self.is_set, seconds)
 
 
 class Sending:
@@ -96,7 +123,8 @@ class Sender:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._woken = Flag()
+        self._woken = Event()
+        self._working = False  # whether its thread lives
         self._lasting = False  # whether what MLflow has imported is known to stay
         self._lock = Lock()
         self._sendings: dict[Sending, Patience] = {}
@@ -105,7 +133,8 @@ class Sender:
     def add(self, sending: Sending) -> None:
         """Send what its folder has, and gets."""
         with self._lock:
-            if not self._sendings:
+            if not self._working:
+                self._working = True
                 Thread(target=self._work, daemon=True).start()
             self._sendings[sending] = Patience()
         if not self._patience.problem:
@@ -127,31 +156,39 @@ class Sender:
             with self._lock:
                 for over in [each for each in self._sendings if each.over.is_set()]:
                     del self._sendings[over]
-                if not self._sendings:
+                self._working = bool(self._sendings)
+                if not self._working:
                     return
             self._woken.wait(PAUSE)
 
     def _turn(self) -> None:
         """Send what there is. While the store does not answer, the first folder alone is tried."""
         with self._lock:
-            sendings = dict(self._sendings)
-        asked = any(sending.last.is_set() for sending in sendings)
+            sendings = deque(self._sendings.items())
+        asked = any(sending.last.is_set() for sending, _ in sendings)
         if self._patience.is_due(asked):
             begun = monotonic()
             self._patience.note(self._sent(sendings), begun)
         if self._patience.problem:
-            for sending in sendings:
+            for sending, _ in sendings:
                 if not sending.over.is_set():
                     sending.end_turn(self._patience.problem, sending.last.is_set())
 
-    def _sent(self, sendings: Mapping[Sending, Patience]) -> str | None:
-        """Send what there is; returns what is wrong with the store, if anything is."""
-        for sending, patience in sendings.items():
+    def _sent(self, sendings: deque[tuple[Sending, Patience]]) -> str | None:
+        """Send what there is; returns what is wrong with the store, if anything is.
+
+        What is left in `sendings` was not tried. What is over is let go at once: a turn may be of thousands.
+        """
+        while sendings:
+            sending, patience = sendings.popleft()
             if not patience.is_due(sending.last.is_set()):
                 continue
             begun = monotonic()
             sending.go_on()
             patience.note(sending.problem, begun)
+            if sending.over.is_set():
+                with self._lock:
+                    del self._sendings[sending]
             if sending.problem and (problem := self.store.silence()):
                 return problem
         return None
