@@ -177,7 +177,7 @@ class Sender:
     def _sent(self, sendings: deque[tuple[Sending, Patience]]) -> str | None:
         """Send what there is; returns what is wrong with the store, if anything is.
 
-        What is left in `sendings` was not tried. What is over is let go at once: a turn may be of thousands.
+        What is left in `sendings` was not tried. What is over is let go at once, in a turn of thousands.
         """
         while sendings:
             sending, patience = sendings.popleft()
