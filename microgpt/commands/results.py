@@ -66,17 +66,18 @@ def verify(words: Sequence[str]) -> int:
 
 
 def _asked(options: Any) -> list[str]:
-    """What is to be verified. Raises BadValue."""
+    """What is to be verified. Raises BadValue and NoSuchRun."""
     from microgpt.ablation.reproduce.verify_lock import recorded
     from microgpt.core.check import BadValue
+    from microgpt.run.folder import NoSuchRun
 
     if options.what:
         return [options.what]
     if options.segments is not None:
-        raise BadValue("--segments: needs a run")
+        raise BadValue("--segments", options.segments, "of one run: name it")
     names = recorded(outputs_folder() / REPORTS)
     if not names:
-        raise BadValue("no experiment has a report; `microgpt report EXPERIMENT` writes one")
+        raise NoSuchRun("no experiment has a report; `microgpt report EXPERIMENT` writes one")
     return names
 
 
