@@ -236,6 +236,7 @@ def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> Ended:
     with composing():
         own = plain(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
         check_keys(own)
+        OmegaConf.select(cfg, "hydra.sweep.dir")  # refuses outputs that can hold no runs
         part(own, "tracking").prepare()
         callbacks = Callbacks(cfg)
         callbacks.on_multirun_start(config=cfg, config_name=name)
@@ -325,6 +326,9 @@ def _outputs(folder: Any) -> str:
     """Validates `paths.outputs`, a folder or a path where one can be made. Raises NoFolder."""
     if not isinstance(folder, str) or not folder:
         raise NoFolder(f"paths.outputs={written(folder)}: must name a folder")
+    if "${" in folder or any("\ud800" <= each <= "\udfff" for each in folder):
+        allowed = "must be text in UTF-8, without ${, which configurations replace"
+        raise NoFolder(f"paths.outputs={folder}: {allowed}")
     there = Path(folder).absolute()
     while not os.path.lexists(there):
         there = there.parent

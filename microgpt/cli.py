@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from signal import SIGINT
 
@@ -43,6 +43,10 @@ def main() -> None:
     Exit codes: 0, 1 for a run that failed, 2 for wrong input, 130 for Ctrl-C, 143 for SIGTERM.
     """
     keep_all(sys.argv)
+    if isinstance(
+        sys.stdout, TextIOWrapper
+    ):  # its encoding may lack characters of a record, or a path
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with handled(interrupt):
             try:

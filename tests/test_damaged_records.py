@@ -98,6 +98,7 @@ KINDS: dict[str, tuple[str, Damage]] = {
     "run.json a long number": ("run.json", content('{"begun": ' + "1" * 5000 + "}")),
     "run.json a folder": ("run.json", folder),
     "run.json a pipe": ("run.json", pipe),
+    "name half a character": ("run.json", replaced('"name": "', '"name": "\\ud800')),
     "begun a text": ("run.json", replaced('"begun": ', '"begun": "x", "old": ')),
     "begun infinite": ("run.json", replaced('"begun": ', '"begun": Infinity, "old": ')),
     "status of nobody": ("run.json", replaced('"status": "stopped"', '"status": "asleep"')),
@@ -117,6 +118,10 @@ KINDS: dict[str, tuple[str, Damage]] = {
         replaced("seed: 42", "seed: !!python/object/apply:os._exit [7]"),
     ),
     "config with a wrong scalar": ("config.yaml", replaced("seed: 42", "seed: !!timestamp x")),
+    "config with half a character": (
+        "config.yaml",
+        replaced("seed: 42", 'seed: 42\n"\\ud800": 1'),
+    ),
     "config a bomb": ("config.yaml", content(BOMB)),
     "config a bomb of keys": ("config.yaml", content(MERGED)),
     "config a folder": ("config.yaml", folder),

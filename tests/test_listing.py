@@ -14,6 +14,7 @@ from microgpt.run.folder import NoSuchRun, RunFolder, all_runs
 from microgpt.run.sweep import SweepFolder
 from microgpt.sweep.expand import varied
 from microgpt.tracking import sync
+from tests.command import command
 from tests.conftest import Here
 from tests.running import REPOSITORY, store, train_here
 
@@ -122,6 +123,14 @@ def test_a_list_in_a_pipe_is_whole_and_one_line_a_run(made: Path, here: Here) ->
     assert len(lines) == 3
     for line in lines:
         assert "batch_size=" in line  # the end of a long name
+
+
+def test_an_output_that_lacks_characters_is_written_to(made: Path) -> None:
+    name = RunFolder(made / "runs/alone").info["name"]
+    RunFolder(made / "runs/alone").update(name="zoë")
+    places = {"MICROGPT_OUTPUTS": str(made), "PYTHONIOENCODING": "ascii"}
+    assert r"zo\xeb" in command(["runs"], made, **places).out
+    RunFolder(made / "runs/alone").update(name=name)
 
 
 def test_sweeps_are_listed_and_told_apart(made: Path, listed: Json, here: Here) -> None:

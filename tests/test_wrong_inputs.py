@@ -120,6 +120,8 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("--config-dir own schedule=broken", ["broken.yaml", "line 2"]),
     ("model.norm._target_=microgpt.core.model.Nope", ["model.norm._target_", "Nope"]),
     # runs and where they are kept
+    ("paths.outputs='bad\udcff'", ["UTF-8"]),
+    ("paths.outputs='bad\udcff' -m seed=1,2", ["UTF-8"]),
     ("paths.outputs=null", ["paths.outputs=null", "folder"]),
     ("paths.outputs=empty.txt", ["paths.outputs=empty.txt", "empty.txt is not a folder"]),
     (

@@ -81,6 +81,10 @@ def json_of(content: bytes, file: Path | str) -> dict[str, Any]:
     text = decoded(content, file)
     try:
         value = json.loads(text)
+        if "\\u" in text:  # perhaps of half a character, which nothing can print or keep
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadRecord(file, "has half a character (a lone surrogate)") from error
     except RecursionError as error:
         raise BadRecord(file, "is nested too deeply") from error
     except ValueError as error:

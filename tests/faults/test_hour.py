@@ -21,7 +21,7 @@ from tests.faults.whole import begin, ended, family_of, module_of
 from tests.running import history, recorded, store, stored, sync_here, wait_until
 
 MINUTES = float(os.environ.get("MICROGPT_SOAK_MINUTES", 60))
-JOBS = int(MINUTES * 1200)  # more than can be done
+JOBS = int(MINUTES * 400)  # more than can be done
 WARM = 200  # jobs after which nothing may grow
 BETWEEN = 2.0, 20.0  # seconds from one kill to the next
 QUIET = "import os, sys; sys.stdout = open(os.devnull, 'w'); "  # nobody reads it for an hour
@@ -66,7 +66,11 @@ def test_an_hour_of_random_kills(outputs: Path, noted: Noted) -> None:
     words = ["train", "-m", *WORDS, f"seed=range({JOBS})", "progress=false"]
     process = begin(outputs, *words, first=QUIET)
     watched = Watched(process.pid, outputs)
-    wait_until(lambda: (outputs / "runs").is_dir())
+    while not (
+        outputs / "runs"
+    ).is_dir():  # so many jobs take a minute to plan, on a busy machine ten
+        assert process.poll() is None
+        time.sleep(1)
     end = time.monotonic() + 60 * MINUTES
     next_kill = 0.0
     while time.monotonic() < end:
