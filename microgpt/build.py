@@ -10,7 +10,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from microgpt.complaints import config_line
 from microgpt.core.assemble import assemble
 from microgpt.core.check import BadValue, integer
-from microgpt.core.data import digest
+from microgpt.core.data import Corpus, digest
 from microgpt.core.sampling import Sampler
 from microgpt.core.source import Source
 from microgpt.core.trainer import Trainer
@@ -45,6 +45,9 @@ KEYS = (
     *SECTIONS,
     *PARTS,
 )
+counted: dict[
+    tuple[str, int, str], dict[str, Any]
+] = {}  # the last facts about data, in this process
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def built(config: dict[str, Any], documents: Sequence[str] | None = None) -> Par
         **objects,
         **numbers,
     )
-    return Parts(config, known, data_facts(source, known, trainer), trainer)
+    return Parts(config, known, data_facts(source, known, trainer, config["data"]), trainer)
 
 
 def documents_of(config: Mapping[str, Any], source: Source) -> list[str]:
@@ -142,9 +145,25 @@ def call(key: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         raise refused(key, error) from error
 
 
-def data_facts(source: Source, documents: Sequence[str], trainer: Trainer) -> dict[str, Any]:
-    """Facts about the data: numbers of documents and characters, vocabulary, digest."""
+def data_facts(
+    source: Source, documents: Sequence[str], trainer: Trainer, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Facts about the data: numbers of documents and characters, vocabulary, digest.
+
+    They are counted once for the runs of a process that have the same data by the same `config`.
+    """
     corpus, block_size = trainer.corpus, trainer.model.dims.block_size
+    name = digest(documents, corpus.batching)
+    key = name, block_size, str(config)
+    if key not in counted:
+        counted.clear()
+        counted[key] = _counted(source, documents, corpus, block_size)
+    return {**counted[key], "digest": name, **source.facts()}
+
+
+def _counted(
+    source: Source, documents: Sequence[str], corpus: Corpus, block_size: int
+) -> dict[str, Any]:
     return {
         "name": source.name,
         "documents": len(documents),
@@ -155,8 +174,6 @@ def data_facts(source: Source, documents: Sequence[str], trainer: Trainer) -> di
         "vocabulary": "".join(corpus.tokenizer.characters),
         "batching": corpus.batching,
         "cut_by_block_size": corpus.cut(block_size),
-        "digest": digest(documents, corpus.batching),
-        **source.facts(),
     }
 
 

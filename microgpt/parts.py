@@ -168,8 +168,14 @@ def _called(name: str, target: Any, node: Mapping[str, Any], arguments: Mapping[
 
 @lru_cache(256)
 def _maker(path: str, identity: int) -> Any:
-    """What makes objects of the class with this path; it holds the class, which keeps its identity."""
-    return _deferred({"_target_": path})
+    """What makes objects of the class with this path; it holds the class, which keeps its identity.
+
+    Hydra asks before each call whether it allows the target. A class of ours it has allowed for good.
+    """
+    made = _deferred({"_target_": path})
+    if made.args or made.keywords or not isclass(made.func):
+        return made
+    return made.func if made.func.__module__.partition(".")[0] == OURS else made
 
 
 def _deferred(node: Mapping[str, Any]) -> Any:

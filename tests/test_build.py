@@ -188,3 +188,22 @@ def test_a_fault_in_a_constructor_is_raised_as_it_is(
         norm_of(config, f"mine_of_build.{kind}", **{key: 1})
     assert not isinstance(fault.value, ConfigError)
     assert Path(fault.traceback[-1].path).name == "mine_of_build.py"
+
+
+def test_facts_about_the_data_are_those_of_each_run(config: dict[str, Any]) -> None:
+    """They are counted once for runs with the same data, and anew for others."""
+    texts = ["ada", "bob", "ada"]
+
+    def told(**values: Any) -> list[int]:
+        config["data"] = {**data, **values}
+        facts = built(config, texts).data
+        keys = "documents", "train_documents", "test_documents", "characters", "cut_by_block_size"
+        return [facts[key] for key in keys]
+
+    data = {**config["data"], "val_fraction": 0, "test_fraction": 0}
+    data |= {"split": "shuffled", "split_seed": 0}
+    for _ in range(2):
+        assert told() == [3, 3, 0, 9, 0]
+        assert told(test_fraction=0.5) == [3, 1, 2, 9, 0]
+    texts += ["x" * 100]
+    assert told() == [4, 4, 0, 109, 1]

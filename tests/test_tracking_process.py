@@ -24,6 +24,7 @@ from microgpt.tracking.sending import Sending, Service
 from microgpt.tracking.store import experiment_id, one_sends
 from microgpt.tracking.sync import Store
 from tests.running import (
+    FACTS,
     NOWHERE,
     SHORT,
     SLOWLY,
@@ -164,11 +165,42 @@ def test_a_short_run_is_sent_in_few_calls(outputs: Path) -> None:
     uri = f"sqlite:///{outputs}/mlflow.db"
     client = open_store(uri, outputs)
     experiment = experiment_id(client, "microgpt", uri, outputs)
-    Projection(Counting(), run, experiment).update()  # type: ignore[arg-type]
-    assert calls == [
-        *("search_runs", "create_run", "log_inputs"),
-        *("log_batch", "set_terminated"),  # between them the files, by their address
-    ]
+    made = new_run(outputs, run.config)
+    for folder, asked in ((run, ["search_runs"]), (made, [])):
+        Projection(Counting(), folder, experiment).update()  # type: ignore[arg-type]
+        assert calls == [
+            *(*asked, "create_run", *(["log_inputs"] if folder is run else [])),
+            *("log_batch", "set_terminated"),  # between them the files, by their address
+        ]
+        calls.clear()
+
+
+def new_run(outputs: Path, config: dict[str, Any]) -> RunFolder:
+    """A folder that was just made, of a run that nobody trained."""
+    made = RunFolder(outputs / "runs/made")
+    made.create(config, [], "", **FACTS)
+    made.update(status=FINISHED, ended=1.0)
+    return made
+
+
+def test_a_new_run_that_seemed_not_to_be_made(outputs: Path) -> None:
+    """Its folder cannot be in a store that was never asked; after a call that failed, it can."""
+    made = new_run(outputs, untracked(outputs).config)
+
+    class Lost:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def create_run(self, *args: Any, **kwargs: Any) -> None:
+            client.create_run(*args, **kwargs)
+            raise ConnectionError("no answer")
+
+    client = open_store(f"sqlite:///{outputs}/mlflow.db", outputs)
+    sending = Sending(Store(f"sqlite:///{outputs}/mlflow.db", outputs), made, "microgpt")
+    for sending.store._client in (Lost(), client):  # type: ignore[assignment]
+        sending.go_on()
+    assert sending.over.is_set()
+    assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
 
 
 def test_a_run_that_is_killed_has_failed_at_once(outputs: Path) -> None:

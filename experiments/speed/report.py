@@ -36,8 +36,9 @@ that of the process that trains, at its peak; MLflow is loaded by a process besi
 
 SWEEPS = """
 Sweeps of {jobs} jobs of {steps} steps: medians over turns, with the least and the most of them. Warm is
-what a further job takes, without start-up; CPU is that of all processes. Asked are at most 0.06 s of CPU
-beyond the training; what two processes get out of this machine bounds what a second worker is worth.
+what a further job takes, without start-up; CPU is that of all processes. The training is what runs say it
+took before their last checkpoint and their samples, with evaluations. Asked are at most 0.06 s of CPU
+beyond it; what two processes get out of this machine bounds what a second worker is worth.
 Written by `sweeps.py`.
 """
 

@@ -5,8 +5,10 @@
 A short and a long sweep are trained by one worker, then by two. The difference of their wall times, a
 job, is what a job takes once the workers are warm. That of one worker less the seconds that the runs
 say they have trained, evaluated and written checkpoints is overhead, in wall time and in CPU time of all
-processes; over that of two it is what the second worker is worth. What two
-processes that share nothing get out of the machine is measured beside it: virtual cores are seldom two.
+processes. Runs say so for the last time before they write the last checkpoint and draw their samples, so
+that these are overhead here. The CPU time of a job is also told by the kind of process. The wall time of
+one worker over that of two is what the second worker is worth. What two processes that share nothing get
+out of the machine is measured beside it: virtual cores are seldom two.
 """
 
 import json
@@ -22,6 +24,7 @@ HERE = Path(__file__).parent
 SHORT, LONG = 20, 120  # jobs
 STEPS = 1000
 TURNS = 5
+KINDS = "launcher", "worker", "sender"  # of processes
 
 
 def sweep(jobs: int, workers: int) -> dict[str, float]:
@@ -34,7 +37,8 @@ def sweep(jobs: int, workers: int) -> dict[str, float]:
         rows = [file.read_text().splitlines()[-1] for file in outputs.glob("runs/*/*.jsonl")]
     assert len(rows) == jobs
     training = mean(json.loads(row)["cost/seconds"] for row in rows)
-    return {"wall": watched.wall, "CPU": sum(watched.cpu.values()), "training": training}
+    cpu = watched.cpu
+    return {"wall": watched.wall, "CPU": sum(cpu.values()), "training": training, **cpu}
 
 
 def two_over_one() -> float:
@@ -61,10 +65,11 @@ def turn() -> dict[str, float]:
     """All figures once."""
     short, long = ([sweep(jobs, workers) for workers in (1, 2)] for jobs in (SHORT, LONG))
     one, two = ((b["wall"] - a["wall"]) / (LONG - SHORT) for a, b in zip(short, long))
-    cpu = (long[0]["CPU"] - short[0]["CPU"]) / (LONG - SHORT)
+    cpu = {kind: (long[0][kind] - short[0][kind]) / (LONG - SHORT) for kind in ("CPU", *KINDS)}
     return {
         "seconds of a warm job beyond its training": one - long[0]["training"],
-        "CPU seconds of a warm job beyond its training": cpu - long[0]["training"],
+        "CPU seconds of a warm job beyond its training": cpu["CPU"] - long[0]["training"],
+        **{f"CPU seconds of a warm job, {kind}": cpu[kind] for kind in KINDS},
         "one worker over two, warm": one / two,
         "two processes that share nothing, over one": two_over_one(),
         "one worker over two, a whole sweep": long[0]["wall"] / long[1]["wall"],

@@ -76,7 +76,8 @@ class RunFolder(Record):
 
         A run that failed before it began keeps its `uid`: in a store it is the same one.
         """
-        uid = self.info.get("uid") if self.exists else None
+        is_new = not self.exists
+        uid = None if is_new else self.info.get("uid")
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         keep_documents(self.path / DOCUMENTS, documents, shared_file(config, facts))
         texts = {"config.yaml": to_yaml(self._movable(config))}
@@ -85,6 +86,7 @@ class RunFolder(Record):
         self.metrics_path.touch()
         facts |= {"id": self.path.name, "uid": uid or uuid4().hex, "status": RUNNING}
         self.begin(**facts)  # last: now the folder is a run
+        self.is_new = is_new
 
     @property
     def config(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Record:
     FILE: ClassVar[str]  # the name of the JSON file
     REQUIRED: ClassVar[Kinds]  # the facts that it has
     OTHERS: ClassVar[Kinds]  # those that it may have
+    is_new = False  # whether it was just made, and no store can know it
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event as Flag
 from threading import Lock
 from typing import Any, Protocol
 
@@ -22,6 +23,9 @@ STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 one_job = Lock()  # the current folder is the process's: other threads wait
 current: list["Work"] = []  # the one under way
 stopped: set[str] = set()  # the launches that were interrupted
+lasting = (
+    Flag()
+)  # set when what stays after the first job is frozen: to count it takes as long as a look
 
 
 class Work(Protocol):
@@ -121,8 +125,9 @@ def perform(task: Work) -> Any:
 def tidy() -> None:
     """Let go of what a job leaves behind, which has cycles; and look at what stays only once."""
     gc.collect()
-    if not gc.get_freeze_count():
+    if not lasting.is_set():
         gc.freeze()
+        lasting.set()
 
 
 def stop(launch: str) -> int | None:

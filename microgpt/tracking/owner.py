@@ -46,8 +46,7 @@ def run_of(
     to the same end it is that run: there is nothing to send, and `is_own` is false.
     """
     uid = folder.info.get("uid", "")  # folders of earlier versions have none
-    query = f"tags.`{UID}` = '{uid}'" if uid else f"tags.`{NAME}` = '{folder.path.name}'"
-    found = [r for r in client.search_runs([experiment], query) if r.data.tags.get(UID, "") == uid]
+    found = [] if _is_unknown(folder) else _of_uid(client, experiment, folder, uid)
     own = [run for run in found if is_own(run, folder)]
     for twin in own[1:]:
         client.delete_run(twin.info.run_id)
@@ -66,6 +65,19 @@ def run_of(
     if folder.mlflow_run_id != run.info.run_id:
         folder.mlflow_run_id = run.info.run_id
     return run
+
+
+def _is_unknown(folder: Record) -> bool:
+    """Whether no store can have a run of a folder. Said once: a call that fails may have made one."""
+    is_new, folder.is_new = folder.is_new, False
+    return is_new and not folder.mlflow_run_id
+
+
+def _of_uid(client: "MlflowClient", experiment: str, folder: Record, uid: str) -> "list[Run]":
+    """The runs of a folder, and of its copies."""
+    query = f"tags.`{UID}` = '{uid}'" if uid else f"tags.`{NAME}` = '{folder.path.name}'"
+    found = client.search_runs([experiment], query)
+    return [run for run in found if run.data.tags.get(UID, "") == uid]
 
 
 def is_own(run: "Run", folder: Record) -> bool:

@@ -111,20 +111,21 @@ class Projection:
 
         if status == RUNNING and self._run.info.status != STATUS[RUNNING]:
             self.client.update_run(self.run_id, STATUS[RUNNING])
-        self._send_datasets()
+        config = self.folder.config
+        self._send_datasets(config["data"])
         self._send_tags(status)
-        params = params_of(self.folder.config)
+        params = params_of(config)
         there = self._run.data.params
         self._params = [Param(key, params[key]) for key in params if key not in there]
         self._known = set() if self._is_new else known(self.client, self._run)
 
-    def _send_datasets(self) -> None:
+    def _send_datasets(self, config: Mapping[str, Any]) -> None:
         from mlflow.exceptions import MlflowException
 
         data = self.folder.info["data"]
         if "digest" not in data:  # they could not be read
             return
-        given = datasets_of(data, self.folder.config["data"])
+        given = datasets_of(data, config)
         try:
             self.client.log_inputs(self.run_id, datasets=given)
         except MlflowException:  # another process may have inserted the same dataset meanwhile
@@ -160,5 +161,6 @@ class Projection:
 
     def _send_batch(self, batch: "list[Metric]", read: int) -> None:
         if batch or self._params:
-            self.client.log_batch(self.run_id, metrics=batch, params=self._params)
+            # The latest first: MLflow compares each with the latest before, and writes down a later one.
+            self.client.log_batch(self.run_id, metrics=batch[::-1], params=self._params)
         self._figures.read, self._params = read, []

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from microgpt.run.source import source_files
@@ -29,7 +30,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], modules: Iterable
     if "packages" in before:
         lines += _pairs("package ", before["packages"], now["packages"])
     then, here = dict(before["fingerprint"]), dict(now["fingerprint"])
-    if "numpy" not in now["packages"] and not asks_libm(modules):
+    moved = any(then.get(key) != here.get(key) for key in HERE)
+    if moved and "numpy" not in now["packages"] and not asks_libm(modules):
         then, here = ({k: v for k, v in facts.items() if k not in HERE} for facts in (then, here))
     return lines + _pairs("", then, here)
 
@@ -67,10 +69,13 @@ def _files(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def asks_libm(modules: Iterable[str]) -> bool:
     """Whether any file that these modules import uses the C library's mathematics, as `math.exp` does."""
-    files = source_files(modules).values()
-    texts = [file.read_text(encoding="utf-8") for file in files if file.suffix == ".py"]
-    trees = map(ast.parse, texts)
-    return any(_calls_libm(node) for tree in trees for node in ast.walk(tree))
+    files = [file for file in source_files(modules).values() if file.suffix == ".py"]
+    return any(_asks_libm(file.read_bytes()) for file in files)
+
+
+@lru_cache(maxsize=1024)  # by content, since consecutive runs mostly have the same files
+def _asks_libm(content: bytes) -> bool:
+    return any(map(_calls_libm, ast.walk(ast.parse(content))))
 
 
 def _calls_libm(node: ast.AST) -> bool:

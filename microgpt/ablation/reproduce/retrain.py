@@ -21,11 +21,12 @@ from microgpt.train import identity
 from microgpt.trust import Trust, replayed
 
 Entry: TypeAlias = Mapping[str, Any]  # a lock, or a run in it
+documents: dict[str, list[str]] = {}  # of the runs before, in this process
 
 
 def run_again(lock: Entry, run: Entry, data: Path | None, trust: Trust) -> Verdict:
-    """Trains a run of a lock again. Raises Gone, Untrusted."""
-    parts = built_again(lock, run, data, trust)
+    """Trains a run of a lock again, in a process for its runs alone. Raises Gone, Untrusted."""
+    parts = built_again(lock, run, data, trust, documents)
     now = identity(parts)
     before = {"source": run["source"], "fingerprint": run.get("fingerprint", lock["fingerprint"])}
     if files := lock.get("source_files", {}).get(run["source"]):
@@ -45,13 +46,19 @@ def run_again(lock: Entry, run: Entry, data: Path | None, trust: Trust) -> Verdi
     return Verdict(difference, changed, found, held_out)
 
 
-def built_again(lock: Entry, run: Entry, data: Path | None, trust: Trust) -> Parts:
-    """Builds a run's configuration on the documents of the lock. Raises Gone, Untrusted."""
+def built_again(
+    lock: Entry, run: Entry, data: Path | None, trust: Trust, known: dict[str, list[str]]
+) -> Parts:
+    """Builds a run's configuration on the documents of the lock. Raises Gone, Untrusted.
+
+    known  documents that were read before, by their configuration; takes those of this run
+    """
     config = OmegaConf.create(replayed(config_of(lock, run), trust))
     if data is not None:
         config.data.path = str(data.absolute())
+    key = str(config.data)
     try:
-        parts = build(config)
+        parts = build(config, known.get(key))
     except (ConfigError, BadValue) as error:
         advice = wanted(lock["data"]) if str(error).startswith("data.path") else ""
         raise Gone(f"{error}{advice}") from error
@@ -59,6 +66,7 @@ def built_again(lock: Entry, run: Entry, data: Path | None, trust: Trust) -> Par
         raise Gone(
             f"data={parts.data['name']}: other documents than the lock's{wanted(lock['data'])}"
         )
+    known[key] = parts.documents
     return parts
 
 
