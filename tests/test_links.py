@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from microgpt.run.folder import RunFolder
 from microgpt.run.sweep import SweepFolder
 from tests.conftest import Here
-from tests.running import SHORT, replace, stored, train_here
+from tests.running import SHORT, project_here, replace, stored, train_here
 
 STOPPED = ["engine=native", "tracking=none", "trainer.stop_after=7"]
 COMMANDS = {
@@ -70,6 +72,15 @@ def test_a_link_in_a_run_is_not_followed(
         {file: file.read_bytes() for file in theirs.rglob("*")} or theirs.read_bytes()
     )
     assert stored(outputs) == []
+
+
+def test_a_figure_of_a_database_is_a_number(outputs: Path, here: Here) -> None:
+    run = RunFolder(outputs / "runs/here")
+    project_here(run, outputs)
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database, database:
+        database.execute("update metrics set step = 'x' where step = 5")
+    _, complained = here(outputs, "verify", run.mlflow_run_id, code=2)
+    assert "has what is no number" in complained
 
 
 @pytest.mark.parametrize("command", COMMANDS)

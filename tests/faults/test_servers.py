@@ -169,7 +169,7 @@ def test_a_server_that_refuses(server: tuple[Path, str], tmp_path: Path, noted: 
 
 def reached(store: Path, steps: int) -> bool:
     """Whether a store has a figure of the run with so many steps."""
-    runs = [run for run in stored(store) if run.data.params["trainer.num_steps"] == str(steps)]
+    runs = [run for run in stored(store) if run.data.params.get("trainer.num_steps") == str(steps)]
     return any(run.data.metrics for run in runs)
 
 

@@ -88,6 +88,10 @@ class Store:
         names = [name for name in run.data.metrics if not name.startswith("cost/")]
         with self._asked():
             histories = {n: self.client.get_metric_history(run.info.run_id, n) for n in names}
+        for name, history in histories.items():
+            if not all(isinstance(m.step, int) and isinstance(m.value, float) for m in history):
+                allowed = f"metric {name} of {run.info.run_id} has what is no number"
+                raise BadValue("uri", self.uri, allowed)
         return {
             name: sorted((m.step, m.value if m.value == m.value else math.nan) for m in history)
             for name, history in histories.items()
