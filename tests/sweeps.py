@@ -23,8 +23,8 @@ from microgpt.core.check import BadValue
 from microgpt.protocol.arms import Planned
 from microgpt.protocol.protocol import content, digest_of
 from microgpt.protocol.section import question
+from microgpt.protocol.stopping import FIXED, begins
 from microgpt.run.folder import to_yaml
-from microgpt.run.sweep import joint
 from microgpt.tracking.store import experiment_id
 from tests.rows import Logged, log_runs
 
@@ -85,6 +85,7 @@ class Made:
     loss: Callable[[Mapping[str, Any], int], float | str]
     name: str = "heads"
     seeds: Sequence[int] = range(5)
+    planned: Sequence[int] | None = None  # the seeds of the protocol, where they are others
     ablation: Mapping[str, Any] | None = None
     n_params: Callable[[Mapping[str, Any]], int] = lambda arm: 4000
     fall: float = 0.005  # of the loss over the last fifth of the steps
@@ -145,8 +146,7 @@ def log_sweep(outputs: Path, made: Made) -> str:
     jobs = [_job(made, arm, seed) for arm in made.arms for seed in made.seeds]
     said = {
         "id": made.id,
-        "signature": joint([job["signature"] for job in jobs]),
-        "source": joint([job["source"] for job in jobs]),
+        **begins((made.ablation or {}).get("stopping", FIXED), jobs),
         "experiment": made.experiment,
         "name": made.name,
         "description": f"About {made.name}",
@@ -174,10 +174,14 @@ def protocols(made: Made, jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     frozen: list[dict[str, Any]] = []
     with suppress(BadValue, TypeError):
         arms = [
-            Planned(short(arm) or "default", {k: str(v) for k, v in arm.items()}, made.seeds)
+            Planned(
+                short(arm) or "default",
+                {k: str(v) for k, v in arm.items()},
+                made.planned or made.seeds,
+            )
             for arm in made.arms
         ]
-        signature = joint([job["signature"] for job in jobs])
+        signature = begins((made.ablation or {}).get("stopping", FIXED), jobs)["signature"]
         digest = sha256(DOCUMENTS.encode()).hexdigest()
         said = content(question(made.ablation), arms, signature, made.config["data"], digest)
         time = datetime.fromtimestamp(next(_clock) / 1000, UTC).isoformat(timespec="milliseconds")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from microgpt.ablation.claims import Evidence, Evident, judge
-from microgpt.ablation.report.fit import power_law
+from microgpt.ablation.statistics.power_law import power_law
 from microgpt.ablation.statistics.verdict import Outcome
 from microgpt.core.check import BadValue
 from microgpt.protocol.claims import claim

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from microgpt.ablation.report.fit import Fit, power_law
+from microgpt.ablation.statistics.power_law import Fit, power_law
 from microgpt.ablation.statistics.summary import LEVEL
 
 SEEDS = 5

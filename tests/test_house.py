@@ -37,6 +37,7 @@ FLOORS = [
         "hints",
         "meanings",
         "signals",
+        "ablation.claims",
         "ablation.statistics",
         "syntax",
         "terminal",

@@ -52,6 +52,8 @@ def test_a_wider_model_is_better_and_the_answer_is_kept(run: Within, tmp_path: P
     assert lines[-1].startswith("better: the candidate's loss less the base's is -")
     (sweep,) = all_sweeps(tmp_path / "outputs")
     assert (sweep.status, sweep.info["experiment"]) == ("finished", None)
+    assert sweep.protocol is not None
+    assert sweep.protocol["content"]["stop"]["looks"][-1] == 50
     runs = {
         r.path: (r.path / "run.json").stat().st_mtime_ns for r in all_runs(tmp_path / "outputs")
     }

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from microgpt.ablation.statistics.power import power, sd_limit
+from microgpt.ablation.statistics.summary import LEVEL, summary
 from microgpt.ablation.statistics.verdict import Verdict
 from tests.running import REPOSITORY
 
@@ -97,6 +99,26 @@ def test_a_promised_power_is_kept(method: Any) -> None:
     found = run(method.promises, 5)
     assert near(found["detectable"], 0.8)
     assert found["seeds"] > 0.75
+
+
+def test_the_number_of_seeds_is_the_smallest(method: Any) -> None:
+    pilot = summary([0.01, 0.03, 0.02, 0.05, 0.00])
+    assert pilot.sd is not None
+    limit = sd_limit(pilot.sd, 5)
+    for effect in (0.5, 0.05, 0.01):
+        n = method.seeds_needed(effect, pilot, 4)
+        assert power(effect / limit, n, LEVEL / 4) >= 0.8
+        assert n == 2 or power(effect / limit, n - 1, LEVEL / 4) < 0.8
+
+
+def test_a_claim_that_is_looked_at_after_every_seed_is_rarely_false(method: Any) -> None:
+    worse = {"kind": "worse", "arms": [{"arm": 1}]}
+    edge = [0.0, method.MATTERS]
+    found = method.sequences(np.random.default_rng(1), 100, worse, edge, 20, each=True)
+    assert found["supported"] + found["refuted"] < 0.12
+    far = method.sequences(np.random.default_rng(1), 100, worse, [0.0, 2 * method.MATTERS], 20)
+    assert far["supported"] > 0.95
+    assert 5 <= far["seeds"] < 10
 
 
 def test_the_page_has_the_text_and_a_table_for_every_simulation() -> None:

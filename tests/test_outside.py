@@ -52,6 +52,18 @@ def test_the_notebooks_model_has_its_number_of_parameters(
     }
 
 
+@pytest.mark.parametrize("name", ["bigram", "eemicrogpt", "eemicrogpt, long"])
+def test_every_configuration_of_names_can_be_built(
+    outside: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count depends on the letters alone."""
+    (tmp_path / "names.txt").write_text("abcdefghijklm\nnopqrstuvwxyz\n")
+    monkeypatch.setenv("MICROGPT_DATA", str(tmp_path))
+    check = outside.CHECKS[name]
+    trainer = outside.run_of(check, 0).trainer
+    assert sum(weight.size for weight in trainer.shapes.values()) == check.n_params
+
+
 def figure(outside: Any, name: str, seed: int = 0) -> float:
     """A check's figure with a seed. Skips where its data are missing."""
     import os

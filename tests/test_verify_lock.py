@@ -13,7 +13,7 @@ import pytest
 import microgpt
 from microgpt.ablation.evidence.lock import text_of
 from microgpt.ablation.report.report import report
-from microgpt.ablation.reproduce.verify_lock import draw
+from microgpt.ablation.reproduce.draw import draw
 from microgpt.protocol.arms import Planned
 from microgpt.protocol.protocol import content, digest_of
 from microgpt.protocol.section import question
@@ -160,10 +160,11 @@ def test_a_tenth_is_at_least_one(folder: Path, verify: Callable[..., Ended]) -> 
 
 def test_the_draw_is_seeded() -> None:
     runs = list(range(40))
-    assert draw(runs, None, 0) == draw(runs, None, 0) != draw(runs, None, 1)
-    assert len(draw(runs, None, 0)) == 4
-    assert draw(JOBS, None, 0) == JOBS[-1:]  # as the tests below go by
-    assert draw(runs, 99, 5) == runs
+    chosen, which = draw(runs, 4, 0)
+    assert (draw(runs, 4, 0)[0], len(chosen), which) == (chosen, 4, " (--seed 0 draws the same)")
+    assert draw(runs, 4, 1)[0] != chosen == sorted(chosen)
+    assert draw(JOBS, 1, 0)[0] == JOBS[-1:]  # as the tests below go by
+    assert draw(runs, 99, 5) == (runs, "")
 
 
 def test_a_number_changed_in_the_lock(folder: Path, verify: Callable[..., Ended]) -> None:

@@ -4,24 +4,29 @@
 run them with fewer. Differences are in units of the loss: what matters is MATTERS, a standard deviation SD.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from microgpt.ablation.claims import Evident, judged
 from microgpt.ablation.statistics.anytime import anytime, sequential
 from microgpt.ablation.statistics.crossed import (
     contributions,
-    over_seeds,
     over_seeds_and_documents,
 )
-from microgpt.ablation.statistics.power import detectable, seeds_needed
+from microgpt.ablation.statistics.power import POWER, detectable, power, sd_limit
 from microgpt.ablation.statistics.summary import LEVEL, Summary, p_value, summary
 from microgpt.ablation.statistics.verdict import Outcome, Verdict, at_least, verdict
+from microgpt.protocol.section import Question
+from microgpt.protocol.stopping import SEQUENTIAL
+from microgpt.protocol.stopping import looks as looks_of
 
 MATTERS, SD = 0.01, 0.004
 DRAWS = 100_000  # for a quantile
+MOST = 1_000_000  # seeds that are thought of
 FRESH = 500  # experiments on which the power of one plan is measured
 Floats = NDArray[np.float64]
 Draw = Callable[[Generator, int], Floats]  # that many numbers with mean 0 and variance 1
@@ -127,7 +132,7 @@ def crossed(
         base = base + tokens * 0.01 * rng.standard_normal((seeds, 1))
         nats = base + each + sds[2] * np.sqrt(tokens) * rng.standard_normal((seeds, documents))
         d = contributions(nats, tokens) - contributions(base, tokens)
-        both, alone = over_seeds_and_documents(d), over_seeds(d)
+        both, alone = over_seeds_and_documents(d), summary(d.mean(axis=1).tolist())
         here = MATTERS + document.sum() / tokens.sum()
         hits["both"] += both.low <= MATTERS <= both.high
         hits["seeds"] += float(alone.low or 0) <= here <= float(alone.high or 0)
@@ -140,8 +145,9 @@ def looks(rng: Generator, times: int, most: int, truth: float, draw: Draw = norm
     wrong = 0
     for _ in range(times):
         x = (truth + SD * draw(rng, most)).tolist()
-        found = (anytime(x[:n]) for n in range(2, most + 1))
-        wrong += any(not float(s.low or 0) <= truth <= float(s.high or 0) for s in found)
+        found = [anytime(x[:n]) for n in range(2, most + 1)]
+        known = [(s.low, s.high) for s in found if s.low is not None and s.high is not None]
+        wrong += any(not low <= truth <= high for low, high in known)
     return wrong / times
 
 
@@ -185,6 +191,50 @@ def fixed(rng: Generator, times: int, truth: float, matters: float, power: float
     raise ValueError(f"truth={truth}: too small")
 
 
+def sequences(
+    rng: Generator,
+    times: int,
+    claim: Mapping[str, Any],
+    means: Sequence[float],
+    most: int,
+    each: bool = False,
+) -> dict[str, float]:
+    """How a claim about arms with these true mean losses ends in a sequential protocol.
+
+    The first arm is the baseline; a difference between two arms has a standard deviation of SD.
+    `supported`, `refuted` (or opposite): their shares; `seeds`: the mean number that it takes.
+
+    each  whether there is a look after every seed, not only those of a protocol
+    """
+    asked = Question("", "", "", {"arm": 0}, MATTERS, claim, stopping=SEQUENTIAL, axis="arm")
+    numbers = [len(own) for own in looks_of(SEQUENTIAL, range(most))]
+    ends = []
+    for _ in range(times):
+        own = SD / np.sqrt(2) * normal(rng, most * len(means)).reshape(most, -1)
+        ends.append(_end(asked, means + own, range(2, most + 1) if each else numbers))
+    told = [outcome for outcome, _ in ends]
+    refuted = told.count(Outcome.REFUTED) + told.count(Outcome.OPPOSITE)
+    return {
+        "supported": told.count(Outcome.SUPPORTED) / times,
+        "refuted": refuted / times,
+        "seeds": float(np.mean([n for _, n in ends])),
+    }
+
+
+def _end(asked: Question, losses: Floats, numbers: Sequence[int]) -> tuple[Outcome, int]:
+    """The verdict at the first look that decides, and its number of seeds."""
+    for n in numbers:
+        arms = [
+            Evident(f"arm={i}", {"arm": str(i)}, dict(enumerate(own[:n].tolist())), None)
+            for i, own in enumerate(losses.T)
+        ]
+        found = judged(asked, arms)
+        assert found is not None
+        if found.verdict is not Outcome.UNDECIDED:
+            break
+    return found.verdict, n
+
+
 def found_share(rng: Generator, effect: float, n: int) -> float:
     """How often the t-test of `n` seeds finds an effect (in sds), from draws of its two parts."""
     from scipy.special import stdtrit
@@ -212,3 +262,20 @@ def promises(rng: Generator, times: int, n: int, effect: float = 1.0) -> dict[st
         "seeds": enough / times,
         "median": float(np.median(needed)),
     }
+
+
+def seeds_needed(effect: float, pilot: Summary, comparisons: int = 1) -> int:
+    """The number of seeds that shows a true difference of `effect` with a power of POWER.
+
+    pilot  the differences of two or more other seeds, not all the same
+    """
+    assert pilot.sd is not None
+    size, level = effect / sd_limit(pilot.sd, pilot.n), LEVEL / comparisons
+    low, high = 1, 2
+    while power(size, high, level) < POWER and high < MOST:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = power(size, middle, level) >= POWER
+        low, high = (low, middle) if enough else (middle, high)
+    return high

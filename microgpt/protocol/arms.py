@@ -1,6 +1,6 @@
 """The arms that a section names, among those of a sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +28,21 @@ class Planned:
     name: str
     differs: Mapping[str, str]  # swept keys and values, without the seed
     seeds: Sequence[int]
+
+
+def planned(jobs: Iterable[Mapping[str, Any]]) -> list[Planned]:
+    """The arms of some jobs, by their facts, in their order."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for job in jobs:
+        groups.setdefault(job["arm"], []).append(job)
+    return [
+        Planned(
+            name,
+            {key: value for key, value in own[0]["differs"].items() if key != "seed"},
+            [job["seed"] for job in own],
+        )
+        for name, own in groups.items()
+    ]
 
 
 def one_arm(arms: Sequence[A], wanted: Mapping[str, Any], key: str) -> A:

@@ -16,6 +16,7 @@ from microgpt.core.check import BadValue
 from microgpt.protocol.arms import Planned, one_arm
 from microgpt.protocol.claims import claim
 from microgpt.protocol.section import Question, scalar
+from microgpt.protocol.stopping import FIXED, looks
 
 SPLIT = ("val_fraction", "test_fraction", "split", "split_seed")  # keys of `data`
 SIZES = 3  # arms that a power law is fitted through, at least
@@ -35,10 +36,23 @@ def check(asked: Question, arms: Sequence[Planned]) -> None:
             raise BadValue("ablation.axis", asked.axis, "must be a key that all arms differ in")
         if asked.of_rates and not all(isinstance(scalar(place), float) for place in places):
             raise BadValue("ablation.axis", asked.axis, "must have numbers: it is a learning rate")
+    if asked.stopping != FIXED:
+        _check_sequence(asked, arms)
     if asked.fit and len(arms) < SIZES:
         raise BadValue("ablation.fit", asked.fit, f"needs {SIZES} arms, not {len(arms)}")
     if asked.claim is not None:
         claim(asked.claim).check(asked, arms)
+
+
+def _check_sequence(asked: Question, arms: Sequence[Planned]) -> None:
+    """Raises BadValue unless seeds can be added to all arms alike."""
+    if any({*arm.seeds} != {*arms[0].seeds} for arm in arms):
+        raise BadValue("ablation.stopping", asked.stopping, "needs the same seeds for all arms")
+    if asked.fit:
+        allowed = (
+            "must be fixed with ablation.fit: a power law has no interval that holds at any time"
+        )
+        raise BadValue("ablation.stopping", asked.stopping, allowed)
 
 
 def check_part(asked: Question, config: Mapping[str, Any]) -> None:
@@ -65,6 +79,7 @@ def content(
     data       the section of the configuration that all runs share
     digest     of the documents
     """
+    seeds = sorted({seed for arm in arms for seed in arm.seeds})
     said = {
         key: " ".join(getattr(asked, key).split()) for key in ("question", "source", "expectation")
     }
@@ -73,8 +88,8 @@ def content(
         "matters": float(asked.matters),
         "baseline": plain(asked.baseline),
         "arms": words_of(arms),
-        "seeds": sorted({seed for arm in arms for seed in arm.seeds}),
-        "stop": "fixed",
+        "seeds": seeds,
+        "stop": stop_of(asked, seeds),
         "part": asked.part,
         "figure": asked.figure,
         "data": {"digest": digest, **{key: data[key] for key in SPLIT if key in data}},
@@ -84,6 +99,13 @@ def content(
         "robustness": list(asked.robustness),
         "signature": signature,
     }
+
+
+def stop_of(asked: Question, seeds: Sequence[int]) -> str | dict[str, Any]:
+    """When the sweep ends: `fixed`, or the rule with the numbers of seeds at which it may."""
+    if asked.stopping == FIXED:
+        return FIXED
+    return {"rule": asked.stopping, "looks": [len(own) for own in looks(asked.stopping, seeds)]}
 
 
 def words_of(arms: Sequence[Planned]) -> dict[str, str] | list[dict[str, str]]:

@@ -7,6 +7,7 @@ baseline      {key: value, ...}: the one arm that has these values; others are c
 matters       the smallest difference in held-out loss, in nats per token, that would matter
 claim         what would support or refute the expectation: see claims.py; without it, no verdict
 part          the held-out documents that judge: `validation`, or `test`, which needs data.test_fraction
+stopping      `fixed`, or `sequential`: see stopping.py
 axis          the key on the x axis of the figures; one that ends in `.lr` makes the sweep one of
               learning rates: an arm whose best rate is the grid's first or last is not ranked
 tuning        the experiment whose sweep, over other seeds, chose each arm's `optimizer.lr`
@@ -20,10 +21,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from microgpt.core.check import BadValue, choice, nonnegative
+from microgpt.protocol.stopping import FIXED, INTERVALS
 
 TEXTS = ("question", "source", "expectation")
 REQUIRED = (*TEXTS, "baseline", "matters")
-KEYS = (*REQUIRED, "claim", "part", "axis", "tuning", "fit", "robustness", "limits")
+KEYS = (*REQUIRED, "claim", "part", "stopping", "axis", "tuning", "fit", "robustness", "limits")
 RATE = "optimizer.lr"  # what a tuning sweep chooses
 FIGURES = {"validation": "val/loss", "test": "test/loss"}  # the metric that judges, by part
 
@@ -39,6 +41,7 @@ class Question:
     matters: float
     claim: Mapping[str, Any] | None = None
     part: str = "validation"
+    stopping: str = FIXED
     axis: str | None = None
     tuning: str | None = None
     fit: str | None = None
@@ -77,6 +80,7 @@ def question(section: object) -> Question:
             raise BadValue(f"ablation.{key}", given[key], "must hold keys and values")
     nonnegative("ablation.matters", given["matters"])
     choice("ablation.part", given.get("part", "validation"), list(FIGURES))
+    choice("ablation.stopping", given.get("stopping", FIXED), list(INTERVALS))
     if given.get("fit") not in (None, "n_params"):
         raise BadValue("ablation.fit", given["fit"], "must be n_params or null")
     names = given.get("robustness", [])

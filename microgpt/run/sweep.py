@@ -85,6 +85,15 @@ def key(signature: str, source: str) -> str:
     return f"{signature[: KEY[0]]}-{source[: KEY[1]]}"
 
 
+def identity_of(jobs: Sequence[Mapping[str, Any]], kind: str = "") -> dict[str, str]:
+    """The signature and the source of a sweep of these jobs, or of one that begins with them.
+
+    kind  tells it from another sweep of the same jobs
+    """
+    found = {part: joint([job[part] for job in jobs]) for part in ("signature", "source")}
+    return found | ({"signature": joint([kind, found["signature"]])} if kind else {})
+
+
 def joint(digests: Sequence[str]) -> str:
     """One digest of a set of digests, independent of their order."""
     return sha256("\n".join(sorted(set(digests))).encode()).hexdigest()

@@ -7,9 +7,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from microgpt.ablation.statistics.summary import Summary, summary
+from microgpt.ablation.statistics.summary import Interval, Summary, summary
 from microgpt.core.check import BadValue
-from microgpt.protocol.arms import Planned, one_arm
+from microgpt.protocol.arms import one_arm, planned
 
 MOST = 20  # arms shown
 
@@ -38,6 +38,7 @@ def arms_of(
     jobs: Sequence[Mapping[str, Any]],
     losses: Mapping[str, float],
     baseline: Mapping[str, Any] | None,
+    interval: Interval = summary,
 ) -> list[Arm]:
     """The arms that have a loss, the lowest mean first.
 
@@ -52,30 +53,24 @@ def arms_of(
         name: {job["seed"]: losses[job["run"]] for job in own if job["run"] in losses}
         for name, own in members.items()
     }
-    base = None if baseline is None else _named(members, baseline)
+    base = None if baseline is None else _named(jobs, baseline)
     ranked = [name for name, own in members.items() if len(seeds[name]) == len(own)]
     compared = [name for name in ranked if base in ranked and name != base]
     pairs = {name: _pairs(seeds[name], seeds[str(base)]) for name in compared}
     comparisons = sum(len(found) > 1 for found in pairs.values()) or 1
-    told = {name: summary(found, comparisons) for name, found in pairs.items() if found}
+    told = {name: interval(found, comparisons) for name, found in pairs.items() if found}
     arms = [
-        Arm(name, len(own), summary([*seeds[name].values()]), told.get(name), name == base)
+        Arm(name, len(own), interval([*seeds[name].values()]), told.get(name), name == base)
         for name, own in members.items()
         if seeds[name]
     ]
     return sorted(arms, key=lambda arm: (not arm.whole, arm.loss.mean))
 
 
-def _named(
-    members: Mapping[str, Sequence[Mapping[str, Any]]], wanted: Mapping[str, Any]
-) -> str | None:
+def _named(jobs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> str | None:
     """The name of the arm with these values; None if no one arm has them."""
-    arms = []
-    for name, own in members.items():
-        differs = {key: value for key, value in own[0]["differs"].items() if key != "seed"}
-        arms.append(Planned(name, differs, [job["seed"] for job in own]))
     try:
-        return one_arm(arms, wanted, "ablation.baseline").name
+        return one_arm(planned(jobs), wanted, "ablation.baseline").name
     except BadValue:
         return None
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from microgpt.core.check import BadValue
-from microgpt.protocol.arms import Planned
+from microgpt.protocol.arms import planned
 from microgpt.protocol.protocol import SPLIT, check, check_part, content
 from microgpt.protocol.section import question
-from microgpt.run.sweep import joint
+from microgpt.protocol.stopping import begins
 from microgpt.sweep.plan import Job
 
 
@@ -20,12 +20,13 @@ def asked_of(
     """
     if section is None:
         return None
-    asked, arms = question(section), planned(jobs)
+    facts = [job.facts for job in jobs]
+    asked, arms = question(section), planned(facts)
     check(asked, arms)
     for job in jobs:
         check_part(asked, job.config)
     check_held_out(jobs)
-    signature = joint([job.signature for job in jobs])
+    signature = begins(asked.stopping, facts)["signature"]
     return content(asked, arms, signature, config["data"], jobs[0].data)
 
 
@@ -46,18 +47,3 @@ def evaluated_on(job: Job) -> dict[str, Any]:
         "data": job.data,
         "trainer.eval_documents": job.config["trainer"]["eval_documents"],
     }
-
-
-def planned(jobs: Sequence[Job]) -> list[Planned]:
-    """The arms of a sweep, in the order of its jobs."""
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(job.arm, []).append(job)
-    return [
-        Planned(
-            name,
-            {key: value for key, value in own[0].differs.items() if key != "seed"},
-            [job.seed for job in own],
-        )
-        for name, own in groups.items()
-    ]

@@ -7,6 +7,8 @@ from typing import Any
 
 from microgpt.build import built, documents_of, part
 from microgpt.datasets.checks import remarks
+from microgpt.protocol.section import question
+from microgpt.protocol.stopping import FIXED, begins
 from microgpt.run.record import Busy
 from microgpt.signals import Interrupted
 from microgpt.sweep.asked import asked_of
@@ -16,6 +18,7 @@ from microgpt.sweep.job import Assignment
 from microgpt.sweep.known import given, known_here
 from microgpt.sweep.plan import Job
 from microgpt.sweep.planned import plan_of
+from microgpt.sweep.sequence import Rounds, at_once, until_decided
 from microgpt.syntax import quoted
 from microgpt.terminal import INTERRUPTED, ConfigError, Ended, carried, complain
 from microgpt.train import check_split
@@ -33,6 +36,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> Ended:
     asked = asked_of(plan.section, jobs, config)
     for line in dict.fromkeys(remarks_on(jobs)):
         complain(line)
+    identity, rounds = course(plan.section, jobs)
     outputs = config["paths"]["outputs"] = str(Path(config["paths"]["outputs"]).absolute())
     facts = {
         "experiment": config["experiment"],
@@ -72,12 +76,22 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> Ended:
         return 128 + signals[0] if signals else INTERRUPTED
 
     try:
-        return conduct(facts, jobs, config["skip"], getattr(launcher, "prepare", None), launch)
+        prepare = getattr(launcher, "prepare", None)
+        return conduct(facts, identity, rounds, config["skip"], prepare, launch)
     except Busy as error:
         raise ConfigError(f"this sweep is under way: {error}") from error
     finally:
         if is_ours:
             launcher.release()
+
+
+def course(section: Any, jobs: Sequence[Job]) -> tuple[dict[str, str], Rounds]:
+    """The identity of a sweep, and its rounds, by its `ablation` section if it has one."""
+    stopping, facts = FIXED, [job.facts for job in jobs]
+    rounds = at_once(jobs)
+    if section is not None and (asked := question(section)).stopping != FIXED:
+        stopping, rounds = asked.stopping, until_decided(asked, jobs)
+    return begins(stopping, facts), rounds
 
 
 def check(jobs: Sequence[Job]) -> None:

@@ -14,10 +14,11 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.kept import Deleted
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
-from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
+from microgpt.run.sweep import SweepFolder, key, sweep_folder
 from microgpt.run.unborn import sweep_up
 from microgpt.sweep.job import membership
 from microgpt.sweep.plan import Job
+from microgpt.sweep.sequence import Rounds
 from microgpt.sweep.table import tell_begin, tell_end, tell_protocol, watching
 from microgpt.sweep.watch import Watch, standing
 from microgpt.terminal import OK, RUN_FAILED, Ended
@@ -30,58 +31,68 @@ Launch = Callable[[str, Sequence[Job]], int | None]
 
 def conduct(
     facts: Mapping[str, Any],
-    jobs: Sequence[Job],
+    identity: Mapping[str, str],
+    rounds: Rounds,
     skip: bool,
     prepare: Callable[[int], None] | None,
     launch: Launch,
 ) -> Ended:
-    """Bring all jobs of a sweep to an end. Raises Busy and ConfigError.
+    """Bring the jobs of a sweep to an end. Raises Busy and ConfigError.
 
-    facts    what else is known of the sweep: the `config` that it starts from, its `name`, ...
-    prepare  begins what takes seconds before so many jobs can be trained, while the store is asked
-    launch   trains jobs of a sweep; returns the exit code of an interrupt, None if there was none
+    facts     what else is known of the sweep: the `config` that it starts from, its `name`, ...
+    identity  its signature and its source
+    rounds    its jobs, all at once or more and more
+    prepare   begins what takes seconds before so many jobs can be trained, while the store is asked
+    launch    trains jobs of a sweep; returns the exit code of an interrupt, None if there was none
     """
     config = facts["config"]
     outputs = Path(config["paths"]["outputs"])
-    identity = identity_of(jobs)
-    sweep = sweep_folder(outputs, key(**identity))
+    sweep, mark = sweep_folder(outputs, key(**identity)), ""
     if not skip:
-        sweep, jobs = anew(sweep, jobs)
+        sweep, mark = anew(sweep)
     tracking = part(config, "tracking")  # first: what it refuses leaves no folder behind
     sweep_up(outputs)
     with sweep.locked():
         before = sweep.protocol if sweep.exists else None
-        begin(sweep, **identity, **facts, jobs=[job.facts for job in jobs])
-        tracking.start(sweep, outputs)
-        watch = Watch(sweep)
-        if prepare and (left := len(watch.jobs) - len(watch.skipped)):
-            prepare(left)
-        stored = tracking.stored(PATIENCE)
-        watch.skip({name for name, how in stored.values() if how == STATUS[FINISHED]})
-        join(sweep, watch.skipped)
-        tell_protocol(before, sweep.protocol, len(watch.skipped) - len(watch.refused()))
-        tell_begin(watch, look := tracking.look(), tracking.elsewhere())
-        todo = [job for job in jobs if job.run not in watch.skipped]
-        try:
-            with watching(watch, config["progress"]):
-                interrupted = launch(sweep.path.name, todo)
-        except BaseException as error:  # no cluster, perhaps: nothing goes on by itself
-            status = FAILED if isinstance(error, Exception) else STOPPED
-            end(sweep, tracking, status)
-            raise
-        failed = bool(watch.unfinished())
+        look: str | None = None
+        for number, jobs in enumerate(rounds.of(sweep)):
+            own = [replace(job, run=f"{job.run}{mark}") for job in jobs]
+            if number:
+                sweep.update(jobs=[job.facts for job in own])
+            else:
+                begin(sweep, **identity, **facts, jobs=[job.facts for job in own])
+                tracking.start(sweep, outputs)
+            watch = _watch(sweep, tracking, prepare, here=rounds.looks)
+            if not number:
+                tell_protocol(before, sweep.protocol, len(watch.skipped) - len(watch.refused()))
+                tell_begin(watch, look := tracking.look(), tracking.elsewhere())
+            todo = [job for job in own if job.run not in watch.skipped]
+            try:
+                with watching(watch, config["progress"]):
+                    interrupted = launch(sweep.path.name, todo)
+            except BaseException as error:  # no cluster, perhaps: nothing goes on by itself
+                end(sweep, tracking, FAILED if isinstance(error, Exception) else STOPPED)
+                raise
+            failed = bool(watch.unfinished())
+            if interrupted or failed:
+                break
         status = STOPPED if interrupted else FAILED if failed else FINISHED
         problem, shown = end(sweep, tracking, status)
     tell_end(watch, not interrupted, problem, shown or look, tracking.words())
     return Ended(interrupted or (RUN_FAILED if failed else OK), sweep)
 
 
-def identity_of(jobs: Sequence[Job]) -> dict[str, str]:
-    """The signature and the source of a sweep of these jobs."""
-    return {
-        "signature": joint([job.signature for job in jobs]),
-        "source": joint([job.source for job in jobs]),
-    }
+def _watch(
+    sweep: SweepFolder, tracking: Tracking, prepare: Callable[[int], None] | None, here: bool
+) -> Watch:
+    """The jobs of a sweep as they stand, without what is finished: `here`, or in the store too."""
+    watch = Watch(sweep)
+    if prepare and (left := len(watch.jobs) - len(watch.skipped)):
+        prepare(left)
+    stored = {} if here else tracking.stored(PATIENCE)
+    watch.skip({name for name, how in stored.values() if how == STATUS[FINISHED]})
+    join(sweep, watch.skipped)
+    return watch
 
 
 def end(sweep: SweepFolder, tracking: Tracking, status: str) -> tuple[str | None, str | None]:
@@ -122,14 +133,12 @@ def commit() -> str | None:
     return f"{state['commit']}{dirty}" if "commit" in state else None
 
 
-def anew(sweep: SweepFolder, jobs: Sequence[Job]) -> tuple[SweepFolder, list[Job]]:
-    """The same jobs as a sweep with runs of its own, which goes on until it is finished."""
+def anew(sweep: SweepFolder) -> tuple[SweepFolder, str]:
+    """The same sweep with runs of its own, and the mark of their names; it goes on until it is finished."""
     files = sorted(sweep.path.parent.glob(f"{sweep.path.name}-*/{SweepFolder.FILE}"))
     begun = [file.parent.name for file in files if SweepFolder(file.parent).status != FINISHED]
     name = begun[0] if begun else f"{sweep.path.name}-{uuid4().hex[:8]}"
-    mark = name.removeprefix(sweep.path.name)
-    own = [replace(job, run=f"{job.run}{mark}") for job in jobs]
-    return SweepFolder(sweep.path.with_name(name)), own
+    return SweepFolder(sweep.path.with_name(name)), name.removeprefix(sweep.path.name)
 
 
 def is_finished(run: RunFolder) -> bool:

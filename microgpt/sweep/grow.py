@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from microgpt.build import part
 from microgpt.run.record import FAILED, FINISHED, STOPPED, Busy
-from microgpt.run.sweep import SweepFolder, joint, key, sweep_folder
+from microgpt.run.sweep import SweepFolder, identity_of, key, sweep_folder
 from microgpt.run.unborn import sweep_up
-from microgpt.sweep.conduct import begin, end, identity_of, is_finished, join
+from microgpt.sweep.conduct import begin, end, is_finished, join
 from microgpt.sweep.job import Assignment
 from microgpt.sweep.known import given, known_here
 from microgpt.sweep.machine import AUTO, memory_limit, worker_count
@@ -87,8 +87,7 @@ def growing(
     """
     config = facts["config"]
     outputs = Path(config["paths"]["outputs"])
-    identity = identity_of(jobs)
-    identity["signature"] = joint([name, identity["signature"]])
+    identity = identity_of([job.facts for job in jobs], name)
     sweep = sweep_folder(outputs, key(**identity))
     tracking = part(config, "tracking")  # first: what it refuses leaves no folder behind
     sweep_up(outputs)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from microgpt.console import out, print_table
+from microgpt.protocol.stopping import interval_of
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
 from microgpt.sweep.arms import Arm, arms_of, table_of
 from microgpt.sweep.watch import OVER, REFUSED, SKIPPED, WAITING, Watch
@@ -178,7 +179,8 @@ def tell_end(
 def _tell_arms(watch: Watch) -> list[Arm]:
     """Prints the arms, and the one with the lowest mean if there are several; returns them."""
     ablation = watch.sweep.info.get("ablation") or {}
-    arms = arms_of([*watch.jobs.values()], watch.losses(), ablation.get("baseline"))
+    known = [*watch.jobs.values()], watch.losses(), ablation.get("baseline")
+    arms = arms_of(*known, interval_of(ablation))
     if arms:
         print_table(table_of(arms))
     if len(arms) > 1 and arms[0].whole:

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from microgpt.protocol.protocol import SPLIT
 from microgpt.tracking.store import cut
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 HELD_OUT = {"validation": "val_documents", "test": "test_documents"}  # context -> fact of the data
-SPLIT = ("val_fraction", "test_fraction", "split", "split_seed")
 DIGITS = 32  # of a digest: the store's limit is 36
 
 

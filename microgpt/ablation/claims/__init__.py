@@ -1,6 +1,16 @@
 """Judges claims: a file for each kind, which this imports so that `judge` knows it."""
 
 from microgpt.ablation.claims import compared, every, optimum, power_law
-from microgpt.ablation.claims.judging import Evidence, Evident, Judged, judge
+from microgpt.ablation.claims.judging import Evidence, Evident, Judged, judge, judged
 
-__all__ = ["Evidence", "Evident", "Judged", "compared", "every", "judge", "optimum", "power_law"]
+__all__ = [
+    "Evidence",
+    "Evident",
+    "Judged",
+    "compared",
+    "every",
+    "judge",
+    "judged",
+    "optimum",
+    "power_law",
+]

@@ -14,7 +14,7 @@ def _(claim: Compared, evidence: Evidence) -> Judged:
     than, matters = claim.than, evidence.matters
     other = one_arm(evidence.arms, than, "ablation.claim.than") if than else evidence.baseline
     arms = [one_arm(evidence.arms, wanted, "ablation.claim.arms") for wanted in claim.arms]
-    compared = [compare(arm, other, matters, len(arms)) for arm in arms]
+    compared = [compare(arm, other, evidence, len(arms)) for arm in arms]
     if problems := [one for one in compared if isinstance(one, str)]:
         return Judged(Outcome.UNDECIDED, "; ".join(problems))
     outcomes, told, claimed = [], [], claimed_of(claim, matters)

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
-from microgpt.ablation.report.fit import Fit
+from microgpt.ablation.statistics.power_law import Fit
+from microgpt.ablation.statistics.summary import Interval, summary
 from microgpt.ablation.statistics.verdict import Outcome
-from microgpt.protocol.claims import Claim
+from microgpt.protocol.arms import one_arm
+from microgpt.protocol.claims import Claim, claim
+from microgpt.protocol.section import Question
+from microgpt.protocol.stopping import INTERVALS
 
 FALSE = {Outcome.REFUTED, Outcome.OPPOSITE}
 
@@ -45,12 +49,23 @@ class Evidence:
     matters: float
     axis: str | None
     fit: Fit | None
+    interval: Interval = summary
 
 
 @singledispatch
 def judge(claim: Claim, evidence: Evidence) -> Judged:
     """The verdict on a claim. Raises BadValue for an arm that does not exist."""
     raise NotImplementedError(type(claim).__name__)
+
+
+def judged(asked: Question, arms: Sequence[Evident], fit: Fit | None = None) -> Judged | None:
+    """The verdict on the claim of a question; None without one. Raises BadValue."""
+    if asked.claim is None:
+        return None
+    base = one_arm(arms, asked.baseline, "ablation.baseline")
+    interval = INTERVALS[asked.stopping]
+    evidence = Evidence(arms, base, asked.matters, asked.axis, fit, interval)
+    return judge(claim(asked.claim), evidence)
 
 
 def together(outcomes: Sequence[Outcome]) -> Outcome:

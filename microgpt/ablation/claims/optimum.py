@@ -14,7 +14,7 @@ def _(claim: Optimum, evidence: Evidence) -> Judged:
     Refuted: each inner arm falls short of at least one end. Of a monotone curve, it does.
     """
     first, *inner, last = along_axis(evidence.arms, evidence.axis)
-    known = evidence.matters, 2 * len(inner)
+    known = evidence, 2 * len(inner)
     pairs = [(compare(first, arm, *known), compare(last, arm, *known)) for arm in inner]
     flat = [one for pair in pairs for one in pair]
     if problems := [one for one in flat if isinstance(one, str)]:

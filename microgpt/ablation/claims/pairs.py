@@ -1,9 +1,10 @@
 """The paired difference of two arms."""
 
+import math
 from dataclasses import dataclass
 
-from microgpt.ablation.claims.judging import Evident
-from microgpt.ablation.statistics.summary import Summary, summary
+from microgpt.ablation.claims.judging import Evidence, Evident
+from microgpt.ablation.statistics.summary import Summary
 from microgpt.protocol.claims import Better, Claim, Equal
 
 
@@ -24,10 +25,11 @@ class Pair:
         """The comparison in words, with one of the two intervals, beside what was claimed of it."""
         low, high = signed(difference, 1)
         names = f"{self.this.name} minus {self.other.name} is {difference.mean:+.4f} nats per token"
-        return f"{names} (95 % {low:+.4f} to {high:+.4f}), where {claimed} was claimed"
+        between = "no interval yet" if math.isinf(low) else f"95 % {low:+.4f} to {high:+.4f}"
+        return f"{names} ({between}), where {claimed} was claimed"
 
 
-def compare(this: Evident, other: Evident, matters: float, comparisons: int) -> Pair | str:
+def compare(this: Evident, other: Evident, evidence: Evidence, comparisons: int) -> Pair | str:
     """One of `comparisons` comparisons of two arms, or why they cannot be compared."""
     for arm in (this, other):
         if arm.unranked:
@@ -36,7 +38,8 @@ def compare(this: Evident, other: Evident, matters: float, comparisons: int) -> 
     if len(seeds) < 2:
         return f"{this.name} and {other.name} have {len(seeds)} seeds in common; two are needed"
     pairs = [this.losses[seed] - other.losses[seed] for seed in seeds]
-    return Pair(this, other, summary(pairs), summary(pairs, comparisons), matters)
+    alone, together = evidence.interval(pairs), evidence.interval(pairs, comparisons)
+    return Pair(this, other, alone, together, evidence.matters)
 
 
 def claimed_of(claim: Claim, matters: float) -> str:
@@ -49,8 +52,8 @@ def claimed_of(claim: Claim, matters: float) -> str:
 
 
 def signed(difference: Summary, sign: int) -> tuple[float, float]:
-    """The interval of `sign * difference`."""
-    assert difference.low is not None  # there are two seeds
-    assert difference.high is not None
+    """The interval of `sign * difference`; all numbers as long as there is none."""
+    if difference.low is None or difference.high is None:
+        return -math.inf, math.inf
     ends = sorted((sign * difference.low, sign * difference.high))
     return ends[0], ends[1]

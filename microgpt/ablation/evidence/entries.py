@@ -12,8 +12,8 @@ from microgpt.ablation.evidence.lock import (
     metrics_sha256,
 )
 from microgpt.ablation.records.sweep import Arm, Run, Sweep
-from microgpt.ablation.report.fit import Fit
 from microgpt.ablation.report.rates import Grid, Tuning
+from microgpt.ablation.statistics.power_law import Fit
 from microgpt.ablation.statistics.summary import Summary
 
 DIGITS = 12  # significant, of computed figures: the last ones depend on the machine and on SciPy

@@ -74,6 +74,11 @@ class Pair:
     documents: int  # that it is computed on
 
     @property
+    def is_paired(self) -> bool:
+        """Whether both arms have the same seeds."""
+        return self.base.first == self.candidate.first
+
+    @property
     def values(self) -> dict[str, list[str]]:
         """The values of the two arms, by key."""
         keys = self.base.differs

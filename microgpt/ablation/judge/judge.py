@@ -1,7 +1,6 @@
 """Trains pairs of runs until it is known which arm is better, or that they are equivalent."""
 
 import json
-import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
@@ -15,6 +14,8 @@ from microgpt.ablation.statistics.anytime import counts, sequential
 from microgpt.ablation.statistics.summary import Summary
 from microgpt.ablation.statistics.verdict import Verdict
 from microgpt.console import out
+from microgpt.protocol.stopping import FIXED, SEQUENTIAL
+from microgpt.sweep.asked import asked_of
 from microgpt.sweep.grow import Growing, JobFailed, growing
 from microgpt.terminal import OK, RUN_FAILED, complain
 
@@ -40,8 +41,7 @@ class Judgement:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The result as plain values; the ends of an infinite interval are None."""
-        low, high = _finite(self.found.low), _finite(self.found.high)
+        """The result as plain values; the ends of an interval are None as long as there is none."""
         arms = {
             arm.role: {"arm": arm.name, "first_seed": arm.first, "losses": list(losses)}
             for arm, losses in zip((self.pair.base, self.pair.candidate), zip(*self.losses))
@@ -51,8 +51,8 @@ class Judgement:
             "word": str(self.word),
             "pairs": self.found.n,
             "difference": self.found.mean,
-            "low": low,
-            "high": high,
+            "low": self.found.low,
+            "high": self.found.high,
             "sd": self.found.sd,
             "metric": self.pair.metric,
             "documents": self.pair.documents,
@@ -89,8 +89,8 @@ def _judged(pair: Pair, matters: float, most: int, workers: int | None, quiet: b
             losses[:] = _losses(pair, grown, n)
         return [candidate - base for base, candidate in losses]
 
-    first = pair.jobs(next(counts(most)))
-    with growing(_facts(pair, matters, most), "judge", first, workers) as grown:
+    first, facts = pair.jobs(next(counts(most))), _facts(pair, matters, most)
+    with growing(facts, SEQUENTIAL, first, workers) as grown:
         for found, word in sequential(differences, matters, most):
             tell(f"{found.n:>5}  {found.mean:>+10.4f}  {_interval(found):<20}  {word}")
         done = Judgement(pair, matters, found, word, losses, grown.sweep.path.name)
@@ -125,18 +125,15 @@ def _heading(pair: Pair, matters: float, most: int) -> str:
 
 
 def _interval(found: Summary) -> str:
-    if found.low is None or found.high is None or math.isinf(found.high):
+    if found.low is None or found.high is None:
         return "not yet"
     return escape(f"[{found.low:+.4f}, {found.high:+.4f}]")
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _facts(pair: Pair, matters: float, most: int) -> dict[str, Any]:
     """What the sweep's record says."""
     base, candidate = pair.base, pair.candidate
+    section = _section(pair, matters)
     seeds = [str(arm.first + i) for i in range(most) for arm in (base, candidate)]
     return {
         "experiment": None,
@@ -144,13 +141,20 @@ def _facts(pair: Pair, matters: float, most: int) -> dict[str, Any]:
         "description": f"{candidate.name} against {base.name}",
         "overrides": [],
         "grid": {**pair.values, "seed": list(dict.fromkeys(seeds))},
-        "ablation": {
-            "question": f"Is {candidate.name} better than {base.name}?",
-            "source": "none named",
-            "expectation": "none written down before the run",
-            "baseline": dict(base.differs),
-            "matters": matters,
-            "part": "test" if pair.metric == "test/loss" else "validation",
-        },
+        "ablation": section,
+        "asked": asked_of(section, pair.jobs(most), base.config) if pair.is_paired else None,
         "config": base.config,
+    }
+
+
+def _section(pair: Pair, matters: float) -> dict[str, Any]:
+    """The question, as an experiment's file would ask it; only arms with the same seeds are a sequence."""
+    return {
+        "question": f"Is {pair.candidate.name} better than {pair.base.name}?",
+        "source": "none named",
+        "expectation": "none written down before the run",
+        "baseline": dict(pair.base.differs),
+        "matters": matters,
+        "part": "test" if pair.metric == "test/loss" else "validation",
+        "stopping": SEQUENTIAL if pair.is_paired else FIXED,
     }

@@ -1,9 +1,11 @@
 """A sweep with its arms and runs, as far as a store or a lock knows them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from microgpt.ablation.statistics.summary import Interval
+from microgpt.protocol.stopping import FIXED, INTERVALS
 from microgpt.run.held_out import HeldOut
 from microgpt.run.record import FINISHED
 from microgpt.trust import Trust
@@ -100,6 +102,29 @@ class Sweep:
     def figure(self) -> str:
         """The metric that judges."""
         return self.arms[0].figure
+
+    @property
+    def stopping(self) -> str:
+        """When it had enough seeds."""
+        return str((self.ablation or {}).get("stopping") or FIXED)
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether seeds were added until they were enough."""
+        return self.stopping != FIXED
+
+    @property
+    def interval(self) -> Interval:
+        """The interval of a mean over seeds."""
+        return INTERVALS[self.stopping]
+
+    def with_seeds(self, seeds: Collection[int]) -> "Sweep":
+        """The sweep as it was with some of its seeds."""
+        kept = [
+            replace(arm, runs=tuple(run for run in arm.runs if run.seed in seeds))
+            for arm in self.arms
+        ]
+        return replace(self, arms=tuple(kept))
 
     @property
     def runs(self) -> list[Run]:

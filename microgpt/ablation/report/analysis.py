@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from microgpt.ablation.claims import Evidence, Evident, Judged, judge
+from microgpt.ablation.claims import Evident, Judged, judged
 from microgpt.ablation.evidence.entries import (
     data_entry,
     digits,
@@ -20,16 +20,16 @@ from microgpt.ablation.evidence.lock import SCHEMA, neutral
 from microgpt.ablation.records.sweep import Arm, Sweep
 from microgpt.ablation.records.tokens import tokens_trained
 from microgpt.ablation.report.beside import beside
-from microgpt.ablation.report.fit import SIZES, Fit, power_law
 from microgpt.ablation.report.rates import Grid, Tuning, grids, rate_used
 from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.power import detectable
-from microgpt.ablation.statistics.summary import Summary, p_value, summary
-from microgpt.ablation.statistics.verdict import Outcome, word
+from microgpt.ablation.statistics.power_law import SIZES, Fit, power_law
+from microgpt.ablation.statistics.summary import Summary, p_value
+from microgpt.ablation.statistics.verdict import Outcome, Verdict, word
 from microgpt.core.check import BadValue
 from microgpt.protocol.arms import one_arm
-from microgpt.protocol.claims import claim
 from microgpt.protocol.section import Question, fits, question
+from microgpt.protocol.stopping import looks
 
 
 def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
         for arm in sweep.arms
     }
     fit = _fit(sweep, flags) if asked.fit else None
-    judged = _judge(sweep, asked, flags, base, fit)
+    found = _judge(sweep, asked, flags, fit)
     rows = table(sweep, flags, base, asked.matters)
     finished = [run for run in sweep.runs if run.status == "finished"]
     return {
@@ -54,11 +54,12 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
         "sweep": sweep_entry(sweep),
         "ablation": dict(sweep.ablation) if sweep.ablation else None,
         "protocol": protocol_entry(sweep),
-        "verdict": judged.verdict if judged else None,
-        "because": judged.because if judged else None,
+        "verdict": found.verdict if found else None,
+        "because": found.because if found else None,
         "baseline": base.name,
         "figure": sweep.figure,
         "table": rows,
+        **_stopped(sweep, asked, flags, base),
         **beside(sweep, base, rows, splits, asked.matters),
         "rates": [grid_entry(one) for one in own] or None,
         "tuning": tuning_entry(tuned),
@@ -139,7 +140,7 @@ def table(
     ranked = [] if flags[base.name] else [arm for arm in sweep.arms if not flags[arm.name]]
     pairs = {arm.name: _pairs(arm, base) for arm in ranked if arm is not base}
     comparisons = sum(len(found) > 1 for found in pairs.values())
-    told = {name: summary(found, comparisons or 1) for name, found in pairs.items() if found}
+    told = {name: sweep.interval(found, comparisons or 1) for name, found in pairs.items() if found}
     return [
         _row(sweep, arm, flags[arm.name], told.get(arm.name), comparisons)
         | {"word": _word(arm, base, flags, told, matters)}
@@ -183,38 +184,61 @@ def _row(
         "differs": dict(arm.differs),
         "finished": len(finished),
         "unfinished": len(arm.runs) - len(finished),
-        "loss": _numbers(arm.losses()),
-        "bpc": _numbers(arm.losses(bits(arm.figure))),
+        "loss": _numbers(sweep, arm.losses()),
+        "bpc": _numbers(sweep, arm.losses(bits(arm.figure))),
         "difference": None,
         "n_params": int(str(sizes.pop())) if len(sizes) == 1 else None,
         "tokens": round(sum(tokens) / len(tokens)) if tokens else None,
         "flag": flag,
     }
     if difference:
-        row["difference"] = rounded(difference) | {
-            "p": digits(p_value(difference, comparisons)),
-            "detectable": digits(detectable(difference, comparisons)),
-        }
+        row["difference"] = rounded(difference) | {"p": None, "detectable": None}
+        if not sweep.is_sequence:  # both are of a number of seeds that was fixed beforehand
+            row["difference"] |= {
+                "p": digits(p_value(difference, comparisons)),
+                "detectable": digits(detectable(difference, comparisons)),
+            }
     return row
 
 
-def _numbers(by_seed: Mapping[int, float]) -> dict[str, Any] | None:
-    return rounded(summary(list(by_seed.values()))) if by_seed else None
+def _numbers(sweep: Sweep, by_seed: Mapping[int, float]) -> dict[str, Any] | None:
+    return rounded(sweep.interval(list(by_seed.values()))) if by_seed else None
 
 
 def _judge(
-    sweep: Sweep, asked: Question, flags: Mapping[str, str | None], base: Arm, fit: Fit | None
+    sweep: Sweep, asked: Question, flags: Mapping[str, str | None], fit: Fit | None
 ) -> Judged | None:
-    if asked.claim is None:
-        return None
     arms = [Evident(arm.name, arm.differs, arm.losses(), flags[arm.name]) for arm in sweep.arms]
-    reference = next(arm for arm in arms if arm.name == base.name)
-    evidence = Evidence(arms, reference, asked.matters, asked.axis, fit)
-    judged = judge(claim(asked.claim), evidence)
+    found = judged(asked, arms, fit)
     missing = len(sweep.unfinished)
-    if missing and judged.verdict is not Outcome.UNDECIDED:
-        judged = Judged(judged.verdict, f"{judged.because} ({missing} runs did not finish)")
-    return judged
+    if found and missing and found.verdict is not Outcome.UNDECIDED:
+        return Judged(found.verdict, f"{found.because} ({missing} runs did not finish)")
+    return found
+
+
+def _stopped(
+    sweep: Sweep, asked: Question, flags: Mapping[str, str | None], base: Arm
+) -> dict[str, Any]:
+    """What each look at a sequence of seeds said; nothing for a fixed number of them."""
+    if not sweep.is_sequence:
+        return {}
+    there = {run.seed for run in sweep.runs}
+    planned = sweep.protocol["content"]["seeds"] if sweep.protocol else sorted(there)
+    seen = [own for own in looks(asked.stopping, planned) if there.issuperset(own)]
+    told = [
+        {"seeds": len(own), "answer": _answer(sweep.with_seeds(own), asked, flags, base)}
+        for own in seen
+    ]
+    return {"stopped": {"most": len(planned), "looks": told}}
+
+
+def _answer(part: Sweep, asked: Question, flags: Mapping[str, str | None], base: Arm) -> str:
+    """The verdict on the claim; without one, whether any arm is undecided."""
+    if found := _judge(part, asked, flags, None):
+        return str(found.verdict)
+    own = next(arm for arm in part.arms if arm.name == base.name)
+    words = {row["word"] for row in table(part, flags, own, asked.matters) if row["difference"]}
+    return "decided" if words and Verdict.UNDECIDED not in words else "undecided"
 
 
 def _sizes(sweep: Sweep, flags: Mapping[str, str | None]) -> list[tuple[int, Arm]]:

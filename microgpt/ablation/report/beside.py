@@ -19,7 +19,7 @@ Rows = Sequence[Mapping[str, Any]]  # of the table
 
 def beside(sweep: Sweep, base: Arm, rows: Rows, splits: Splits, matters: float) -> dict[str, Any]:
     """The entries of the lock, as plain values."""
-    curves = {arm.name: mean_curve(arm.finished) for arm in sweep.arms}
+    curves = {arm.name: mean_curve(arm.finished, sweep.interval) for arm in sweep.arms}
     known = {row["arm"] for row in rows if is_known(row)}
     same = _as_long(sweep, base, rows)
     times = {
@@ -27,7 +27,7 @@ def beside(sweep: Sweep, base: Arm, rows: Rows, splits: Splits, matters: float) 
         for name, curve in curves.items()
         if name in known and name in same
     }
-    known = {name for name, found in times.items() if found}
+    known = {name for name, found in times.items() if found and not sweep.is_sequence}
     spreads = {arm.name: spread(arm, base, len(known)) for arm in sweep.arms if arm.name in known}
     samples = {arm.name: sampled(arm, splits) for arm in sweep.arms}
     return {
@@ -38,7 +38,7 @@ def beside(sweep: Sweep, base: Arm, rows: Rows, splits: Splits, matters: float) 
         },
         "multipliers": {name: _times(found) for name, found in times.items() if found},
         "multiplier_intervals": {name: _ends(found) for name, found in spreads.items() if found},
-        "flattened": flattened(sweep.arms, base),
+        "flattened": flattened(sweep.arms, base, sweep.interval),
         "crossed": _crossed(sweep, base, rows, matters),
         "samples": {name: found for name, found in samples.items() if found},
     }
@@ -68,9 +68,9 @@ def _ends(found: tuple[float, float]) -> dict[str, float]:
 def _crossed(sweep: Sweep, base: Arm, rows: Rows, matters: float) -> dict[str, Any] | None:
     """The differences over seeds and documents, whose intervals hold together.
 
-    None if the test part does not judge.
+    None if the test part does not judge, and for a sequence: such an interval would not hold at any time.
     """
-    if sweep.figure == CURVE:
+    if sweep.figure == CURVE or sweep.is_sequence:
         return None
     compared = [row["arm"] for row in rows if row["difference"]]
     found = {

@@ -10,13 +10,15 @@ from typing import Any
 from microgpt.ablation.evidence.entries import digits, rounded
 from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.report.multiplier import CURVE
-from microgpt.ablation.statistics.summary import summary
+from microgpt.ablation.statistics.summary import Interval, summary
 
 LAST = 0.2  # the fraction of the steps, at least, over which a slope is taken
 ENDS = 0.1  # of the peak learning rate: below it, the schedule flattens any curve
 
 
-def flattened(arms: Sequence[Arm], base: Arm) -> dict[str, Any] | None:
+def flattened(
+    arms: Sequence[Arm], base: Arm, interval: Interval = summary
+) -> dict[str, Any] | None:
     """How much losses, and differences from the baseline, fell over the last fifth of the steps or more.
 
     None if no run was evaluated before. `share` is the fraction of the steps after the last evaluation
@@ -38,13 +40,13 @@ def flattened(arms: Sequence[Arm], base: Arm) -> dict[str, Any] | None:
     return {
         "decays": False,
         "share": digits(max(shares)),
-        "fell": _together(fell),
-        "moved": _together({name: found for name, found in moved.items() if found}),
+        "fell": _together(fell, interval),
+        "moved": _together({name: found for name, found in moved.items() if found}, interval),
     }
 
 
-def _together(found: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    return {name: rounded(summary(values, len(found))) for name, values in found.items()}
+def _together(found: Mapping[str, Sequence[float]], interval: Interval) -> dict[str, Any]:
+    return {name: rounded(interval(values, len(found))) for name, values in found.items()}
 
 
 def _falls(arm: Arm) -> dict[int, tuple[float, float]]:

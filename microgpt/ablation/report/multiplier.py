@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from microgpt.ablation.records.sweep import Arm, Run
-from microgpt.ablation.statistics.summary import Summary, summary
+from microgpt.ablation.statistics.summary import Interval, Summary, summary
 
 CURVE = "val/loss"  # evaluated on the way, whichever part judges
 Curve = Sequence[tuple[int, Summary]]  # (step, held-out loss)
@@ -36,14 +36,14 @@ class Multiplier:
         return self.arm / self.baseline
 
 
-def mean_curve(runs: Sequence[Run]) -> list[tuple[int, Summary]]:
+def mean_curve(runs: Sequence[Run], interval: Interval = summary) -> list[tuple[int, Summary]]:
     """The steps at which all of some runs were evaluated, with their losses."""
     found: dict[int, list[float]] = {}
     for run in runs:
         for row in run.evaluations:
             found.setdefault(int(row["step"]), []).append(row[CURVE])
     whole = {step: v for step, v in sorted(found.items()) if len(v) == len(runs)}
-    return [(step, summary(values)) for step, values in whole.items()]
+    return [(step, interval(values)) for step, values in whole.items()]
 
 
 def multiplier(arm: Curve, baseline: Curve) -> Multiplier | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microgpt.ablation.records.sweep import Arm, Sweep
-from microgpt.ablation.statistics.summary import Summary, summary
+from microgpt.ablation.statistics.summary import Interval, Summary
 from microgpt.protocol.section import FIGURES, RATE, Question, fits, scalar
 from microgpt.run.identity import leaves
 
@@ -39,11 +39,11 @@ def grids(sweep: Sweep, rate: str) -> list[Grid]:
     for arm in sweep.arms:
         rest = tuple((key, value) for key, value in arm.differs.items() if key != rate)
         groups.setdefault(rest, []).append(arm)
-    return [_grid(dict(rest), rate, arms) for rest, arms in groups.items()]
+    return [_grid(dict(rest), rate, arms, sweep.interval) for rest, arms in groups.items()]
 
 
-def _grid(differs: Mapping[str, str], rate: str, arms: Sequence[Arm]) -> Grid:
-    tried = sorted((float(arm.differs[rate]), _mean(arm)) for arm in arms)
+def _grid(differs: Mapping[str, str], rate: str, arms: Sequence[Arm], interval: Interval) -> Grid:
+    tried = sorted((float(arm.differs[rate]), _mean(arm, interval)) for arm in arms)
     whole = [(found.mean, value) for value, found in tried if found is not None]
     best = min(whole)[1] if whole else None
     ends = {tried[0][0]: "lowest", tried[-1][0]: "highest"}
@@ -51,9 +51,9 @@ def _grid(differs: Mapping[str, str], rate: str, arms: Sequence[Arm]) -> Grid:
     return Grid(name or "all", differs, tuple(tried), best, ends.get(best) if best else None)
 
 
-def _mean(arm: Arm) -> Summary | None:
+def _mean(arm: Arm, interval: Interval) -> Summary | None:
     losses = arm.losses()
-    return summary(list(losses.values())) if set(losses) == arm.seeds else None
+    return interval(list(losses.values())) if set(losses) == arm.seeds else None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ def _tables() -> SimpleNamespace:
         cost=partial(render.costs, multiplier=words.multiplier),
         grids=render.grids,
         local=render.local_exponents,
+        looks=render.looks,
         samples=render.samples,
         times=render.times,
     )

@@ -37,14 +37,16 @@ def of_documents(lock: Lock, row: Row) -> Mapping[str, Any]:
 
 def details(lock: Lock) -> str:
     """What else is known of losses and differences."""
-    heads = ("arm", "sd", "bits per character", "95 % interval", "p", "could show")
-    return markdown_table([heads, *map(_details, lock["table"])])
+    tested = "stopped" not in lock  # by a number of seeds that was fixed beforehand
+    heads = ["arm", "sd", "bits per character", "95 % interval", *["p", "could show"] * tested]
+    return markdown_table([heads, *(_details(row, tested) for row in lock["table"])])
 
 
-def _details(row: Row) -> list[str]:
+def _details(row: Row, tested: bool) -> list[str]:
     loss, bpc, difference = row["loss"] or {}, row["bpc"] or {}, row["difference"] or {}
     cells = [row["arm"], figure(loss.get("sd")), figure(bpc.get("mean")), interval(bpc)]
-    return [*cells, p_of(difference.get("p")), figure(difference.get("detectable"))]
+    tests = [p_of(difference.get("p")), figure(difference.get("detectable"))]
+    return cells + tests * tested
 
 
 def costs(lock: Lock, multiplier: Callable[[Lock, str], str]) -> str:
@@ -109,6 +111,13 @@ def verdict_of(row: Row) -> str:
 def is_known(row: Row) -> bool:
     """Whether an arm is known to be better or worse than the baseline."""
     return row["word"] in {word for word in Verdict if word.direction} | {"better", "worse"}
+
+
+def looks(lock: Lock) -> str:
+    """What each look at a sequence of seeds said."""
+    rows = [("seeds", "answer")]
+    rows += [(str(look["seeds"]), look["answer"]) for look in lock["stopped"]["looks"]]
+    return markdown_table(rows)
 
 
 def runs_of(row: Row) -> str:

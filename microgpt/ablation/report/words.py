@@ -131,7 +131,10 @@ def _departures(lock: Lock) -> Iterator[str]:
         yield standing(lock)
     if left := [run for run in runs if run["status"] != "finished"]:
         yield f"{len(left)} of {len(runs)} runs have no result, and are in no mean (see Failed runs)."
-    if protocol:
+    if "stopped" in lock:
+        if _is_cut_short(lock):
+            yield f"No more seeds were added, though the answer was open: {stopped(lock)}"
+    elif protocol:
         planned, seeds = protocol["content"]["seeds"], sorted({run["seed"] for run in runs})
         if planned != seeds:
             yield f"The protocol has the seeds {span(planned)}; the runs have {span(seeds)}."
@@ -152,6 +155,22 @@ def _versions(lock: Lock) -> bool:
         for module, digest in known.items():
             files[module].add(digest)
     return any(len(found) > 1 for found in (*arms.values(), *files.values()))
+
+
+def stopped(lock: Lock) -> str:
+    """Why a sequence of seeds ended."""
+    most, looks = lock["stopped"]["most"], lock["stopped"]["looks"]
+    spent = looks[-1]["seeds"] if looks else 0
+    if looks and looks[-1]["answer"] != Outcome.UNDECIDED:
+        return f"It was decided after {spent} of at most {most} seeds."
+    if spent == most:
+        return f"All {most} seeds were spent, and it is undecided."
+    return f"It had {spent} of at most {most} seeds, and is undecided."
+
+
+def _is_cut_short(lock: Lock) -> bool:
+    most, looks = lock["stopped"]["most"], lock["stopped"]["looks"]
+    return not looks or (looks[-1]["answer"] == Outcome.UNDECIDED and looks[-1]["seeds"] < most)
 
 
 def earlier(lock: Lock) -> list[str]:

@@ -1,6 +1,7 @@
 """What a lock says of its protocol, runs, data and tuning, held against each other and against conf/."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from microgpt.core.check import BadValue
 from microgpt.protocol.arms import Planned
 from microgpt.protocol.protocol import content, digest_of
 from microgpt.protocol.section import question
+from microgpt.protocol.stopping import FIXED, begins, looks
 from microgpt.run.identity import signature
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FINISHED
-from microgpt.run.sweep import joint
 from microgpt.sweep.planned import protocol_of
 from microgpt.terminal import ConfigError, first_line
 
@@ -61,19 +62,23 @@ def _runs(lock: Entry, base: Parts) -> Iterator[Difference]:
 
 def _protocol(lock: Entry) -> Iterator[Difference]:
     """The protocol is that of the lock's question, arms, seeds, data and runs, and has its digest."""
-    frozen, runs = lock["protocol"], lock["runs"]
-    whole = {key: joint([run[key] for run in runs]) for key in ("signature", "source")}
+    frozen, runs, asked = lock["protocol"], lock["runs"], question(lock["ablation"])
+    whole = begins(asked.stopping, runs)
     for key, given in whole.items():
         if lock["sweep"][key] != given:
             yield _contradiction(f"sweep.{key}", lock["sweep"][key], given, "its runs give")
     seeds = {
         row["arm"]: [r["seed"] for r in runs if r["arm"] == row["arm"]] for row in lock["table"]
     }
+    if asked.stopping != FIXED:
+        planned = list(frozen["content"]["seeds"])
+        if (spent := sorted({*chain(*seeds.values())})) not in looks(asked.stopping, planned):
+            who = f"none of the looks at {planned} has"
+            yield _contradiction("the seeds of its runs", planned, spent, who)
+        seeds = dict.fromkeys(seeds, planned)
     arms = [Planned(row["arm"], row["differs"], seeds[row["arm"]]) for row in lock["table"]]
     known = whole["signature"], lock["config"]["data"], lock["data"]["digest"]
-    if found := unlike(
-        frozen["content"], content(question(lock["ablation"]), arms, *known), "protocol"
-    ):
+    if found := unlike(frozen["content"], content(asked, arms, *known), "protocol"):
         yield _contradiction(*found, "the rest of it gives")
     if frozen["digest"] != (digest := digest_of(frozen["content"])):
         yield _contradiction("protocol.digest", frozen["digest"], digest, "its content gives")

@@ -57,7 +57,9 @@ def _sweep(
         own = [run for run in lock["runs"] if run["arm"] == row["arm"]]
         runs = tuple(_run(lock, run, row["differs"], held_out.get(run["name"])) for run in own)
         arms.append(Arm(row["arm"], row["differs"], runs, figure))
-    told = {key: lock[key] for key in ("experiment", "description", "ablation", "config")}
+    told = {
+        key: lock[key] for key in ("experiment", "description", "ablation", "protocol", "config")
+    }
     return Sweep(
         **told,
         **lock["sweep"],

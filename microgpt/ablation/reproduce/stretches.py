@@ -1,12 +1,11 @@
 """Replays random stretches of a run, from one checkpoint in the store to the next, instead of all of it."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from random import Random
 
 from microgpt.ablation.records.record import Record
+from microgpt.ablation.reproduce.draw import draw
 from microgpt.ablation.reproduce.ending import Ending, ending, unlike
 from microgpt.ablation.reproduce.replay import Parted, again, witnesses
 from microgpt.ablation.reproduce.verify import Fresh, check_latest, rows_of, watching
@@ -17,7 +16,6 @@ from microgpt.core.trainer import Trainer
 from microgpt.run.checkpoint import read_checkpoint, step_of
 from microgpt.run.state import check_fits
 
-SEEDS = 1_000_000  # of draws
 Stretch = tuple[int, int]  # the steps after which it begins and ends
 
 
@@ -34,13 +32,11 @@ class Stretches:
         end = ending(record.folder, rows)
         last = end.step or parts.trainer.num_steps
         there = stretches_of(record, last)
-        seed = secrets.randbelow(SEEDS) if self.seed is None else self.seed
-        chosen = sorted(Random(seed).sample(there, min(self.count, len(there))))
+        chosen, which = draw(there, self.count, self.seed)
         for stretch in chosen:
             _replay(record, fresh().trainer, rows, stretch, end if stretch[1] == last else None)
         check_latest(record)
         told = ", ".join(f"{first}-{to}" for first, to in chosen)
-        which = "" if len(chosen) == len(there) else f" (--seed {seed} draws the same)"
         return f"{len(chosen)} of {len(there)} stretches between checkpoints, steps {told}{which}"
 
 

@@ -5,14 +5,12 @@ It needs only the lock: no store, and for the package's own data no file.
 
 import multiprocessing
 import os
-import secrets
 import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -26,6 +24,7 @@ from microgpt.ablation.evidence.lock import (
     read_lock,
 )
 from microgpt.ablation.reproduce.contradictions import contradictions, edited_since, tuned_by
+from microgpt.ablation.reproduce.draw import draw
 from microgpt.ablation.reproduce.recount import miscounted
 from microgpt.ablation.reproduce.replay import Difference
 from microgpt.ablation.reproduce.retrain import Entry, built_again, run_again
@@ -39,7 +38,6 @@ from microgpt.signals import STOPPING
 from microgpt.terminal import complain
 from microgpt.trust import OURS_ALONE, Trust
 
-SEEDS = 1_000_000  # of draws
 SHARE = 10  # by default, one of this many runs is trained again
 PROCESSES = 2  # maximum number of parallel processes
 
@@ -88,9 +86,8 @@ def verify_lock(
     out.print(
         f"{path} is intact: its numbers follow from its runs, its files are those of the report"
     )
-    seed = secrets.randbelow(SEEDS) if seed is None else seed
-    chosen = draw(finished, sample, seed)
-    which = "" if len(chosen) == len(finished) else f" (--seed {seed} draws the same)"
+    count = -(-len(finished) // SHARE) if sample is None else sample
+    chosen, which = draw(finished, count, seed)
     out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again{which}:")
     out.print(f"  {', '.join(run['name'] for run in chosen)}", markup=False)
     jobs = [(lock, run, data, trust) for run in chosen]
@@ -128,12 +125,6 @@ def contradicted(lock: Entry, path: Path, base: Parts, trust: Trust) -> Differen
         if found_elsewhere:
             complain(found_elsewhere)
     return None
-
-
-def draw(runs: Sequence[Any], sample: int | None, seed: int) -> list[Any]:
-    """A random sample of the runs, in their order."""
-    count = -(-len(runs) // SHARE) if sample is None else min(sample, len(runs))
-    return [runs[i] for i in sorted(Random(seed).sample(range(len(runs)), count))]
 
 
 def _all(jobs: Sequence[tuple[Entry, Entry, Path | None, Trust]], kept: dict[str, HeldOut]) -> int:

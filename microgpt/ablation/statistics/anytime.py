@@ -6,7 +6,7 @@ The interval after n differences x is the set of all means m at which this stati
 
 is below 1 / LEVEL: a ratio of the likelihoods of x / |x_1|, on average over effects (mean / sd) from
 N(0, 1 / c) to that of no effect. For normal differences of any variance, all intervals hold the true mean
-at once with 95 %, by Ville's inequality. They are infinite for the first few differences.
+at once with 95 %, by Ville's inequality. For the first few differences there is none: it would be infinite.
 Source: Wang & Ramdas (2023), Anytime-valid t-tests and confidence sequences for Gaussian means with unknown
 variance, arXiv 2310.03722, the Gaussian mixture; Lai (1976), Annals of Statistics 4(2), 265-280.
 """
@@ -20,12 +20,17 @@ from microgpt.ablation.statistics.verdict import Verdict, verdict
 EFFECT = 1.0  # c: the narrowest after some ten to a hundred seeds; finite from 5 on
 
 
-def anytime(differences: Sequence[float]) -> Summary:
-    """The summary of at least one difference, with the interval that holds at any time."""
-    found = summary(differences)
+def anytime(values: Sequence[float], comparisons: int = 1) -> Summary:
+    """The summary of at least one value, with the interval that holds at any time.
+
+    comparisons  the number of summaries whose intervals hold together with 95 %
+    """
+    found = summary(values)
     if found.sd is None:
-        return Summary(found.n, found.mean, None, -math.inf, math.inf)
-    half = _half(found.n, found.sd * math.sqrt((found.n - 1) / found.n), LEVEL)
+        return found
+    half = _half(found.n, found.sd * math.sqrt((found.n - 1) / found.n), LEVEL / comparisons)
+    if math.isinf(half):
+        return Summary(found.n, found.mean, found.sd, None, None)
     return Summary(found.n, found.mean, found.sd, found.mean - half, found.mean + half)
 
 
@@ -46,8 +51,6 @@ def sequential(
     """
     for n in counts(most):
         found = anytime(more(n))
-        assert found.low is not None
-        assert found.high is not None
         word = verdict(found.low, found.high, matters)
         yield found, word
         if word.is_answer():

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from microgpt.ablation.statistics.summary import LEVEL, Summary, summary
+from microgpt.ablation.statistics.summary import LEVEL
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -46,11 +46,6 @@ def contributions(nats: Floats, tokens: Floats) -> Floats:
     """
     loss = nats.sum() / (len(nats) * tokens.sum())
     return np.asarray(loss + (nats - loss * tokens) / tokens.mean())
-
-
-def over_seeds(differences: Floats, comparisons: int = 1) -> Summary:
-    """The summary over seeds, for these documents alone, of `[seeds][documents]` differences."""
-    return summary(differences.mean(axis=1).tolist(), comparisons)
 
 
 def over_seeds_and_documents(differences: Floats, comparisons: int = 1) -> Crossed:

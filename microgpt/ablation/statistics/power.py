@@ -1,4 +1,4 @@
-"""How many seeds it takes to show a difference, and how small a difference some seeds could show.
+"""How small a difference some seeds could show.
 
 The standard deviation of a few seeds is a poor guess of the true one: of five, it is below 3/4 of it three
 times in ten. So the power promised here is that at an upper confidence limit of the standard deviation:
@@ -21,7 +21,6 @@ Floats: TypeAlias = NDArray[np.float64]
 
 POWER = 0.8  # with which a difference is to be shown
 CONFIDENCE = 0.8  # that the true standard deviation is below the limit
-MOST = 1_000_000  # seeds that are thought of
 NODES = 200  # of the quadrature, on each side of the bend
 TAIL = 1e-12  # probability that is left out at each end
 
@@ -86,20 +85,3 @@ def _smallest_effect(n: int, level: float) -> float:
     while power(most, n, level) < POWER:
         most *= 2
     return float(brentq(lambda effect: power(effect, n, level) - POWER, 0.0, most))
-
-
-def seeds_needed(effect: float, pilot: Summary, comparisons: int = 1) -> int:
-    """The number of seeds that shows a true difference of `effect` with a power of POWER.
-
-    pilot  the differences of two or more other seeds, not all the same
-    """
-    assert pilot.sd is not None
-    size, level = effect / sd_limit(pilot.sd, pilot.n), LEVEL / comparisons
-    low, high = 1, 2
-    while power(size, high, level) < POWER and high < MOST:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = power(size, middle, level) >= POWER
-        low, high = (low, middle) if enough else (middle, high)
-    return high

@@ -9,6 +9,7 @@ narrow for five seeds (see the method's page).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 LEVEL = 0.05  # significance level of all tests; intervals have 1 - LEVEL
 
@@ -17,7 +18,7 @@ LEVEL = 0.05  # significance level of all tests; intervals have 1 - LEVEL
 class Summary:
     """Mean over `n` seeds, standard deviation (n - 1), 95 % interval of the mean.
 
-    With one value, `sd`, `low` and `high` are None.
+    With one value, `sd`, `low` and `high` are None; where there is no interval yet, `low` and `high` are.
     """
 
     n: int
@@ -25,6 +26,12 @@ class Summary:
     sd: float | None
     low: float | None
     high: float | None
+
+
+class Interval(Protocol):
+    """A way to the interval of a mean; those of all `comparisons` hold together."""
+
+    def __call__(self, values: Sequence[float], comparisons: int = 1) -> Summary: ...
 
 
 def summary(values: Sequence[float], comparisons: int = 1) -> Summary:

@@ -55,8 +55,10 @@ class Outcome(StrEnum):
     UNDECIDED = "undecided"
 
 
-def verdict(low: float, high: float, matters: float) -> Verdict:
-    """The word for an arm whose difference from the baseline lies in [low, high]."""
+def verdict(low: float | None, high: float | None, matters: float) -> Verdict:
+    """The word for an arm whose difference from the baseline lies in [low, high]; None: not known yet."""
+    if low is None or high is None:
+        return Verdict.UNDECIDED
     if high < 0:
         mirrored = _above(-high, -low, matters)
         return {
@@ -71,8 +73,6 @@ def verdict(low: float, high: float, matters: float) -> Verdict:
 
 def word(low: float | None, high: float | None, matters: float) -> str:
     """The word in a table: undecided without an interval; only a direction if any difference matters."""
-    if low is None or high is None:
-        return Verdict.UNDECIDED
     found = verdict(low, high, matters)
     return found if matters else found.direction or Verdict.UNDECIDED
 
