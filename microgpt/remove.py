@@ -1,25 +1,35 @@
-"""`microgpt rm`: removes runs and sweeps, here and in their stores."""
+"""`microgpt rm`: removes runs and sweeps, here and in their stores; never a file that we did not make."""
 
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.filesize import decimal
 
 from microgpt.console import out
 from microgpt.run.find import find_folder
 from microgpt.run.folder import RunFolder
+from microgpt.run.record import Record
 from microgpt.run.sweep import SweepFolder, all_sweeps
-from microgpt.terminal import OK, ConfigError, counted
+from microgpt.terminal import ConfigError, counted
 from microgpt.tracking.removal import Stored, stored_of
 from microgpt.tracking.store import one_sends
 from microgpt.tracking.sync import Folder
 
 
-def remove(names: Sequence[str], outputs: Path, sure: bool) -> int:
-    """Removes what is named, after it was asked for unless `sure`; returns an exit code.
+class Removed(NamedTuple):
+    """What was removed; nothing if the answer was no."""
+
+    runs: list[str]  # ids
+    sweeps: list[str]
+    mlflow: list[str]  # the MLflow ids of runs in stores
+    kept: list[str]  # files in the folders that we did not make
+
+
+def remove(names: Sequence[str], outputs: Path, sure: bool) -> Removed:
+    """Removes what is named, after it was asked for unless `sure`.
 
     Nothing is removed if anything named is unknown or under way, or a store fails. Raises NoSuchRun,
     Busy, BadRecord, BadValue and ConfigError.
@@ -32,16 +42,36 @@ def remove(names: Sequence[str], outputs: Path, sure: bool) -> int:
         _tell(folders, stored)
         if not sure and not _agreed():
             out.print("nothing removed")
-            return OK
+            return Removed([], [], [], [])
+        gone = Removed(
+            [each.path.name for each in folders if isinstance(each, RunFolder)],
+            [each.path.name for each in folders if isinstance(each, SweepFolder)],
+            [str(each.run.info.run_id) for each in stored],
+            [str(file) for each in folders for file in _foreign(each)],
+        )
         for folder in folders:
             held.enter_context(one_sends(folder))
         for each in stored:
             each.remove()
         for folder in folders:
-            (folder.path / folder.FILE).unlink()  # first: half a folder is no record
-            shutil.rmtree(folder.path)
+            _remove(folder)
     out.print("removed")
-    return OK
+    return gone
+
+
+def _remove(folder: Record) -> None:
+    """Removes what we made in a folder, and the folder itself if that was all."""
+    for file in folder.made:  # the record first: half a folder is none
+        file.unlink()
+    for place in (folder.path / "checkpoints", folder.path):
+        with suppress(OSError):  # it is not empty, or not there
+            place.rmdir()
+
+
+def _foreign(folder: Record) -> list[Path]:
+    """The files in a folder that we did not make."""
+    made = set(folder.made)
+    return [file for file in folder.path.rglob("*") if not file.is_dir() and file not in made]
 
 
 def _named(outputs: Path, name: str) -> Folder:
@@ -81,8 +111,11 @@ def _tell(folders: Sequence[Folder], stored: Sequence[Stored]) -> None:
             out.print(
                 f"{kind}  {folder.path.name}  {folder.status}  {folder.info['name']}", markup=False
             )
-    here = sum(map(_size, (folder.path for folder in folders)))
-    there = sum(_size(place) for each in stored if (place := each.artifacts))
+        if others := _foreign(folder):
+            what = f"{counted(len(others), 'file')} that microgpt did not make"
+            out.print(f"keeps  {what}, in {folder.path}", markup=False)
+    here = _size([file for folder in folders for file in folder.made])
+    there = _size([file for each in stored if (at := each.artifacts) for file in at.rglob("*")])
     own = f"{decimal(here)} in {counted(len(folders), 'folder')}"
     out.print(
         f"frees  {own}; in MLflow {counted(len(stored), 'run')} and {decimal(there)} of files"
@@ -99,7 +132,7 @@ def _agreed() -> bool:
         return False
 
 
-def _size(folder: Path) -> int:
-    """The bytes that a folder's removal frees: not those of files that have other names."""
-    found = [file.stat() for file in folder.rglob("*") if file.is_file()]
+def _size(files: Sequence[Path]) -> int:
+    """The bytes that the removal of files frees: not those of files that have other names."""
+    found = [file.stat() for file in files if file.is_file()]
     return sum(each.st_size for each in found if each.st_nlink == 1)

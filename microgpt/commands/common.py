@@ -1,8 +1,10 @@
 """What the arguments of several commands have in common."""
 
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microgpt.trust import Trust
@@ -28,6 +30,11 @@ def name(text: str) -> str:
 def add_json(parser: ArgumentParser) -> None:
     """Adds the option for programs."""
     parser.add_argument("--json", action="store_true", help="print JSON: see docs/programs.md")
+
+
+def aside(as_json: bool) -> AbstractContextManager[Any]:
+    """What is said for people goes to standard error, if JSON is asked for."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def trust_in(options: Namespace) -> "Trust":

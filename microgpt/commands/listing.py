@@ -1,8 +1,9 @@
 """`microgpt runs`, `sweeps` and `rm`: what there is, and how it goes."""
 
+import json
 from collections.abc import Sequence
 
-from microgpt.commands.common import STORE, add_json, name, outputs_folder
+from microgpt.commands.common import STORE, add_json, aside, name, outputs_folder
 from microgpt.terminal import Parser
 
 LATEST = 20
@@ -45,12 +46,16 @@ REMOVED = """Remove runs and sweeps, here and in their store. A sweep goes with 
 other sweep has. A store that is a server keeps them until `mlflow gc` is run there."""
 
 
-def rm(words: Sequence[str]) -> int:
+def rm(words: Sequence[str]) -> None:
     """`microgpt rm`."""
     parser = Parser("microgpt rm", description=REMOVED)
     parser.add_argument("names", metavar="RUN | SWEEP", type=name, nargs="+", help="what to remove")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_json(parser)
     options = parser.parse_args(words)
     from microgpt.remove import remove
 
-    return remove(options.names, outputs_folder(), options.yes)
+    with aside(options.json):
+        gone = remove(options.names, outputs_folder(), options.yes)
+    if options.json:
+        print(json.dumps(gone._asdict(), indent=1))

@@ -3,11 +3,10 @@
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from microgpt.commands.common import REPORTS, STORE, add_json, name, outputs_folder, trust_in
+from microgpt.commands.common import REPORTS, STORE, add_json, aside, name, outputs_folder, trust_in
 from microgpt.terminal import Parser, add_trust
 
 ANSWERS = ("bit-exact", "differs", "cannot be repeated")  # by the exit codes of `verify`
@@ -31,7 +30,7 @@ def report(words: Sequence[str]) -> None:
 
     own = Path("experiments") if options.publish else outputs_folder() / REPORTS
     place_of = Path(options.out or own)
-    with _aside(options.json):
+    with aside(options.json):
         folder = write(options.name, options.uri, outputs_folder(), place_of, trust_in(options))
     if options.json:
         print((folder / LOCK).read_text(encoding="utf-8"), end="")
@@ -57,7 +56,7 @@ def verify(words: Sequence[str]) -> int:
     add_json(parser)
     add_trust(parser)
     options = parser.parse_args(words)
-    with _aside(options.json):
+    with aside(options.json):
         codes = {what: _verified(what, options) for what in _asked(options)}
     answers = [{"what": what, "answer": ANSWERS[code]} for what, code in codes.items()]
     if options.json:
@@ -100,8 +99,3 @@ def _verified(what: str, options: Any) -> int:
     except NoSuchRun as error:
         names = ", ".join(recorded(reports))
         raise NoSuchRun(f"{error}; experiments are {names}" if names else f"{error}") from error
-
-
-def _aside(as_json: bool) -> AbstractContextManager[Any]:
-    """What is said for people goes to standard error, if JSON is asked for."""
-    return redirect_stdout(sys.stderr) if as_json else nullcontext()

@@ -144,6 +144,11 @@ def _state(metadata: Mapping[str, str], tensors: Tensors) -> Checkpointed:
     return state
 
 
+def being_written(name: str) -> str:
+    """What a file is called until all of it is written."""
+    return f".{name}.new"
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file atomically: after a crash, also of the machine, it is the old or the new one."""
     write_all({path: content})
@@ -152,7 +157,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_all(contents: Mapping[Path, bytes]) -> None:
     """Writes several files of one folder, each atomically, with one sync of the folder."""
     for path, content in contents.items():
-        beside = path.with_name(f".{path.name}.new")
+        beside = path.with_name(being_written(path.name))
         with os.fdopen(os.open(beside, NEW, 0o666), "wb") as file:
             file.write(content)
             file.flush()

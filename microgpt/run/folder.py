@@ -26,7 +26,13 @@ from uuid import uuid4
 import yaml
 
 from microgpt.core.events import Checkpointed, Event, Metrics, Sampled, Stepped
-from microgpt.run.checkpoint import step_of, write_all, write_checkpoint, write_whole
+from microgpt.run.checkpoint import (
+    being_written,
+    step_of,
+    write_all,
+    write_checkpoint,
+    write_whole,
+)
 from microgpt.run.documents import DOCUMENTS, from_lines, keep_documents, shared_file, to_lines
 from microgpt.run.facts import RUN_FACTS, RUN_OTHERS, SECTIONS
 from microgpt.run.reading import (
@@ -55,6 +61,10 @@ class RunFolder(Record):
     """Reads and writes the record of a run; a callback of the trainer. A damaged file raises BadRecord."""
 
     FILE, REQUIRED, OTHERS = "run.json", RUN_FACTS, RUN_OTHERS
+    OURS = (
+        *("config.yaml", "metrics.jsonl", "samples.txt", "held_out.safetensors"),
+        *(DOCUMENTS, "traceback.txt", "git.diff"),
+    )
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -162,15 +172,20 @@ class RunFolder(Record):
 
     def files(self) -> list[Path]:
         """All files of the record, for copying to a store."""
-        places = [self.path, self.path / "checkpoints"]
-        files = [file for place in places for file in sorted(place.glob("[!.]*"))]
-        return [file for file in files if file.is_file()]
+        files = [file for file in self.made if not file.name.startswith(".")]
+        return sorted(files, key=lambda file: (file.parent != self.path, file.name))
 
     def checkpoints(self) -> list[Path]:
         """The checkpoint files, the latest first."""
         files = (self.path / "checkpoints").glob("step-*.safetensors")
         steps = [(step, file) for file in files if (step := step_of(file)) is not None]
         return [file for _, file in sorted(steps, reverse=True)]
+
+    @property
+    def made(self) -> list[Path]:
+        """The files in the folder that we make, run.json first."""
+        unfinished = (self.path / "checkpoints").glob(being_written("step-*.safetensors"))
+        return [*super().made, *self.checkpoints(), *unfinished]
 
     def rewind(self, step: int) -> None:
         """Drops the logged steps after `step`, which will be trained again."""

@@ -13,7 +13,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any, ClassVar
 
-from microgpt.run.checkpoint import write_whole
+from microgpt.run.checkpoint import being_written, write_whole
 from microgpt.run.facts import STATUSES
 from microgpt.run.locks import lock
 from microgpt.run.reading import BadRecord, Kinds, check, json_of, read_bytes, reading
@@ -24,6 +24,7 @@ KILLED = "killed"  # recorded as running, but no process holds the lock
 POLL = 0.2  # seconds between attempts to take a lock
 MLFLOW_ID = re.compile(rb"[\w-]+")
 LOCK = ".lock"
+HIDDEN = (LOCK, ".mlflow.lock", ".mlflow_run_id")
 PLACES = ("runs", "sweeps")  # folders in the outputs
 
 
@@ -37,6 +38,7 @@ class Record:
     FILE: ClassVar[str]  # the name of the JSON file
     REQUIRED: ClassVar[Kinds]  # the facts that it has
     OTHERS: ClassVar[Kinds]  # those that it may have
+    OURS: ClassVar[tuple[str, ...]] = ()  # the names of other files that we write there
     is_new = False  # whether it was just made, and no store can know it
 
     def __init__(self, path: Path) -> None:
@@ -49,6 +51,15 @@ class Record:
     def exists(self) -> bool:
         """Whether the JSON file exists."""
         return self._file.exists()
+
+    @property
+    def made(self) -> list[Path]:
+        """The files in the folder that we make, the JSON file first. All others are the user's."""
+        names = [self.FILE, *self.OURS, *HIDDEN, f"{HIDDEN[-1]}.new"]
+        files = [
+            self.path / name for name in [*names, *map(being_written, (self.FILE, *self.OURS))]
+        ]
+        return [file for file in files if file.is_file()]
 
     @property
     def outputs(self) -> Path | None:

@@ -46,7 +46,8 @@ def discard(folder: Path) -> None:
 def stranger(folder: Path) -> str | None:
     """The name of something that no run left in a folder, nor Hydra a log; None if there is none."""
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    names = (each.name for each in there if not _is_ours(each))
+    begun = (folder / LOCK).is_file()  # else a config.yaml is somebody's
+    names = (each.name for each in there if not (begun and _is_ours(each)))
     return next((name for name in names if not name.endswith(".log")), None)
 
 

@@ -86,6 +86,12 @@ def is_own(run: "Run", folder: Record) -> bool:
     return there == _place(folder)[FOLDER]
 
 
+def goes_with(client: "MlflowClient", run: "Run", folder: Record) -> bool:
+    """Whether a run is the folder's: it belongs to where it lies, or did before the folder was moved."""
+    is_its = run.data.tags.get(UID, "") == folder.info.get("uid", "")
+    return is_own(run, folder) or (is_its and _is_left(client, run, folder))
+
+
 def status_of(run: "Run") -> str:
     """The status of a run in a store, in our words."""
     return OURS.get(run.info.status, RUNNING)

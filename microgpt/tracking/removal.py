@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlparse
 from microgpt.core.check import BadValue
 from microgpt.run.record import Record
 from microgpt.tracking.address import database_file, store_uri
-from microgpt.tracking.owner import NAME, is_own
+from microgpt.tracking.owner import NAME, goes_with
 from microgpt.tracking.store import database_of, open_store, problem
 from microgpt.tracking.sync import Folder, is_tracked
 
@@ -75,4 +75,4 @@ def _own(client: "MlflowClient", folder: Record) -> "list[Run]":
     """The runs that belong to a folder; of one that was made longer, that of its shorter self too."""
     query = f"tags.`{NAME}` = '{folder.path.name}'"
     homes = [str(there.experiment_id) for there in client.search_experiments()]
-    return [run for run in client.search_runs(homes, query) if is_own(run, folder)]
+    return [run for run in client.search_runs(homes, query) if goes_with(client, run, folder)]
