@@ -16,7 +16,7 @@ import pytest
 from microgpt.core.events import Stepped
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, RUNNING
-from microgpt.tracking import sync
+from microgpt.tracking import comparable, params_of, sync
 from microgpt.tracking.store import LONGEST
 from tests.running import (
     REPOSITORY,
@@ -65,6 +65,29 @@ def test_params_are_what_the_run_depends_on(tracked: tuple[Path, RunFolder]) -> 
     assert not [key for key in params if key.startswith("tracking") or "_target_" in key]
 
 
+def test_params_are_what_people_compare(tracked: tuple[Path, RunFolder]) -> None:
+    """Neutral and null values are left out, but for what a sweep varies; old and new runs compare."""
+    params, config = stored(tracked[0])[0].data.params, tracked[1].config
+    usual = {
+        "model.bias",
+        "model.block",
+        "trainer.accumulate",
+        "trainer.clip_norm",
+        "sampling.top_k",
+    }
+    assert not usual & params.keys()
+    assert params["engine"] == "VectorEngine"
+    assert params_of(config) == params
+    swept = params_of(config, {"bias": "false", "block": "pre_norm"})
+    assert swept == params | {"model.bias": "False", "model.block": "PreNorm"}
+    whole = params | {"model.bias": "False", "trainer.clip_norm": "None", "sampling.top_k": "0"}
+    first, second = comparable([whole, params])  # of an earlier version, and of this one
+    assert first == second == params
+    assert comparable([whole, whole]) == [whole, whole]
+    first, second = comparable([params, params | {"model.bias": "True"}])
+    assert (first.get("model.bias"), second["model.bias"]) == (None, "True")
+
+
 def test_tags_say_what_the_run_is(tracked: tuple[Path, RunFolder]) -> None:
     outputs, run = tracked
     (there,) = stored(outputs)
@@ -72,8 +95,8 @@ def test_tags_say_what_the_run_is(tracked: tuple[Path, RunFolder]) -> None:
     for key in ("signature", "source", "parameters_sha256"):
         assert tags[key] == info[key]
     assert tags["n_params"] == str(info["n_params"])
-    assert tags["fingerprint.libm"] == info["fingerprint"]["libm"]
-    assert {"fingerprint.python", "fingerprint.os", "fingerprint.engine"} <= tags.keys()
+    fingerprint = {f"fingerprint.{key}" for key in ("python", "machine", "engine")}
+    assert {key for key in tags if key.startswith("fingerprint.")} == fingerprint
     assert (tags["data.name"], tags["data.documents"]) == ("names_tiny", "64")
     assert tags["data.digest"] == info["data"]["digest"]
     assert tags["git.commit"] == tags["mlflow.source.git.commit"]
@@ -123,10 +146,14 @@ def test_artifacts_are_the_files_of_the_folder(tracked: tuple[Path, RunFolder]) 
 
 def test_sync_doubles_nothing(outputs: Path) -> None:
     run = untracked(outputs)
-    assert list(sync([run], None, outputs)) == [f"here  finished  MLflow {run.mlflow_run_id}"]
+    assert [*map(str, sync([run], None, outputs))] == [
+        f"here  finished  MLflow {run.mlflow_run_id}"
+    ]
     rows, files = rows_of(outputs), artifacts(outputs)
     assert history(store(outputs), run.mlflow_run_id) == recorded(run)
-    assert list(sync([run], None, outputs)) == [f"here  finished  MLflow {run.mlflow_run_id}"]
+    assert [*map(str, sync([run], None, outputs))] == [
+        f"here  finished  MLflow {run.mlflow_run_id}"
+    ]
     assert rows_of(outputs) == rows
     assert artifacts(outputs) == files
 
@@ -213,7 +240,9 @@ def test_a_killed_run_is_shown_as_failed_until_it_goes_on(outputs: Path) -> None
     (there,) = stored(outputs)
     assert there.info.status == "FAILED"
     assert there.data.tags["reason"] == "its process was killed"
-    assert [*sync([run], None, outputs)] == [f"{run.path.name}  killed  MLflow {run.mlflow_run_id}"]
+    assert [*map(str, sync([run], None, outputs))] == [
+        f"{run.path.name}  killed  MLflow {run.mlflow_run_id}"
+    ]
     with run.locked():
         project_here(run, outputs)
         (there,) = stored(outputs)
@@ -247,14 +276,14 @@ def test_long_values_are_cut(outputs: Path) -> None:
     config = run.config
     config["model"]["notes"] = "x" * 7000
     run.set_config(config)
-    data = run.info["data"] | {"vocabulary": "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))}
-    run.update(data=data)
+    swept = "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))
+    run.update(swept={"words": swept})
     project_here(run, outputs)
     (there,) = stored(outputs)
     assert there.info.status == "FINISHED"
     assert there.data.params["model.notes"] == "x" * (LONGEST - 1) + "…"
     assert there.data.tags["mlflow.note.content"] == ("long" * 3000)[: LONGEST - 1] + "…"
-    assert there.data.tags["data.vocabulary"] == data["vocabulary"][: LONGEST - 1] + "…"
+    assert there.data.tags["words"] == swept[: LONGEST - 1] + "…"
 
 
 def test_a_run_in_a_thread(outputs: Path) -> None:
@@ -303,7 +332,9 @@ def test_sync_sends_what_is_gone_from_the_store(gone: str, outputs: Path) -> Non
         with sqlite3.connect(outputs / "mlflow.db") as database:
             assert database.execute(f"delete from {where}").rowcount > 0
     for _ in range(2):
-        assert list(sync([run], None, outputs)) == [f"here  finished  MLflow {run.mlflow_run_id}"]
+        assert [*map(str, sync([run], None, outputs))] == [
+            f"here  finished  MLflow {run.mlflow_run_id}"
+        ]
         assert rows_of(outputs) == before
         assert history(store(outputs), run.mlflow_run_id) == recorded(run)
         there = {file.relative_to(place): file.read_bytes() for file in place.rglob("*.*")}

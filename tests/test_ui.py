@@ -35,8 +35,8 @@ def test_columns_are_the_params_that_differ_and_the_figures_there_are() -> None:
     one = run({"seed": "1", "model.n_head": "2", "optimizer.lr": "0.01"}, ["val/loss", "lr"])
     two = run({"seed": "1", "model.n_head": "4", "optimizer.lr": "0.01"}, ["cost/seconds"])
     assert columns([one, two]) == [
-        "params.`model.n_head`",
         "metrics.`val/loss`",
+        "params.`model.n_head`",
         "metrics.`cost/seconds`",
     ]
 
@@ -75,9 +75,9 @@ def test_a_sweep_shows_its_runs_alone_by_arm_and_averaged_over_seeds() -> None:
         "groupByKeys": [{"mode": "tag", "groupByData": "sweep.0123456789ab-01234567"}],
     }
     assert state["selectedColumns"] == [
+        "metrics.`val/loss`",
         "params.`model.n_head`",
         "tags.`seed`",
-        "metrics.`val/loss`",
         "metrics.`val/bpc`",
         "metrics.`cost/seconds`",
     ]

@@ -15,6 +15,7 @@ from microgpt.ablation.reproduce.replay import by_step, figures_of
 from microgpt.console import print_table
 from microgpt.core.check import BadValue
 from microgpt.run.find import find_sweep
+from microgpt.tracking import comparable
 from microgpt.tracking.find import find_parent
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def compare(references: Sequence[str], uri: str | None, outputs: Path, as_json: 
     ids, homes = zip(*(pointed(outputs, reference) for reference in references))
     store = Store(uri or next(filter(None, homes), None), outputs)
     runs = [store.find(own) for own in ids]
-    differs = different([run.data.params for run in runs])
+    differs = different(comparable([run.data.params for run in runs]))
     figures = merged([figures_of(run.data.metrics) for run in runs])
     parting = partings([by_step(store.series(run)) for run in runs])
     if as_json:

@@ -11,6 +11,7 @@ from rich.text import Text
 from microgpt.ablation.records.store import spec_of
 from microgpt.ablation.statistics.summary import Summary, summary
 from microgpt.console import print_table
+from microgpt.tracking import comparable
 from microgpt.tracking.find import members
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Stored:
 def compare_sweeps(client: "MlflowClient", parents: "Sequence[Run]", as_json: bool) -> None:
     """Prints a comparison of two sweeps, as tables or JSON."""
     one, two = (_stored(client, parent) for parent in parents)
-    keys = sorted({*one.shared, *two.shared})
-    pairs = {key: [one.shared.get(key), two.shared.get(key)] for key in keys}
+    first, second = comparable([one.shared, two.shared])
+    pairs = {key: [first.get(key), second.get(key)] for key in sorted({*first, *second})}
     differs = {key: values for key, values in pairs.items() if values[0] != values[1]}
     arms = _arms(one, two)
     if as_json:

@@ -74,6 +74,12 @@ def choices(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def chosen(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices without those whose value is neutral."""
+    targets = _targets(config)
+    return {k: v for k, v in choices(config).items() if not _is_neutral(k, v, targets)}
+
+
 def _is_excluded(key: str, value: Any) -> bool:
     theirs = key == "data._target_" and not str(value).startswith(OURS)
     return key in EXCLUDED and not theirs
@@ -93,11 +99,7 @@ def question(config: Mapping[str, Any], arithmetic: str) -> dict[str, Any]:
     may inherit the arithmetic and compute something else.
     """
     targets = _targets(config)
-    asked = {
-        key: value
-        for key, value in choices(config).items()
-        if not _is_neutral(key, value, targets) and not _is_engine_of_ours(key, targets)
-    }
+    asked = {k: v for k, v in chosen(config).items() if not _is_engine_of_ours(k, targets)}
     return dict(sorted({**asked, "engine": arithmetic}.items()))
 
 

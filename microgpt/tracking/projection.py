@@ -100,10 +100,14 @@ class Projection:
         figures = Figures(self.folder, self._figures.begun)
         return (
             tags_of(self.folder.info, status).items() <= data.tags.items()
-            and params_of(self.folder.config).keys() <= data.params.keys()
+            and self._wanted(self.folder.config).keys() <= data.params.keys()
             and has_all(self.client, self._run, figures)
             and has_files(self.client, self.folder, self._run, self._parents)
         )
+
+    def _wanted(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """The params that the run should have."""
+        return params_of(config, self.folder.info.get("swept", {}))
 
     def _prepare(self, status: str) -> None:
         """What is known of a run from the beginning; and a resumed run is under way again."""
@@ -114,7 +118,7 @@ class Projection:
         config = self.folder.config
         self._send_datasets(config["data"])
         self._send_tags(status)
-        params = params_of(config)
+        params = self._wanted(config)
         there = self._run.data.params
         self._params = [Param(key, params[key]) for key in params if key not in there]
         self._known = set() if self._is_new else known(self.client, self._run)

@@ -24,7 +24,7 @@ def view_state(selected: Sequence[str], order: tuple[str, bool]) -> dict[str, An
     selected  its columns, as `column` writes them
     order     the column that it is sorted by, and whether the lowest comes first
     """
-    columns = [NAME, CREATED, *selected, "duration"]
+    columns = [NAME, *selected, CREATED, "duration"]
     return {
         "orderByKey": order[0],
         "orderByAsc": order[1],

@@ -14,6 +14,7 @@ from microgpt.core.check import BadValue
 from microgpt.secret import public
 from microgpt.tracking.address import is_web, store_words
 from microgpt.tracking.find import find_shown
+from microgpt.tracking.labels import comparable
 from microgpt.tracking.state import (
     FIGURES,
     LOSS,
@@ -130,7 +131,9 @@ def sweep_state(sweep: Mapping[str, Any]) -> dict[str, Any]:
     order = BEST
     if len(arms) == 1 and numeric(arms[params[0]]):
         order = column("params", params[0]), True
-    state = view_state(selected, order) | {"searchFilter": f"tags.`sweep.{sweep['id']}` != ''"}
+    state = view_state(loss_first(selected), order) | {
+        "searchFilter": f"tags.`sweep.{sweep['id']}` != ''"
+    }
     if params:
         state["compareRunCharts"].insert(1, by_arm({key: arms[key] for key in params}))
     return state | (grouped(_group(sweep)) if "seed" in sweep["grid"] else {})
@@ -165,7 +168,7 @@ def latest_runs(client: "MlflowClient") -> "list[Run]":
 
 def columns(runs: "Sequence[Run]") -> list[str]:
     """The params that differ, those that all runs have first; then the figures that any run has."""
-    params = [run.data.params for run in runs]
+    params = comparable([run.data.params for run in runs])
     values = {
         key: {has.get(key) for has in params} for key in sorted({k for p in params for k in p})
     }
@@ -173,7 +176,12 @@ def columns(runs: "Sequence[Run]") -> list[str]:
     differ.sort(key=lambda key: None in values[key])  # stable: else by name
     figures = [key for key in FIGURES if any(key in run.data.metrics for run in runs)]
     shown = [column("params", key) for key in differ[:PARAMS]]
-    return shown + [column("metrics", key) for key in figures]
+    return loss_first([*shown, *(column("metrics", key) for key in figures)])
+
+
+def loss_first(selected: Sequence[str]) -> list[str]:
+    """Columns with the held-out loss before all others, where no side panel hides it."""
+    return sorted(selected, key=lambda each: each != BEST[0])
 
 
 def all_runs_state(runs: "Sequence[Run]") -> dict[str, Any]:

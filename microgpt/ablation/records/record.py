@@ -15,8 +15,9 @@ from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import NoSuchRun, RunFolder, find_run
 from microgpt.run.reading import BadRecord
+from microgpt.run.record import FINISHED
 from microgpt.terminal import complain
-from microgpt.tracking import cut, database_file, params_of, store_uri, told
+from microgpt.tracking import cut, database_file, params_of, store_uri, tags_of, told
 from microgpt.tracking.find import find_runs
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ class Record:
     def contradictions(self) -> Iterator[str]:
         """Lines about the store's params and tags that contradict the run's files."""
         tags, info = self.run.data.tags, self.folder.info
-        for key, value in params_of(self.folder.config).items():
-            if self.run.data.params.get(key) != value:
+        for key, value in params_of(self.folder.config, info.get("swept", {})).items():
+            if key != "engine" and self.run.data.params.get(key) != value:
                 there = self.run.data.params.get(key, "nothing")
                 yield f"param {key}: the store says {there}, config.yaml {value}"
         facts: dict[str, object] = {key: info.get(key) for key in IDENTITY}
-        facts |= {f"data.{key}": fact for key, fact in info["data"].items()}
+        facts |= {k: fact for k, fact in tags_of(info, FINISHED).items() if k.startswith("data.")}
         for key, fact in facts.items():
             tag, here = tags.get(key, "nothing"), "nothing" if fact is None else cut(str(fact))
             if tag != here:

@@ -17,6 +17,7 @@ from microgpt.run.documents import DOCUMENTS, from_lines
 from microgpt.run.facts import SWEEP_FACTS, SWEEP_OTHERS
 from microgpt.run.held_out import HELD_OUT, HeldOut, held_out_of
 from microgpt.run.reading import (
+    KEYS,
     TEXTS,
     BadRecord,
     check,
@@ -28,7 +29,7 @@ from microgpt.run.reading import (
 )
 from microgpt.run.record import FINISHED
 from microgpt.terminal import complain
-from microgpt.tracking import database_file, open_store, problem, store_uri
+from microgpt.tracking import database_file, facts_of, open_store, problem, store_uri
 from microgpt.tracking.artifacts import SHARED, shared_documents
 from microgpt.tracking.find import members
 from microgpt.tracking.owner import status_of
@@ -162,10 +163,10 @@ def _finished(
             raise BadValue("run", known["name"], problem)
     samples = files[SAMPLES]
     info = json_of(files[FACTS] or b"{}", FACTS)
-    check(info, FACTS, {}, {"source_files": TEXTS})
+    check(info, FACTS, {}, {"source_files": TEXTS, "fingerprint": TEXTS, "data": KEYS})
     return Run(
         status=FINISHED,
-        tags=stored.data.tags,
+        tags=facts_of(info) | stored.data.tags,
         metrics=metrics,
         rows=rows,
         config=yaml_of(files[CONFIG] or b"", CONFIG),
