@@ -120,6 +120,7 @@ def _sample(words: Sequence[str]) -> None:
     parser.add_argument("--prompt", default="", help="the beginning of every document")
     parser.add_argument("--seed", type=int, help="makes the samples reproducible")
     parser.add_argument("--uri", help="the store of a run that has no folder here")
+    add_json(parser)
     add_trust(parser)
     options = parser.parse_args(words)
     from microgpt.ablation.records.record import folder_of
@@ -131,7 +132,11 @@ def _sample(words: Sequence[str]) -> None:
     given = {key: value for key, value in changes.items() if value is not None}
     trust = trust_in(options)
     with folder_of(options.run, options.uri, outputs_folder()) as run:
-        for text in sample(run, given, options.prompt, options.seed, trust):
+        drawn = sample(run, given, options.prompt, options.seed, trust)
+        if options.json:
+            print(json.dumps(list(drawn), indent=1, ensure_ascii=False))
+            return
+        for text in drawn:
             print(text)
 
 
@@ -176,6 +181,7 @@ def _sync(words: Sequence[str]) -> None:
         help="default: all runs and sweeps",
     )
     parser.add_argument("--uri", help="the store; default: that of each run's configuration")
+    add_json(parser)
     options = parser.parse_args(words)
     from microgpt.run.find import find_folder
     from microgpt.run.folder import all_runs
@@ -186,8 +192,15 @@ def _sync(words: Sequence[str]) -> None:
     named = [find_folder(outputs, name) for name in options.runs]
     sweeps = [] if named else [sweep for sweep in all_sweeps(outputs) if is_tracked(sweep)]
     runs = named or [run for run in all_runs(outputs) if is_tracked(run)]
-    for line in sync([*sweeps, *runs], options.uri, outputs):
-        print(line)
+    told = []
+    try:
+        for sent in sync([*sweeps, *runs], options.uri, outputs):
+            told.append(sent._asdict())
+            if not options.json:
+                print(sent)
+    finally:
+        if options.json:
+            print(json.dumps(told, indent=1))
 
 
 def _fork(words: Sequence[str]) -> int:
@@ -256,11 +269,14 @@ def _register(words: Sequence[str]) -> None:
     parser.add_argument("run", metavar="RUN", type=name, help="folder, id, or a prefix of an id")
     parser.add_argument("--name", type=name, required=True, help="the registered model's")
     parser.add_argument("--uri", help=STORE)
-    add_trust(parser, config_dir=False)
+    add_json(parser)
+    add_trust(parser)
     options = parser.parse_args(words)
     from microgpt.serving.register import register
 
-    register(options.run, options.name, options.uri, outputs_folder(), options.trust)
+    register(
+        options.run, options.name, options.uri, outputs_folder(), trust_in(options), options.json
+    )
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {

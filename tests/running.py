@@ -241,7 +241,7 @@ def project_here(run: RunFolder, outputs: Path) -> Projection:
 def sync_here(outputs: Path) -> list[str]:
     """What `microgpt sync` says, for the default store, in this process."""
     everything = [*all_sweeps(outputs), *all_runs(outputs)]
-    return list(sync(everything, f"sqlite:///{outputs}/mlflow.db", outputs))
+    return [*map(str, sync(everything, f"sqlite:///{outputs}/mlflow.db", outputs))]
 
 
 def untracked(outputs: Path, *overrides: str, name: str = "here") -> RunFolder:

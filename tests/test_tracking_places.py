@@ -83,7 +83,7 @@ def test_a_database_that_is_replaced(outputs: Path) -> None:
     last = Sending(store, third, "microgpt")
     assert tried(last) == f"{uri}: (sqlite3.OperationalError) attempt to write a readonly database"
     assert tried(last) == f"{uri}: (sqlite3.DatabaseError) file is not a database"
-    assert next(sync([run], None, outputs)).endswith("file is not a database")
+    assert str(next(sync([run], None, outputs))).endswith("file is not a database")
 
 
 @pytest.mark.parametrize("name", ["../../out", "/out", "a/../../../out"])

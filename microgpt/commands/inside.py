@@ -1,8 +1,9 @@
 """`microgpt inspect`: a look inside."""
 
+import json
 from collections.abc import Sequence
 
-from microgpt.commands.common import name, outputs_folder, trust_in
+from microgpt.commands.common import add_json, aside, name, outputs_folder, trust_in
 from microgpt.terminal import Parser, add_trust
 
 SHOWN = """Write a page about what a run's model does with a text: the probability and the loss of each next
@@ -17,9 +18,13 @@ def inspect(words: Sequence[str]) -> None:
     parser.add_argument("--prompt", help="the text; default: the first held-out document")
     parser.add_argument("--seed", type=int, default=1, help="of the samples")
     parser.add_argument("--uri", help="the store of a run that has no folder here")
+    add_json(parser)
     add_trust(parser)
     options = parser.parse_args(words)
     from microgpt.ablation.inspect.inspect import inspect as write
 
     asked = options.prompt, options.seed, options.uri
-    write(options.runs, *asked, outputs_folder(), trust_in(options))
+    with aside(options.json):
+        file = write(options.runs, *asked, outputs_folder(), trust_in(options))
+    if options.json:
+        print(json.dumps({"page": str(file)}))

@@ -1,5 +1,6 @@
 """`microgpt register`: a run's model as an MLflow LoggedModel, and as a version of a registered model."""
 
+import json
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -14,9 +15,11 @@ from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import RunFolder
+from microgpt.run.identity import leaves
 from microgpt.secret import restored
 from microgpt.serving.answers import Answers
 from microgpt.tracking.store import imported, problem
+from microgpt.trust import Trust
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,17 +32,18 @@ FILES = ("config.yaml", "run.json", DOCUMENTS)  # beside a checkpoint, what a mo
 
 
 def register(
-    reference: str, name: str, uri: str | None, outputs: Path, packages: Sequence[str]
+    reference: str, name: str, uri: str | None, outputs: Path, trust: Trust, as_json: bool = False
 ) -> None:
     """Registers a run's last checkpoint as a new version of the model `name`.
 
-    packages  whose classes the run may name, now and where the model is loaded
+    trust  which classes the run may name, now and where the model is loaded
 
     Raises NoSuchRun, BadValue, BadRecord and ConfigError before anything is written.
     """
     with opened(reference, uri, outputs) as record, TemporaryDirectory() as place:
         files = Path(place) / "run"
         _copy(record.folder, files)
+        packages = _packages(record.folder, trust)
         answers = Answers(files, packages)
         client = record.store.client
         _make(client, name)
@@ -49,10 +53,20 @@ def register(
             name, logged.model_uri, run_id, model_id=logged.model_id
         ).version
     address = f"models:/{name}/{version}"
-    out.print(f"model  {address}  of run {record.run.data.tags['microgpt.id']}", markup=False)
+    run, store = record.run.data.tags["microgpt.id"], shlex.quote(record.store.uri)
     serve = shlex.join(["mlflow", "models", "serve", "-m", address, *SERVE])
-    store = shlex.quote(record.store.uri)
-    out.print(f"serve  MLFLOW_TRACKING_URI={store} {serve}", markup=False)
+    serve = f"MLFLOW_TRACKING_URI={store} {serve}"
+    if as_json:
+        print(json.dumps({"model": address, "run": run, "serve": serve}, indent=1))
+        return
+    out.print(f"model  {address}  of run {run}\nserve  {serve}", markup=False)
+
+
+def _packages(run: RunFolder, trust: Trust) -> list[str]:
+    """The packages that are trusted, and the modules of the classes that the run names."""
+    named = {str(value) for key, value in leaves(run.config).items() if key.endswith("._target_")}
+    own = {name.rpartition(".")[0] for name in named & trust.classes}
+    return sorted({*trust.packages, *own})
 
 
 def _copy(run: RunFolder, place: Path) -> None:

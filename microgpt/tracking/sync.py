@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from microgpt.core.check import BadValue
 from microgpt.run.folder import RunFolder
@@ -28,6 +28,21 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "microgpt"  # the MLflow experiment of runs that name none
 Folder: TypeAlias = RunFolder | SweepFolder
+
+
+class Sent(NamedTuple):
+    """What became of a folder."""
+
+    id: str
+    status: str | None  # None if it was not sent
+    mlflow: str | None  # likewise
+    problem: str | None
+
+    def __str__(self) -> str:
+        told = (
+            f"not sent  {self.problem}" if self.problem else f"{self.status}  MLflow {self.mlflow}"
+        )
+        return f"{self.id}  {told}"
 
 
 class Store:
@@ -79,8 +94,8 @@ class Store:
         return Projection(self._client, folder, home, self._parents)
 
 
-def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[str]:
-    """Project folders, each into the store of its configuration or `uri`; yields a line each.
+def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[Sent]:
+    """Project folders, each into the store of its configuration or `uri`; yields what became of each.
 
     Damaged ones are named on standard error. Raises StoreError in the end if there are any that
     a store did not take.
@@ -99,7 +114,7 @@ def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[
                 with one_sends(folder):
                     projection = store.project(folder, wanted.get("experiment", EXPERIMENT))
                     projection.update()
-                yield f"{folder.path.name}  {folder.status}  MLflow {projection.run_id}"
+                yield Sent(folder.path.name, folder.status, projection.run_id, None)
         except (BadRecord, BadValue) as error:  # a damaged one; in its configuration, perhaps
             failed += 1
             complain(str(error))
@@ -109,7 +124,7 @@ def sync(folders: Sequence[Folder], uri: str | None, outputs: Path) -> Iterator[
                 silent[address] = problem
         if said:
             failed += 1
-            yield f"{folder.path.name}  not sent  {said}"
+            yield Sent(folder.path.name, None, None, said)
     if failed:
         raise StoreError(f"{failed} of {len(folders)} runs are not all in MLflow")
 
