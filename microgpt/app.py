@@ -26,7 +26,7 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt.complaints import UNCOMPOSED, composing, explain, refuse_sweeping
+from microgpt.complaints import UNCOMPOSED, composing, explain, refuse_sweeping, with_preset
 from microgpt.guard import guarded
 from microgpt.hints import undashed
 from microgpt.meanings import explained
@@ -68,6 +68,8 @@ def run(parser: Parser, args: Namespace) -> Ended:
     except UNCOMPOSED as error:
         many = args.multirun or any(word.startswith("hydra.mode=") for word in args.overrides)
         raise ConfigError(explain(error, args.overrides, folders, many)) from error
+    if isinstance(ended, ConfigError):
+        raise ConfigError(with_preset(str(ended), args.overrides)) from ended
     if isinstance(ended, Exception):
         raise ended
     return ended

@@ -22,6 +22,7 @@ from microgpt.terminal import ConfigError, complain, first_line
 UNCOMPOSED = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
 ABSENT = ("experiment", "debug")  # groups of which no option is chosen by default
 MANY = 100  # values of a sweep that are looked at
+PRESETS = ("debug=", "experiment=")
 
 
 class Unusable(HydraException):
@@ -69,6 +70,17 @@ def explain(error: Exception, words: Sequence[str], folders: Sequence[Path], man
         alone = [str(o.input_line) for o in overrides if not (many and o.is_sweep_override())]
         wrong = [f"{_culprits(alone, folders)}: Hydra cannot use it ({first_line(error)})"]
     return next(filter(None, wrong), None) or _plainly(error, folders)
+
+
+def with_preset(line: str, words: Sequence[str]) -> str:
+    """A line about a key that does not exist, with the preset that sets it, if nobody typed the key."""
+    key, group = line.partition("=")[0], line.partition(".")[0]
+    presets = [word for word in words if word.startswith(PRESETS)]
+    others = [word for word in words if word.startswith(f"{group}=")]
+    typed = any(word.lstrip("+").startswith(f"{key}=") for word in words)
+    if typed or not presets or not others or ": no such key" not in line:
+        return line
+    return f"{line}; {presets[-1]} sets it, for a {group} of its own: leave out {others[-1]}"
 
 
 def refuse_sweeping(cfg: DictConfig, words: Sequence[str]) -> None:

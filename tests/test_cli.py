@@ -3,10 +3,12 @@
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 from zipfile import ZipFile
 
 import pexpect
@@ -242,7 +244,8 @@ def test_a_name_that_is_completed_is_not_executed(typed: str, bash: "pexpect.spa
 
 
 @pytest.mark.slow
-def test_a_wheel_finds_its_configurations(tmp_path: Path) -> None:
+def test_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
+    """Installed alone, it trains, sweeps, reports, verifies, looks inside, and shows all in the UI."""
     source, venv, place = tmp_path / "source", tmp_path / "venv", tmp_path / "place"
     ignored = shutil.ignore_patterns(".*", "outputs", "tests", "__pycache__")
     shutil.copytree(ROOT, source, ignore=ignored)
@@ -266,8 +269,26 @@ def test_a_wheel_finds_its_configurations(tmp_path: Path) -> None:
     where = [python, "-c", "import microgpt; print(microgpt.__file__)"]
     done = subprocess.run(where, cwd=place, env=alone, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(site))
-    one = [program, *WORDS]
-    assert subprocess.run(one, cwd=place, env=alone, check=False).returncode == 0
-    tiny = [program, "train", *TINY, *OFFLINE, "-m", "seed=1,2"]
-    assert subprocess.run(tiny, cwd=place, env=alone, check=False).returncode == 0
-    assert len(list((place / "outputs").glob("*/**/samples.txt"))) == 3
+    tiny = ["train", *TINY, "progress=false"]
+    sweep = ["experiment=heads", "model.n_head=1,2,4", "model.n_embd=4", "seed=1,2"]
+    for words in (
+        [*tiny, "data.path=names.txt"],
+        [*tiny, "-m", *sweep, "trainer.eval_every=1", "hydra.launcher.workers=1"],
+        ["report", "heads"],
+        ["verify", "outputs/reports/heads", "--sample", "1"],
+        ["inspect", "RUN"],
+        ["verify", "RUN"],
+    ):
+        run = next((file.parent.name for file in place.glob("outputs/runs/2*/run.json")), "")
+        given = [run if word == "RUN" else word for word in words]
+        assert subprocess.run([program, *given], cwd=place, env=alone, check=False).returncode == 0
+    assert len(list(place.glob("outputs/runs/*/samples.txt"))) == 7
+    assert len(list(place.glob("outputs/inspect/*.html"))) == 1
+    ui = [program, "ui", "heads", "--port", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(ui, cwd=place, env=alone, stdout=pipe, text=True) as server:
+        assert server.stdout is not None
+        said = next(line for line in server.stdout if line.startswith("open"))
+        page = urlopen(said.split()[1].partition("/#")[0])  # the page that shows it
+        assert b"MLflow" in page.read()
+        server.send_signal(signal.SIGINT)

@@ -1,8 +1,11 @@
 """The live table of a sweep on terminals of several widths."""
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pexpect
 import pytest
 from rich.console import Console
 
@@ -11,6 +14,8 @@ from microgpt.run.sweep import SweepFolder
 from microgpt.sweep.conduct import begin
 from microgpt.sweep.table import _table, tell_begin
 from microgpt.sweep.watch import Standing, Watch
+from tests.command import environment
+from tests.running import REPOSITORY
 
 
 @pytest.fixture
@@ -59,3 +64,50 @@ def test_one_job_is_one_job(
 ) -> None:
     tell_begin(watch(1), None, {})
     assert capsys.readouterr().out == "sweep  abc  1 job: 1 new\n"
+
+
+LIVE = """
+import pathlib, sys, time
+from threading import Event, Thread
+from microgpt.run.sweep import SweepFolder
+from microgpt.sweep.table import _live
+from microgpt.sweep.watch import Watch
+
+over = Event()
+print("before", flush=True)
+thread = Thread(target=_live, args=(Watch(SweepFolder(pathlib.Path(sys.argv[1]))), over))
+thread.start()
+sys.stdin.readline()
+over.set()
+thread.join()
+"""
+ERASED = r"\r\x1b\[2K((?:\x1b\[1A\x1b\[2K)+)([^\x07]*?waiting)"
+
+
+def test_a_terminal_that_becomes_narrower_keeps_nothing_of_the_old_picture(
+    watch: Callable[[int], Watch],
+) -> None:
+    """Three lines of 37, 34 and 27 columns are five rows of a terminal of 30; nothing is cut there."""
+    child = pexpect.spawn(
+        sys.executable,
+        ["-c", LIVE, str(watch(60).sweep.path)],
+        dimensions=(40, 80),
+        encoding="utf-8",
+        env=environment(PYTHONPATH=str(REPOSITORY), TERM="xterm"),
+    )
+    try:
+        child.expect(ERASED)
+        assert child.match[1].count("[1A") == 3 - 1
+        child.setwinsize(40, 30)
+        erased = 2
+        while erased == 2:
+            child.expect(ERASED)
+            erased = child.match[1].count("[1A")
+        assert erased == 5 - 1
+        lines = re.sub(r"\x1b\[[\d;?]*\w", "", child.match[2]).splitlines()
+        assert max(map(len, lines)) <= 30
+        child.expect(ERASED)
+        assert child.match[1].count("[1A") == len(lines)  # which the headings follow
+    finally:
+        child.sendline()
+        child.expect(pexpect.EOF)

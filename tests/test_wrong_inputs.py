@@ -119,6 +119,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("--config-dir own model=mine", ["model.norm._target_='mine.Norm'", "No module named 'mine'"]),
     ("--config-dir own schedule=broken", ["broken.yaml", "line 2"]),
     ("model.norm._target_=microgpt.core.model.Nope", ["model.norm._target_", "Nope"]),
+    ("debug=overfit data=lines data.path=names.txt", ["data.count=8", "leave out data=lines"]),
     # runs and where they are kept
     ("paths.outputs='bad\udcff'", ["UTF-8"]),
     ("paths.outputs='bad\udcff' -m seed=1,2", ["UTF-8"]),

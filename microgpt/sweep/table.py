@@ -10,7 +10,6 @@ from threading import Thread
 from typing import Any
 
 from rich.console import Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +18,7 @@ from microgpt.console import out, print_table
 from microgpt.protocol.stopping import interval_of
 from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
 from microgpt.sweep.arms import Arm, arms_of, table_of
+from microgpt.sweep.redrawn import Redrawn
 from microgpt.sweep.watch import OVER, REFUSED, SKIPPED, WAITING, Watch
 from microgpt.terminal import carried, complain, counted
 
@@ -95,7 +95,7 @@ def _lines(watch: Watch, over: Flag) -> None:
 
 def _live(watch: Watch, over: Flag) -> None:
     ended: list[str] = []
-    with Live(_table(watch, ended), console=out, refresh_per_second=4, transient=True) as live:
+    with Redrawn(_table(watch, ended), console=out, refresh_per_second=4, transient=True) as live:
         last = False
         while not last:
             last = over.wait(PAUSE)
@@ -129,7 +129,8 @@ def _table(watch: Watch, ended: list[str]) -> Group:
         rows.add_row(*_row(watch, name))
     for name in ended[-ENDS:]:
         rows.add_row(*_row(watch, name), style="red" if watch.now[name].status == FAILED else "dim")
-    return Group(head, Text(", ".join(words)), rows)
+    told = Text(", ".join(words), no_wrap=False, overflow="fold")  # the console would cut it
+    return Group(head, told, rows)
 
 
 def _row(watch: Watch, name: str) -> list[Text | str]:

@@ -13,9 +13,10 @@ from microgpt.core.tokenizer import UnknownCharacter
 from microgpt.core.trainer import Trainer
 from microgpt.run.folder import RunFolder
 from microgpt.sample import restored
+from microgpt.terminal import complain
 from microgpt.trust import Trust
 
-LONGEST = 48  # characters of the text: more make no readable picture
+LONGEST = 48  # tokens of the text, with its beginning: more make no readable picture
 SAMPLES = 12
 BEGIN, END = "▷", "■"
 
@@ -108,6 +109,9 @@ def _sequence(trainer: Trainer, prompt: str | None) -> tuple[list[int], list[int
         part = corpus.split.validation or corpus.split.test or corpus.split.train
         batch = next(iter(corpus.held_out(part, 1, 1, size)))
         return list(batch.tokens), list(batch.targets)
+    if len(prompt) >= size:
+        why = "a page shows no more" if size == LONGEST else f"the model sees {size} tokens"
+        complain(f"--prompt: its first {size - 1} of {len(prompt)} characters: {why}")
     try:
         ids = [corpus.begin, *corpus.tokenizer.encode(prompt)][:size]
     except UnknownCharacter as error:
