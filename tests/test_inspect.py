@@ -128,7 +128,10 @@ def test_runs_side_by_side_and_models_without_attention(tmp_path: Path, here: He
     tiny = ["train", "tracking=none", "trainer.num_steps=5", "progress=false"]
     for name, words in (
         ("bigram", ["model=bigram"]),
-        ("text", ["data=text", f"data.path={text}", "model/position=rope"]),
+        (
+            "text",
+            ["data=text", f"data.path={text}", "model/position=rope", "model.block_size=64"],
+        ),
     ):
         here(tmp_path, *tiny, *words, f"hydra.run.dir={tmp_path}/runs/{name}")
     said, complained = here(tmp_path, "inspect", "bigram", "text")
@@ -137,6 +140,8 @@ def test_runs_side_by_side_and_models_without_attention(tmp_path: Path, here: He
     checked(page_of_both)
     assert "layer 0, head 0" in page_of_both  # of one of them
     assert "Embeddings by position" not in page_of_both  # rope has none, nor a bigram model
+    _, complained = here(tmp_path, "inspect", "text", "--prompt", "a <b> & 'c' " * 5)
+    assert complained == "microgpt: --prompt: its first 47 of 60 characters; a page has no more\n"
     alone = look(RunFolder(tmp_path / "runs/bigram"), "ann", 1, OURS_ALONE)
     assert alone.attention == []
     assert alone.losses[-1] is None

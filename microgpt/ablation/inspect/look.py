@@ -109,9 +109,8 @@ def _sequence(trainer: Trainer, prompt: str | None) -> tuple[list[int], list[int
         part = corpus.split.validation or corpus.split.test or corpus.split.train
         batch = next(iter(corpus.held_out(part, 1, 1, size)))
         return list(batch.tokens), list(batch.targets)
-    if len(prompt) >= size:
-        why = "a page shows no more" if size == LONGEST else f"the model sees {size} tokens"
-        complain(f"--prompt: its first {size - 1} of {len(prompt)} characters: {why}")
+    if LONGEST <= len(prompt) < trainer.model.dims.block_size:  # a longer one is refused
+        complain(f"--prompt: its first {size - 1} of {len(prompt)} characters; a page has no more")
     try:
         ids = [corpus.begin, *corpus.tokenizer.encode(prompt)][:size]
     except UnknownCharacter as error:
