@@ -74,6 +74,11 @@ def test_a_sweep_shows_its_runs_alone_by_arm_and_averaged_over_seeds() -> None:
         "aggregateFunction": "average",
         "groupByKeys": [{"mode": "tag", "groupByData": "sweep.0123456789ab-01234567"}],
     }
+    name = "tag.sweep.0123456789ab-01234567.n_head="
+    assert state["groupsExpanded"] == {f"{name}{n}": False for n in (1, 2, 4)}  # closed
+    many = sweep_state(sweep({"model.n_embd": [*map(str, range(99))], "seed": ["0", "1"]}))
+    assert len(json.dumps(many)) <= 5000
+    assert "groupsExpanded" not in many
     assert state["selectedColumns"] == [
         "metrics.`val/loss`",
         "params.`model.n_head`",

@@ -1,9 +1,10 @@
 """What MLflow's UI calls a shared view state: the columns, rows and charts that an address opens.
 
 An internal format of the pinned MLflow, made here alone and guarded by tests/browser. It must fit
-into a tag of an experiment, which takes 5000 characters.
+into a tag of an experiment.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,15 +15,20 @@ CURVES = {LOSS: "log", BPC: "log", "train/loss": "log", "grad_norm": "log", "lr"
 CHART_COLUMNS = 2
 NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
 WIDTHS = {NAME: 240, CREATED: 140}  # of columns, in pixels
+WIDEST = 370  # column of names
+LONGEST = 5000  # characters of a tag of an experiment
 COLOURS = 29  # of runs and groups
 Group = Sequence[tuple[str, str]]  # what rows are grouped by: (`param` or `tag`, its key)
 
 
-def view_state(selected: Sequence[str], order: tuple[str, bool]) -> dict[str, Any]:
+def view_state(
+    selected: Sequence[str], order: tuple[str, bool], names: Sequence[str] = ()
+) -> dict[str, Any]:
     """A runs table.
 
     selected  its columns, as `column` writes them
     order     the column that it is sorted by, and whether the lowest comes first
+    names     of groups, which are not to be cut
     """
     columns = [NAME, *selected, CREATED, "duration"]
     return {
@@ -30,7 +36,7 @@ def view_state(selected: Sequence[str], order: tuple[str, bool]) -> dict[str, An
         "orderByAsc": order[1],
         "selectedColumns": list(selected),
         "columnOrder": columns,
-        "columnWidths": {column: _width(column) for column in columns},
+        "columnWidths": {column: _width(column) for column in columns} | {NAME: _for(names)},
         "isAccordionReordered": True,  # keeps the order of the sections
         "compareRunSections": [_section(name) for name in SECTIONS],
         "compareRunCharts": [_curve(metric, scale) for metric, scale in CURVES.items()],
@@ -42,21 +48,35 @@ def column(kind: str, key: str) -> str:
     return f"{kind}.`{key}`"
 
 
-def grouped(group: Group) -> dict[str, Any]:
-    """Rows that agree in all of `group` stand under one, which has their mean."""
+def grouped(group: Group, arms: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Rows that agree in all of `group` stand under one, which has their mean and is closed.
+
+    arms  the values that the groups have
+    """
     keys = [{"mode": mode, "groupByData": key} for mode, key in group]
     by = {"aggregateFunction": "average", "groupByKeys": keys}
-    return {"groupBy": by, "runsHiddenMode": "FIRST_20_RUNS"}  # groups in charts, else ten
+    closed = {_group_id(group, values): False for values in arms}
+    shown = {"groupBy": by, "runsHiddenMode": "FIRST_20_RUNS"}  # groups in charts, else ten
+    return {**shown, "groupsExpanded": closed}
+
+
+def fitting(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state that fits into a tag: of very many groups, all are open."""
+    whole = len(json.dumps(state)) <= LONGEST
+    return {key: value for key, value in state.items() if whole or key != "groupsExpanded"}
 
 
 def colour(group: Group, values: Sequence[str]) -> int:
     """Which of its colours the UI gives the group that has these values: a checksum of them."""
-    name = ",".join(f"{mode}.{key}.{value}" for (mode, key), value in zip(group, values))
     low = high = 0
-    for letter in name:
+    for letter in _group_id(group, values):
         low = (low + ord(letter)) % 255
         high = (high + low) % 255
     return (low | high << 8) % COLOURS
+
+
+def _group_id(group: Group, values: Sequence[str]) -> str:
+    return ",".join(f"{mode}.{key}.{value}" for (mode, key), value in zip(group, values))
 
 
 def by_arm(arms: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -85,6 +105,12 @@ def _width(column: str) -> int:
     """Of a column, in pixels: its heading and the sign for the order, but few digits of a number."""
     heading = column.partition("`")[2].rstrip("`") or column
     return WIDTHS.get(column, max(90, 50 + 7 * len(heading)))
+
+
+def _for(names: Sequence[str]) -> int:
+    """The width of the names of groups, beside which the held-out loss is still in sight."""
+    longest = max(map(len, names), default=0)
+    return min(WIDEST, max(WIDTHS[NAME], 130 + 7 * longest))
 
 
 def _curve(metric: str, scale: str) -> dict[str, Any]:

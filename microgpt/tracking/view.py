@@ -22,6 +22,7 @@ from microgpt.tracking.state import (
     by_arm,
     colour,
     column,
+    fitting,
     grouped,
     numeric,
     view_state,
@@ -131,12 +132,16 @@ def sweep_state(sweep: Mapping[str, Any]) -> dict[str, Any]:
     order = BEST
     if len(arms) == 1 and numeric(arms[params[0]]):
         order = column("params", params[0]), True
-    state = view_state(loss_first(selected), order) | {
-        "searchFilter": f"tags.`sweep.{sweep['id']}` != ''"
-    }
+    names = [job["arm"] for job in sweep["jobs"]]
+    state = view_state(loss_first(selected), order, names)
+    state["searchFilter"] = f"tags.`sweep.{sweep['id']}` != ''"
     if params:
         state["compareRunCharts"].insert(1, by_arm({key: arms[key] for key in params}))
-    return state | (grouped(_group(sweep)) if "seed" in sweep["grid"] else {})
+    if "seed" not in sweep["grid"]:
+        return state
+    group = _group(sweep)
+    is_named = group[0][0] == "tag"  # the values of params are not known before there are runs
+    return fitting(state | grouped(group, [[name] for name in names] if is_named else []))
 
 
 def _group(sweep: Mapping[str, Any]) -> Group:

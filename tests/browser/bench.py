@@ -119,6 +119,13 @@ def rows(page: "Page", column: str) -> list[str]:
     return [cell.inner_text() for _, cell in sorted(found, key=lambda pair: pair[0])]
 
 
+def open_groups(page: "Page", count: int) -> None:
+    """Show the runs of the first groups of a table, which are closed."""
+    for row in reversed(range(count)):  # the last first: what is below it moves
+        cell = page.locator(f".ag-row[row-index='{row}'] .ag-cell[col-id='attributes.`Run Name`']")
+        cell.locator(".anticon[role='button']").first.click()
+
+
 def open_run(page: "Page", row: int = 0) -> None:
     """Go to the page of the run in a row of the table, as a user does."""
     page.locator(f".ag-row[row-index='{row}'] .ag-cell[col-id='attributes.`Run Name`'] a").click()

@@ -13,6 +13,7 @@ from tests.browser.bench import (
     NEEDS,
     chromium,
     new_page,
+    open_groups,
     open_run,
     open_tab,
     picture,
@@ -71,7 +72,11 @@ def page(address: str, browser: "Browser", request: pytest.FixtureRequest) -> "I
 
 
 def test_table(page: "Page") -> None:
-    """An arm a group, in the order of their number, with the mean over seeds; its runs below it."""
+    """An arm a group, in the order of their number, with the mean over seeds; opened, its runs below it."""
+    closed = rows(page, "attributes.`Run Name`")
+    assert [text.split("\n")[1] for text in closed] == [f"Group: {arm}" for arm in ARMS]
+    open_groups(page, len(ARMS))
+    page.get_by_role("link", name=f"{ARMS[0]} seed=1", exact=True).wait_for()
     texts = rows(page, "attributes.`Run Name`")
     names = [" ".join(re.sub(r"^#\w+", "", text).split()) for text in texts]  # less the colour
     heads = [f"Group: {arm} {SEEDS}" for arm in ARMS]
@@ -123,6 +128,7 @@ def test_charts(page: "Page") -> None:
 
 def test_child_and_parent(page: "Page") -> None:
     """From a run of the sweep to the sweep's own, which says what is varied and leads to the table."""
+    open_groups(page, 1)
     open_run(page, 1)
     for text in ("val/loss", "model.n_head", "n_head", "seed", "signature", "Parent run"):
         page.get_by_text(text, exact=True).first.wait_for()
@@ -146,6 +152,7 @@ def test_child_and_parent(page: "Page") -> None:
 
 def test_compare(page: "Page") -> None:
     """Runs that are compared stand along the params that differ."""
+    open_groups(page, len(ARMS))
     page.locator(".ag-header-cell input[type=checkbox]").first.click(force=True)
     page.get_by_role("button", name="Compare").click()
     page.get_by_text(f"Comparing {len(ARMS) * SEEDS} Runs from 1 Experiment").wait_for()
