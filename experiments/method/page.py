@@ -110,6 +110,41 @@ def price() -> Rows:
     return rows
 
 
+ONE: dict[str, Any] = {"kind": "worse", "arms": [{"arm": 1}]}
+THREE: dict[str, Any] = {"kind": "worse", "arms": [{"arm": 1}, {"arm": 2}, {"arm": 3}]}
+OPTIMUM: dict[str, Any] = {"kind": "optimum"}
+CLAIMS: list[tuple[str, dict[str, Any], list[float], str]] = [
+    ("worse, one arm", ONE, [0, 0.0099], "supported"),
+    ("worse, one arm", ONE, [0, 0.01], "refuted"),
+    ("worse, all of three arms", THREE, [0, 0.02, 0.02, 0.0099], "supported"),
+    ("worse, all of three arms", THREE, [0, 0.01, 0.01, 0.01], "refuted"),
+    ("an optimum of five arms", OPTIMUM, [0, -0.0099, -0.0099, -0.0099, 0], "supported"),
+    ("an optimum of five arms", OPTIMUM, [0, 0, -0.01, 0, 0], "refuted"),
+]
+
+
+def sequences() -> Rows:
+    head = "claim", "true means", "false would be", "a look after every seed", "looks of a protocol"
+    rows: Rows = [head]
+    for name, claim, means, false in CLAIMS:
+        told = (
+            share(run(s.sequences, claim, means, 50, each=each)[false]) for each in (True, False)
+        )
+        rows.append((name, " ".join(f"{mean:g}" for mean in means), false, *told))
+    return rows
+
+
+def spent() -> Rows:
+    head = "true difference", "supported", "refuted", "seeds, mean", "fixed, power 0.9"
+    rows: Rows = [head]
+    for truth in (0.0, 0.005, 0.008, 0.012, 0.015, 0.02):
+        found = run(s.sequences, ONE, [0, truth], 50)
+        told = share(found["supported"]), share(found["refuted"]), f"{found['seeds']:.1f}"
+        number = run(s.fixed, abs(truth - s.MATTERS), 0.0, 0.9)
+        rows.append((f"{truth:g}", *told, str(number)))
+    return rows
+
+
 def power() -> Rows:
     rows: Rows = [("pilot", "`could show` holds", "the number of seeds is enough", "its median")]
     for n in (5, 10, 20, 50):
@@ -121,7 +156,7 @@ def power() -> Rows:
 
 def tables() -> Iterator[tuple[str, str]]:
     """The name and text of each table."""
-    makers = coverage, words, claims, families, crossed, looks, price, power
+    makers = coverage, words, claims, families, crossed, looks, price, sequences, spent, power
     for maker in makers:
         yield maker.__name__, markdown_table(maker())
 
