@@ -27,13 +27,12 @@ def recorded(experiment: str) -> list[dict[str, Any]]:
     if file.exists():
         lock = content_of(file)  # of whatever schema
         same = lock["ablation"] == asks(experiment)[0]
-        finished = [run for run in lock["runs"] if run["status"] == "finished"]
-        return [config_of(lock, run) for run in finished] if same else []
+        return [config_of(lock, run) for run in lock["runs"]] if same else []
     return [json.loads(golden.read_text(encoding="utf-8"))["config"]] if golden.exists() else []
 
 
 def pairs(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
-    """What a configuration asks, but for the seed: the runs of some may have failed."""
+    """What a configuration asks, but for the seed, of which `configs` has a few."""
     return frozenset((k, json.dumps(value)) for k, value in asked(config).items() if k != "seed")
 
 
