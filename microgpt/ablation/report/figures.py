@@ -27,13 +27,16 @@ STYLE: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "microgpt",  # without it, element ids are random
 }
+LETTER = 0.09  # inches of one in the name of an arm, on average
 NATS = "held-out loss, nats per token"
 
 
 def draw(lock: Mapping[str, Any], folder: Path) -> None:
     """Draws every figure that applies, in `folder`."""
     rows = [row for row in lock["table"] if row["loss"] and _is_shown(row["arm"], lock)]
-    with figure(folder, "arms", 1.9 + 0.5 * len(rows), 2) as (left, right):
+    widest = max(len(row["arm"]) for row in rows)
+    size = max(8, 5.4 + LETTER * widest), 1.9 + 0.5 * len(rows)
+    with figure(folder, "arms", size, 2) as (left, right):
         arms(left, right, lock, rows)
     if lock["curves"]:
         with figure(folder, "curves") as (axes,):
@@ -52,7 +55,7 @@ def draw(lock: Mapping[str, Any], folder: Path) -> None:
 
 @contextmanager
 def figure(
-    folder: Path, name: str, height: float = 4.6, panels: int = 1
+    folder: Path, name: str, size: tuple[float, float] = (8, 4.6), panels: int = 1
 ) -> "Iterator[Sequence[Axes]]":
     """A figure with panels in a row, written as PNG and SVG when the block ends."""
     import matplotlib
@@ -60,7 +63,7 @@ def figure(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        picture = Figure(figsize=(8, height), layout="constrained")
+        picture = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(picture)  # needs no display
         yield picture.subplots(1, panels, sharey=True, squeeze=False)[0]
         picture.savefig(folder / f"{name}.png", dpi=100, metadata={"Software": None})
