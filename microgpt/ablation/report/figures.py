@@ -6,6 +6,7 @@ vision; lines also differ in markers. 8 inches at 100 dpi are the width of a REA
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ STYLE: Any = {
     "svg.hashsalt": "microgpt",  # without it, element ids are random
 }
 LETTER = 0.09  # inches of one in the name of an arm, on average
+CURVES = len(COLOURS)  # in one figure: the legend of many leaves no place for them
 NATS = "held-out loss, nats per token"
 
 
@@ -40,10 +42,10 @@ def draw(lock: Mapping[str, Any], folder: Path) -> None:
         arms(left, right, lock, rows)
     if lock["curves"]:
         with figure(folder, "curves") as (axes,):
-            curves(
-                axes,
-                {name: lock["curves"][name] for name in lock["curves"] if _is_shown(name, lock)},
-            )
+            drawn = _drawn(lock)
+            curves(axes, drawn)
+            if len(drawn) < len(lock["curves"]):
+                axes.set_xlabel("step; the baseline, and the arms that end farthest from it")
     grids = lock["rates"] or (lock["tuning"] or {}).get("grids")
     if grids:
         with figure(folder, "rates") as (axes,):
@@ -136,6 +138,14 @@ def curves(axes: "Axes", shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="step", ylabel="validation loss, nats per token")
     legend(axes)
+
+
+def _drawn(lock: Mapping[str, Any]) -> dict[str, Any]:
+    """The curves that are drawn: of many arms, the baseline and those that end farthest from it."""
+    names = [name for name in lock["curves"] if _is_shown(name, lock)]
+    far = {row["arm"]: abs(row["difference"]["mean"]) for row in lock["table"] if row["difference"]}
+    chosen = sorted(names, key=lambda name: far.get(name, inf), reverse=True)[:CURVES]
+    return {name: lock["curves"][name] for name in names if name in chosen}
 
 
 def _is_shown(name: str, lock: Mapping[str, Any]) -> bool:
