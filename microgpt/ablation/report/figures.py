@@ -29,6 +29,7 @@ STYLE: Any = {
     "svg.hashsalt": "microgpt",  # without it, element ids are random
 }
 LETTER = 0.09  # inches of one in the name of an arm, on average
+LINE = 0.21  # inches of one in a legend
 CURVES = len(COLOURS)  # in one figure: the legend of many leaves no place for them
 NATS = "held-out loss, nats per token"
 
@@ -48,7 +49,8 @@ def draw(lock: Mapping[str, Any], folder: Path) -> None:
                 axes.set_xlabel("step; the baseline, and the arms that end farthest from it")
     grids = lock["rates"] or (lock["tuning"] or {}).get("grids")
     if grids:
-        with figure(folder, "rates") as (axes,):
+        longer = max(0, len(grids) - CURVES)  # a longer legend
+        with figure(folder, "rates", (8, 4.6 + LINE * longer)) as (axes,):
             rates(axes, grids)
     if lock["fit"]:
         with figure(folder, "fit") as (axes,):
