@@ -1,5 +1,6 @@
 """Short versions of the simulations of experiments/method; its page has the long ones."""
 
+import json
 import math
 import re
 import sys
@@ -24,6 +25,7 @@ def method() -> Any:
     sys.path.insert(0, str(METHOD))
     try:
         import simulate
+        import soak  # noqa: F401  for the test of real judgements
     finally:
         sys.path.remove(str(METHOD))
     return simulate
@@ -119,6 +121,27 @@ def test_a_claim_that_is_looked_at_after_every_seed_is_rarely_false(method: Any)
     far = method.sequences(np.random.default_rng(1), 100, worse, [0.0, 2 * method.MATTERS], 20)
     assert far["supported"] > 0.95
     assert 5 <= far["seeds"] < 10
+
+
+REAL = json.loads((METHOD / "soak.json").read_text(encoding="utf-8"))
+
+
+def test_real_judgements_of_equal_arms_are_rarely_false() -> None:
+    told = [one["answer"] for one in REAL["equal"]]
+    assert len(told) == 200
+    assert told.count("better") + told.count("worse") <= 0.05 * len(told)
+    assert [one["answer"] for one in REAL["wider"]].count("better") >= 0.9 * len(REAL["wider"])
+
+
+@pytest.mark.soak
+def test_real_judgements_are_those_that_were_recorded(
+    method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soak
+
+    monkeypatch.setattr(soak.grow, "Pool", soak.Here)
+    for name, found in (("wider", soak.wider(soak.SOME)), ("equal", soak.equal(soak.TIMES))):
+        assert [*found] == REAL[name]
 
 
 def test_the_page_has_the_text_and_a_table_for_every_simulation() -> None:

@@ -1,5 +1,6 @@
 """Runs the simulations and writes README.md and the picture: `python experiments/method/page.py`."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,6 +146,19 @@ def spent() -> Rows:
     return rows
 
 
+def soak() -> Rows:
+    head = "arms", "judgements", "better", "worse", "equivalent", "undecided", "pairs, mean"
+    rows: Rows = [head]
+    real = json.loads((FOLDER / "soak.json").read_text(encoding="utf-8"))
+    names = {"equal": "a tiny model and itself", "wider": "`n_embd=16` against `n_embd=12`"}
+    for key, name in names.items():
+        told = [one["answer"] for one in real[key]]
+        counts = [str(told.count(word)) for word in head[2:6]]
+        pairs = sum(one["pairs"] for one in real[key]) / len(told)
+        rows.append((name, str(len(told)), *counts, f"{pairs:.1f}"))
+    return rows
+
+
 def power() -> Rows:
     rows: Rows = [("pilot", "`could show` holds", "the number of seeds is enough", "its median")]
     for n in (5, 10, 20, 50):
@@ -156,7 +170,7 @@ def power() -> Rows:
 
 def tables() -> Iterator[tuple[str, str]]:
     """The name and text of each table."""
-    makers = coverage, words, claims, families, crossed, looks, price, sequences, spent, power
+    makers = coverage, words, claims, families, crossed, looks, price, soak, sequences, spent, power
     for maker in makers:
         yield maker.__name__, markdown_table(maker())
 

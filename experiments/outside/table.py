@@ -115,5 +115,12 @@ def row(of: Published, found: Mapping[str, Any]) -> tuple[str, ...]:
         str(len(ours)),
         f"{mean - of.theirs:+.{n}f}",
         f"{mean - wide:.4f} to {mean + wide:.4f}" if wide is not None else "",
-        f"{found['seconds']:.0f}" if found["seconds"] >= 1 else "< 1",
+        _seconds(found.get("seconds")),
     )
+
+
+def _seconds(found: float | None) -> str:
+    """Seconds a run; empty where the machine was busy with other things."""
+    if found is None:
+        return ""
+    return f"{found:.0f}" if found >= 1 else "< 1"
