@@ -270,7 +270,7 @@ def test_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
     done = subprocess.run(where, cwd=place, env=alone, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(site))
     tiny = ["train", *TINY, "progress=false"]
-    sweep = ["experiment=heads", "model.n_head=1,2,4", "model.n_embd=4", "seed=1,2"]
+    sweep = ["experiment=heads", "model.n_head=1,4,16", "model.n_embd=16", "seed=1,2"]
     for words in (
         [*tiny, "data.path=names.txt"],
         [*tiny, "-m", *sweep, "trainer.eval_every=1", "hydra.launcher.workers=1"],
