@@ -74,6 +74,15 @@ def test_a_lock_says_what_a_class_leaves_out() -> None:
     assert config_of(lock, told)["model"] == own["model"]
 
 
+def test_a_lock_says_which_parts_a_model_lacks() -> None:
+    from microgpt.ablation.evidence.lock import differences
+
+    own = json.loads(json.dumps(CONFIG))
+    own["model"] = {"_target_": "microgpt.core.models.bigram.Bigram", "empty": {}}
+    told = differences(CONFIG, own)
+    assert config_of({"config": CONFIG}, told)["model"] == own["model"]
+
+
 def test_the_digest_is_of_everything_else() -> None:
     one = {"a": 1, "b": [1.5, None]}
     assert digest(one) == digest({"digest": "x", "b": [1.5, None], "a": 1})

@@ -134,12 +134,20 @@ def config_of(content: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, A
     """The complete configuration of a run in a lock."""
     config: dict[str, Any] = deepcopy(content["config"])
     for key in run.get("removed", ()):
-        *parents, last = key.split(".")
-        del _inside(config, parents)[last]
+        _remove(config, key.split("."))
     for key, value in run["overrides"].items():
         *parents, last = key.split(".")
         _inside(config, parents)[last] = deepcopy(value)
     return config
+
+
+def _remove(config: dict[str, Any], path: Sequence[str]) -> None:
+    """Remove a value, and each mapping that is empty then: an empty one of the run's is an override."""
+    first, *rest = path
+    if rest:
+        _remove(config[first], rest)
+    if not rest or not config[first]:
+        del config[first]
 
 
 def _inside(config: dict[str, Any], parents: Iterable[str]) -> dict[str, Any]:
