@@ -9,7 +9,7 @@ import pytest
 from microgpt.core.check import BadValue
 from microgpt.tracking import open_store, store_uri, sync
 from microgpt.tracking.address import database_file, file_uri, own_database
-from microgpt.tracking.sending import Sending
+from microgpt.tracking.sender import Sending
 from microgpt.tracking.store import experiment_id
 from microgpt.tracking.sync import Store
 from tests.running import SHORT, history, recorded, train_here, untracked

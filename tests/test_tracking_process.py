@@ -20,7 +20,8 @@ from microgpt.tracking import MLflow, SendingProcess, open_store
 from microgpt.tracking.patience import Patience
 from microgpt.tracking.process import Trouble
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.sending import Sending, Service
+from microgpt.tracking.sender import Sending
+from microgpt.tracking.sending import Service
 from microgpt.tracking.store import experiment_id, one_sends
 from microgpt.tracking.sync import Store
 from tests.running import (
@@ -100,7 +101,7 @@ def test_what_failed_once_is_not_told_when_all_is_there(
         sleep(0.3)
 
     monkeypatch.setattr(Store, "project", hiccup)
-    monkeypatch.setattr("microgpt.tracking.sending.one_sends", slow)
+    monkeypatch.setattr("microgpt.tracking.sender.one_sends", slow)
     service, uri = Service(), f"sqlite:///{outputs}/mlflow.db"
     service.add(uri, outputs, "microgpt", run)
     wait_until(lambda: tries)
