@@ -16,7 +16,7 @@ from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
 from microgpt.ablation.records.store import client_of
 from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.report import words
-from microgpt.ablation.report.figures import draw
+from microgpt.ablation.report.figures import draw, farthest
 from microgpt.ablation.report.flattened import flattened
 from microgpt.ablation.report.index import write_index
 from microgpt.ablation.report.multiplier import mean_curve, multiplier, spread
@@ -305,3 +305,15 @@ def test_a_gallery_shows_each_verdict_in_words(
         "of_before/results.lock.json: is of schema 1, and this version reads schema 2"
         in capfd.readouterr().err
     )
+
+
+def test_of_many_curves_those_farthest_from_the_baseline_are_drawn() -> None:
+    names = ["base", *(f"arm {i}" for i in range(9))]
+    means = [None, 0.0, -0.9, 0.1, 0.8, None, -0.7, 0.2, 0.6, 0.5]
+    table = [
+        {"arm": name, "difference": None if mean is None else {"mean": mean}}
+        for name, mean in zip(names, means)
+    ]
+    drawn = farthest(names, {"baseline": "base", "table": table})
+    assert drawn == ["base", "arm 1", "arm 3", "arm 5", "arm 6", "arm 7", "arm 8"]
+    assert farthest(names[:3], {"baseline": "base", "table": table}) == names[:3]

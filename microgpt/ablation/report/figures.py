@@ -43,9 +43,10 @@ def draw(lock: Mapping[str, Any], folder: Path) -> None:
         arms(left, right, lock, rows)
     if lock["curves"]:
         with figure(folder, "curves") as (axes,):
-            drawn = _drawn(lock)
-            curves(axes, drawn)
-            if len(drawn) < len(lock["curves"]):
+            shown = [name for name in lock["curves"] if _is_shown(name, lock)]
+            drawn = farthest(shown, lock)
+            curves(axes, {name: lock["curves"][name] for name in drawn})
+            if len(drawn) < len(shown):
                 axes.set_xlabel("step; the baseline, and the arms that end farthest from it")
     grids = lock["rates"] or (lock["tuning"] or {}).get("grids")
     if grids:
@@ -142,12 +143,12 @@ def curves(axes: "Axes", shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
     legend(axes)
 
 
-def _drawn(lock: Mapping[str, Any]) -> dict[str, Any]:
-    """The curves that are drawn: of many arms, the baseline and those that end farthest from it."""
-    names = [name for name in lock["curves"] if _is_shown(name, lock)]
+def farthest(names: Sequence[str], lock: Mapping[str, Any]) -> list[str]:
+    """At most CURVES of some arms, in their order: the baseline, and those that end farthest from it."""
     far = {row["arm"]: abs(row["difference"]["mean"]) for row in lock["table"] if row["difference"]}
-    chosen = sorted(names, key=lambda name: far.get(name, inf), reverse=True)[:CURVES]
-    return {name: lock["curves"][name] for name in names if name in chosen}
+    far[lock["baseline"]] = inf
+    chosen = sorted(names, key=lambda name: far.get(name, 0.0), reverse=True)[:CURVES]
+    return [name for name in names if name in chosen]
 
 
 def _is_shown(name: str, lock: Mapping[str, Any]) -> bool:
