@@ -40,7 +40,7 @@ def check(name: str) -> int:
             f"{name}: {len(others)} of {len(finished)} runs by other code than today's", flush=True
         )
         return verify_lock(path, len(finished) if len(finished) <= FEW else 1, 0, None)
-    base = built_again(lock, finished[0], None, OURS_ALONE, {})
+    base = built_again(lock, finished[0], None, OURS_ALONE)
     if found := contradicted(lock, path, base, OURS_ALONE):
         print(f"{name}: {found.verdict}: {found.says}")
         return 1

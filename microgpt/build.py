@@ -45,9 +45,8 @@ KEYS = (
     *SECTIONS,
     *PARTS,
 )
-counted: dict[
-    tuple[str, int, str], dict[str, Any]
-] = {}  # the last facts about data, in this process
+# The last facts about data, in this process: digest, block size, configuration -> facts.
+counted: dict[tuple[str, int, str], dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,8 @@ def main() -> None:
     Exit codes: 0, 1 for a run that failed, 2 for wrong input, 130 for Ctrl-C, 143 for SIGTERM.
     """
     keep_all(sys.argv)
-    if isinstance(
-        sys.stdout, TextIOWrapper
-    ):  # its encoding may lack characters of a record, or a path
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Its encoding may lack characters of a record, or a path.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with handled(interrupt):

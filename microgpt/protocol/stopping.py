@@ -16,9 +16,14 @@ FIXED, SEQUENTIAL = "fixed", "sequential"
 INTERVALS: dict[str, Interval] = {FIXED: summary, SEQUENTIAL: anytime}
 
 
-def interval_of(section: Any) -> Interval:
-    """The interval of a mean over seeds, by an `ablation` section, or none."""
-    return INTERVALS[(section or {}).get("stopping") or FIXED]
+def stopping_of(section: Mapping[str, Any] | None) -> str:
+    """When a sweep has enough seeds, by its `ablation` section, if it has one."""
+    return str((section or {}).get("stopping") or FIXED)
+
+
+def interval_of(section: Mapping[str, Any] | None) -> Interval:
+    """The interval of a mean over seeds, by an `ablation` section, if there is one."""
+    return INTERVALS[stopping_of(section)]
 
 
 def looks(stopping: str, seeds: Iterable[int]) -> list[list[int]]:
@@ -32,8 +37,5 @@ def looks(stopping: str, seeds: Iterable[int]) -> list[list[int]]:
 def begins(stopping: str, jobs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The signature and the source of a sweep, from its first look on, however far its seeds go."""
     first = looks(stopping, [job["seed"] for job in jobs])[0]
-    return identity_of([job for job in jobs if job["seed"] in first], _kind(stopping))
-
-
-def _kind(stopping: str) -> str:
-    return "" if stopping == FIXED else stopping
+    kind = "" if stopping == FIXED else stopping
+    return identity_of([job for job in jobs if job["seed"] in first], kind)

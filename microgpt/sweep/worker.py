@@ -23,9 +23,8 @@ STOPPING = "stopping after the steps under way; once more Ctrl-C ends at once"
 one_job = Lock()  # the current folder is the process's: other threads wait
 current: list["Work"] = []  # the one under way
 stopped: set[str] = set()  # the launches that were interrupted
-lasting = (
-    Flag()
-)  # set when what stays after the first job is frozen: to count it takes as long as a look
+# Set when what stays after the first job is frozen: to count it takes as long as a look.
+lasting = Flag()
 
 
 class Work(Protocol):

@@ -8,17 +8,13 @@ from microgpt.run.identity import NEUTRAL, choices, chosen
 from microgpt.run.record import KILLED
 from microgpt.tracking.store import cut
 
-ASIDE = (
-    "sampling.",
-    "trainer.log_every",
-    "trainer.checkpoint_every",
-)  # params that nobody compares
+# Params that nobody compares.
+ASIDE = ("sampling.", "trainer.log_every", "trainer.checkpoint_every")
 FACTS = ("fingerprint", "data")
-TOLD = {f"fingerprint.{key}" for key in ("python", "machine", "engine")}  # facts that are tags
-TOLD |= {
-    f"data.{key}" for key in ("name", "documents", "val_documents", "test_documents", "digest")
-}
-
+COUNTS = ("name", "documents", "val_documents", "test_documents", "digest")
+# Facts that are tags.
+TOLD = {f"fingerprint.{key}" for key in ("python", "machine", "engine")}
+TOLD |= {f"data.{key}" for key in COUNTS}
 USUAL = {  # params with which runs do what they did before the params existed
     key.removesuffix("._target_"): str(value).rpartition(".")[2] for key, value in NEUTRAL.items()
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from microgpt.ablation.statistics.summary import Interval
-from microgpt.protocol.stopping import FIXED, INTERVALS
+from microgpt.protocol.stopping import FIXED, interval_of, stopping_of
 from microgpt.run.held_out import HeldOut
 from microgpt.run.record import FINISHED
 from microgpt.trust import Trust
@@ -104,19 +104,14 @@ class Sweep:
         return self.arms[0].figure
 
     @property
-    def stopping(self) -> str:
-        """When it had enough seeds."""
-        return str((self.ablation or {}).get("stopping") or FIXED)
-
-    @property
     def is_sequence(self) -> bool:
         """Whether seeds were added until they were enough."""
-        return self.stopping != FIXED
+        return stopping_of(self.ablation) != FIXED
 
     @property
     def interval(self) -> Interval:
         """The interval of a mean over seeds."""
-        return INTERVALS[self.stopping]
+        return interval_of(self.ablation)
 
     def with_seeds(self, seeds: Collection[int]) -> "Sweep":
         """The sweep as it was with some of its seeds."""

@@ -47,7 +47,11 @@ def run_again(lock: Entry, run: Entry, data: Path | None, trust: Trust) -> Verdi
 
 
 def built_again(
-    lock: Entry, run: Entry, data: Path | None, trust: Trust, known: dict[str, list[str]]
+    lock: Entry,
+    run: Entry,
+    data: Path | None,
+    trust: Trust,
+    known: dict[str, list[str]] | None = None,
 ) -> Parts:
     """Builds a run's configuration on the documents of the lock. Raises Gone, Untrusted.
 
@@ -56,7 +60,7 @@ def built_again(
     config = OmegaConf.create(replayed(config_of(lock, run), trust))
     if data is not None:
         config.data.path = str(data.absolute())
-    key = str(config.data)
+    key, known = str(config.data), {} if known is None else known
     try:
         parts = build(config, known.get(key))
     except (ConfigError, BadValue) as error:

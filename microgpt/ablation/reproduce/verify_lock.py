@@ -77,7 +77,7 @@ def verify_lock(
     lock = read_lock(path)
     finished = [run for run in lock["runs"] if run["status"] == FINISHED]
     try:
-        base = built_again(lock, finished[0], data, trust, {})
+        base = built_again(lock, finished[0], data, trust)
     except Gone as error:
         complain(f"cannot run again: {error}")
         return CANNOT
