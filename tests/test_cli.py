@@ -271,17 +271,17 @@ def test_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
     assert done.stdout.startswith(str(site))
     tiny = ["train", *TINY, "progress=false"]
     sweep = ["experiment=heads", "model.n_head=1,4,16", "model.n_embd=16", "seed=1,2"]
-    for words in (
-        [*tiny, "data.path=names.txt"],
-        [*tiny, "-m", *sweep, "trainer.eval_every=1", "hydra.launcher.workers=1"],
-        ["report", "heads"],
-        ["verify", "outputs/reports/heads", "--sample", "1"],
-        ["inspect", "RUN"],
-        ["verify", "RUN"],
-    ):
-        run = next((file.parent.name for file in place.glob("outputs/runs/2*/run.json")), "")
-        given = [run if word == "RUN" else word for word in words]
-        assert subprocess.run([program, *given], cwd=place, env=alone, check=False).returncode == 0
+
+    def succeeds(*words: str) -> None:
+        assert subprocess.run([program, *words], cwd=place, env=alone, check=False).returncode == 0
+
+    succeeds(*tiny, "data.path=names.txt")
+    (run,) = (file.parent.name for file in place.glob("outputs/runs/*/run.json"))
+    succeeds(*tiny, "-m", *sweep, "trainer.eval_every=1", "hydra.launcher.workers=1")
+    succeeds("report", "heads")
+    succeeds("verify", "outputs/reports/heads", "--sample", "1")
+    succeeds("inspect", run)
+    succeeds("verify", run)
     assert len(list(place.glob("outputs/runs/*/samples.txt"))) == 7
     assert len(list(place.glob("outputs/inspect/*.html"))) == 1
     ui = [program, "ui", "heads", "--port", "0"]
