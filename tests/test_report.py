@@ -13,14 +13,14 @@ from mlflow import MlflowClient
 
 from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.ablation.records.store import client_of
-from microgpt.ablation.records.tokens import tokens_trained
 from microgpt.ablation.report.render import render_table
 from microgpt.ablation.report.report import folder_name
+from microgpt.ablation.report.splits import Splits
 from microgpt.build import part
 from microgpt.core.assemble import make_corpus
 from microgpt.core.streams.independent import Independent
 from microgpt.tracking.find import find_parent
-from microgpt.trust import Trust, Untrusted
+from microgpt.trust import OURS_ALONE, Trust, Untrusted
 from tests.command import Within
 from tests.sweeps import (
     CONFIG,
@@ -233,12 +233,18 @@ def test_tokens_are_those_of_the_documents_in_their_order() -> None:
     documents = [*DOCUMENTS.split(), "x" * 30]
     config = json.loads(json.dumps(CONFIG))
     corpus = make_corpus(part(config, "data"), documents, Independent(seed=42))
-    for steps in (1, 3, 40):
+    splits = Splits(documents, OURS_ALONE)
+    for steps in (1, 3, 40, 3):
         config["trainer"]["num_steps"] = steps
         expected = sum(len(corpus.batch(step, 2, 16).tokens) for step in range(steps))
-        assert tokens_trained(config, documents) == expected
-    assert tokens_trained(config, None) is None
+        assert splits.tokens_trained(config) == expected
+    config["seed"] = 7  # its documents come in another order
+    corpus = make_corpus(part(config, "data"), documents, Independent(seed=7))
+    assert splits.tokens_trained(config) == sum(
+        len(corpus.batch(i, 2, 16).tokens) for i in range(3)
+    )
+    assert Splits(None, OURS_ALONE).tokens_trained(config) is None
     gone = {**config, "streams": {"_target_": "nowhere.Streams"}}
-    assert tokens_trained(gone, documents, Trust(("nowhere",))) is None
+    assert Splits(documents, Trust(("nowhere",))).tokens_trained(gone) is None
     with pytest.raises(Untrusted, match=r"streams\._target_='nowhere.Streams': must be a class of"):
-        tokens_trained(gone, None)
+        splits.tokens_trained(gone)

@@ -18,7 +18,6 @@ from microgpt.ablation.evidence.entries import (
 from microgpt.ablation.evidence.history import protocol_entry
 from microgpt.ablation.evidence.lock import SCHEMA, neutral
 from microgpt.ablation.records.sweep import Arm, Sweep
-from microgpt.ablation.records.tokens import tokens_trained
 from microgpt.ablation.report.beside import beside
 from microgpt.ablation.report.rates import Grid, Tuning, grids, rate_used
 from microgpt.ablation.report.splits import Splits
@@ -45,7 +44,10 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
     }
     fit = _fit(sweep, flags) if asked.fit else None
     found = _judge(sweep, asked, flags, fit)
-    rows = table(sweep, flags, base, asked.matters)
+    rows = [
+        row | {"tokens": _tokens(arm, splits)}
+        for arm, row in zip(sweep.arms, table(sweep, flags, base, asked.matters), strict=True)
+    ]
     finished = [run for run in sweep.runs if run.status == "finished"]
     return {
         "schema": SCHEMA,
@@ -177,8 +179,6 @@ def _row(
 ) -> dict[str, Any]:
     finished = arm.finished
     sizes = {run.tags.get("n_params") for run in finished}
-    counts = [tokens_trained(run.config, sweep.documents, sweep.trust) for run in finished]
-    tokens = [count for count in counts if count is not None]
     row: dict[str, Any] = {
         "arm": arm.name,
         "differs": dict(arm.differs),
@@ -188,7 +188,6 @@ def _row(
         "bpc": _numbers(sweep, arm.losses(bits(arm.figure))),
         "difference": None,
         "n_params": int(str(sizes.pop())) if len(sizes) == 1 else None,
-        "tokens": round(sum(tokens) / len(tokens)) if tokens else None,
         "flag": flag,
     }
     if difference:
@@ -199,6 +198,13 @@ def _row(
                 "detectable": digits(detectable(difference, comparisons)),
             }
     return row
+
+
+def _tokens(arm: Arm, splits: Splits) -> int | None:
+    """The mean over its finished runs."""
+    counts = [splits.tokens_trained(run.config) for run in arm.finished]
+    known = [count for count in counts if count is not None]
+    return round(sum(known) / len(known)) if known else None
 
 
 def _numbers(sweep: Sweep, by_seed: Mapping[int, float]) -> dict[str, Any] | None:

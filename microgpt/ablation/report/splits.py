@@ -22,28 +22,55 @@ class Splits:
         self._corpora: dict[str, Corpus | None] = {}
         self._sets: dict[str, tuple[set[str], set[str]] | None] = {}
         self._judged: dict[str, str] = {}
+        self._tokens: dict[str, int | None] = {}
 
     def of(self, config: Mapping[str, Any]) -> Corpus | None:
         """The corpus of a run's configuration; the order of its training part may be another run's.
 
         None without documents, or if the configuration's classes no longer exist. Raises Untrusted.
         """
+        if not self._trusts(config):
+            return None
         key = _canonical(config["data"])
         if key not in self._corpora:
             self._corpora[key] = self._made(config)
         return self._corpora[key]
 
+    def tokens_trained(self, config: Mapping[str, Any]) -> int | None:
+        """The predicted tokens of all steps of a run, a cost measure without clocks.
+
+        None without documents, or if the configuration's classes no longer exist. Raises Untrusted.
+        """
+        if not self._trusts(config):
+            return None
+        trainer = config["trainer"]
+        length = int(trainer.get("train_length") or config["model"]["block_size"])
+        batch_size = trainer["batch_size"] * trainer.get("accumulate", 1)
+        sizes = trainer["num_steps"], batch_size, length
+        key = _canonical([config["data"], config["streams"], config["seed"], sizes])
+        if key not in self._tokens:
+            corpus = self._made(config)
+            self._tokens[key] = corpus.tokens(*sizes) if corpus else None
+        return self._tokens[key]
+
     def _made(self, config: Mapping[str, Any]) -> Corpus | None:
+        if self._documents is None:
+            return None
         try:
-            replayed(config, self._trust)
-            if self._documents is None:
-                return None
             streams = part(config, "streams", seed=config["seed"])
             return make_corpus(part(config, "data"), self._documents, streams)
-        except Untrusted:
-            raise
         except (ConfigError, BadValue):
             return None
+
+    def _trusts(self, config: Mapping[str, Any]) -> bool:
+        """Whether its classes exist. Raises Untrusted."""
+        try:
+            replayed(config, self._trust)
+        except Untrusted:
+            raise
+        except ConfigError:
+            return False
+        return True
 
     def sets(self, config: Mapping[str, Any]) -> tuple[set[str], set[str]] | None:
         """The documents of the training part, and those of the others; None for running text too."""
