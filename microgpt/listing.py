@@ -161,6 +161,9 @@ def _show(rows: Sequence[Row], headings: dict[str, str], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
+    if not rows:
+        print("none")
+        return
     table = Table(box=None)
     for heading in headings:  # if there is no room, the name is cut
         table.add_column(heading, no_wrap=heading != "name")

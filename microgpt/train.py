@@ -259,5 +259,6 @@ def run_name(overrides: Overrides) -> str:
     pairs = map(key_and_value, overrides)
     told = [(key, value) for key, value in pairs if key.partition(".")[0] not in UNNAMED]
     last = re.compile("[./]").split
-    words = [f"{last(key)[-1]}={value.rpartition('/')[2]}" for key, value in dict(told).items()]
+    values = {key: value.rpartition("/")[2].strip("\"'") for key, value in told}
+    words = [f"{last(key)[-1]}={value}" for key, value in values.items()]
     return " ".join(words)[:200] or "default"

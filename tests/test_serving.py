@@ -129,6 +129,7 @@ def test_it_is_a_logged_model_of_its_run(registered: Path) -> None:
     run = client.get_run(version.run_id)
     (output,) = run.outputs.model_outputs
     assert version.source == f"models:/{output.model_id}"
+    assert "trust" not in run.data.params
     assert run.info.status == "FINISHED"
     assert run.info.end_time / 1000 == pytest.approx(RunFolder(registered / "runs/here").ended)
     model = client.get_logged_model(output.model_id)

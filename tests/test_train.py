@@ -54,3 +54,11 @@ def test_an_empty_address_of_a_store_is_none(
     ended = microgpt("train", *TINY, *HERE)
     assert (ended.code, ended.err) == (0, "")
     assert (tmp_path / "outputs" / "mlflow.db").exists()
+
+
+def test_a_preset_is_named_as_it_is_given(tmp_path: Path, microgpt: Within) -> None:
+    for words in (["runs"], ["sweeps"]):
+        assert microgpt(*words).out == "none\n"
+    assert microgpt("train", *TINY, *HERE, "debug=nan", "progress=false").code == 0
+    (run,) = tmp_path.glob("outputs/runs/*")
+    assert RunFolder(run).info["name"].endswith(" debug=nan")

@@ -121,5 +121,5 @@ def _log(record: Record, files: Path, answers: Answers, packages: Sequence[str])
         signature=ModelSignature(given, answered, ParamSchema(specs)),
         input_example=(DataFrame({"text": [""]}), params),
         pip_requirements=[REQUIREMENT],
-        model_config={"trust": list(packages)},
+        model_config={"trust": list(packages)} if packages else None,  # MLflow shows it as a param
     )
