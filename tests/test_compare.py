@@ -7,10 +7,11 @@ import pytest
 
 from microgpt.ablation.compare import different, partings
 from microgpt.ablation.fork import fork
+from microgpt.ablation.statistics.anytime import anytime
 from microgpt.run.folder import all_runs
 from tests.command import Within
 from tests.running import train_here
-from tests.sweeps import heads, log_sweep
+from tests.sweeps import Made, asked, heads, log_sweep, noisy
 
 STEPS = ["trainer.num_steps=12", "trainer.checkpoint_every=5"]
 
@@ -84,3 +85,33 @@ def test_sweeps_side_by_side(
     ended = command("compare", one.id, lower.id)
     assert "second less first" in ended.out
     assert ended.out.count("-0.0100") >= 5
+
+
+def of_heads(name: str, stopping: str, seeds: int, sd: float) -> Made:
+    section = asked(stopping=stopping, axis=None)
+    means = dict.fromkeys((1, 2, 4, 8, 16), 2.3)
+    return heads(
+        name=name, experiment=None, seeds=range(seeds), ablation=section, loss=noisy(means, sd)
+    )
+
+
+def test_where_seeds_were_added_until_they_were_enough_intervals_hold_at_any_time(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One such sweep of the two is enough; of so few seeds as three there is no interval then."""
+    fixed, sequence = of_heads("a", "fixed", 9, 0.004), of_heads("b", "sequential", 9, 0.006)
+    short = of_heads("c", "sequential", 3, 0.006)
+    for made in (fixed, sequence, short):
+        log_sweep(bench, made)
+    monkeypatch.setenv("MICROGPT_OUTPUTS", str(bench))
+    command = Within(monkeypatch, capfd)
+    told = json.loads(command("compare", fixed.id, sequence.id, "--json").out)["arms"]
+    rows = {row["arm"]: row for row in told}
+    for arm in fixed.arms:
+        pairs = [float(sequence.loss(arm, s)) - float(fixed.loss(arm, s)) for s in range(9)]
+        right, row = anytime(pairs, comparisons=5), rows[f"n_head={arm['model.n_head']}"]
+        assert (row["low"], row["high"]) == pytest.approx((right.low, right.high))
+    assert "95 % at any time" in command("compare", sequence.id, fixed.id).out
+    told = json.loads(command("compare", fixed.id, short.id, "--json").out)["arms"]
+    assert [(row["low"], row["high"]) for row in told] == [(None, None)] * 5
+    assert all(row["difference"] for row in told)

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from microgpt.ablation.records.store import spec_of
-from microgpt.ablation.statistics.summary import Summary, summary
+from microgpt.ablation.statistics.summary import Interval, Summary
 from microgpt.console import print_table
+from microgpt.protocol.stopping import FIXED, INTERVALS, SEQUENTIAL, stopping_of
 from microgpt.tracking import comparable
 from microgpt.tracking.find import members
 
@@ -27,6 +28,7 @@ class Stored:
 
     id: str
     name: str
+    stopping: str
     shared: Mapping[str, str]
     losses: Mapping[str, Mapping[str, float]]
 
@@ -37,7 +39,9 @@ def compare_sweeps(client: "MlflowClient", parents: "Sequence[Run]", as_json: bo
     first, second = comparable([one.shared, two.shared])
     pairs = {key: [first.get(key), second.get(key)] for key in sorted({*first, *second})}
     differs = {key: values for key, values in pairs.items() if values[0] != values[1]}
-    arms = _arms(one, two)
+    # The seeds in common are as many as the figures of either made them.
+    is_sequence = SEQUENTIAL in (one.stopping, two.stopping)
+    arms = _arms(one, two, INTERVALS[SEQUENTIAL if is_sequence else FIXED])
     if as_json:
         names = [{"id": each.id, "name": each.name} for each in (one, two)]
         print(json.dumps({"sweeps": names, "differs": differs, "arms": arms}, indent=1))
@@ -46,7 +50,8 @@ def compare_sweeps(client: "MlflowClient", parents: "Sequence[Run]", as_json: bo
     for key, values in differs.items():
         table.add_row(*(Text(value or "·") for value in (key, *values)))
     print_table(table)
-    table = Table("arm", one.id, two.id, "second less first", "95 %", box=None)
+    level = "95 % at any time" if is_sequence else "95 %"
+    table = Table("arm", one.id, two.id, "second less first", level, box=None)
     for arm in arms:
         interval = "" if arm["low"] is None else f"[{arm['low']:+.4f}, {arm['high']:+.4f}]"
         cells = [
@@ -58,7 +63,9 @@ def compare_sweeps(client: "MlflowClient", parents: "Sequence[Run]", as_json: bo
 
 
 def _stored(client: "MlflowClient", parent: "Run") -> Stored:
+    """Raises BadValue, BadRecord."""
     sweep = parent.data.tags["sweep.id"]
+    said, protocol = spec_of(client, parent)
     runs = [
         run
         for run in members(client, str(parent.info.experiment_id), sweep)
@@ -75,19 +82,21 @@ def _stored(client: "MlflowClient", parent: "Run") -> Stored:
     return Stored(
         sweep,
         str(parent.info.run_name),
+        stopping_of(said.get("ablation")),
         {key: first[key] for key in first if all(each.get(key) == first[key] for each in params)}
-        | claimed(client, parent),
+        | _claimed(said, protocol, parent.data.tags),
         losses,
     )
 
 
-def claimed(client: "MlflowClient", sweep: "Run") -> dict[str, str]:
-    """What a sweep trains and claims, and its verdict, as texts by key. Raises BadValue, BadRecord."""
-    said, protocol = spec_of(client, sweep)
+def _claimed(
+    said: Mapping[str, Any], protocol: Mapping[str, Any] | None, tags: Mapping[str, str]
+) -> dict[str, str]:
+    """What a sweep trains and claims, and its verdict, as texts by key."""
     facts = {
         "arms": "; ".join(dict.fromkeys(job["arm"] for job in said["jobs"])),
         "seeds": ", ".join(dict.fromkeys(str(job.get("seed")) for job in said["jobs"])),
-        **{key: value for key, value in sweep.data.tags.items() if key in ("verdict", "claim")},
+        **{key: value for key, value in tags.items() if key in ("verdict", "claim")},
     }
     if protocol is None:
         return facts
@@ -99,7 +108,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _arms(one: Stored, two: Stored) -> list[dict[str, Any]]:
+def _arms(one: Stored, two: Stored, interval: Interval) -> list[dict[str, Any]]:
     """Each arm with a loss, the lowest first: its mean in both sweeps, and the difference paired by seed.
 
     The intervals of all differences hold together.
@@ -115,8 +124,8 @@ def _arms(one: Stored, two: Stored) -> list[dict[str, Any]]:
     for name, losses in found.items():
         if not any(losses):
             continue
-        told = summary(pairs[name], comparisons) if pairs[name] else None
-        means = [summary([*each.values()]).mean if each else None for each in losses]
+        told = interval(pairs[name], comparisons) if pairs[name] else None
+        means = [interval([*each.values()]).mean if each else None for each in losses]
         rows.append({"arm": name, "means": means, **_difference(told)})
     return sorted(rows, key=lambda row: min(mean for mean in row["means"] if mean is not None))
 
