@@ -90,8 +90,9 @@ def replayed(config: Any, trust: Trust) -> dict[str, Any]:
         raise Untrusted("config.yaml: must hold keys and values")
     for entry in _entries("", config):  # all names, before anything is imported
         _check_entry(entry, trust)
+    finder = Finder()
     for key, value in config.items():
-        _check_place(key, value, asked_for(key, value) if key in PARTS else None)
+        _check_place(key, value, asked_for(key, value) if key in PARTS else None, finder)
     return config
 
 
@@ -127,7 +128,7 @@ def _check_entry(entry: Entry, trust: Trust) -> None:
         raise Untrusted(f"{key}={shown(value)}: {allowed}")
 
 
-def _check_place(key: str, value: Any, asked: type | None) -> None:
+def _check_place(key: str, value: Any, asked: type | None, finder: Finder) -> None:
     """Raises Untrusted for a class where none is asked for, or another; ConfigError if it is gone."""
     if asked is None:
         for entry in _entries(key, value):
@@ -135,17 +136,17 @@ def _check_place(key: str, value: Any, asked: type | None) -> None:
                 allowed = f"must not be there; {key} is no part of a run"
                 raise Untrusted(f"{entry.key}={shown(entry.value)}: {allowed}")
     elif isinstance(value, Mapping) and TARGET in value:
-        parameters = parameters_of(_found(f"{key}.{TARGET}", value[TARGET], asked))
+        found = _found(f"{key}.{TARGET}", value[TARGET], asked, finder)
+        parameters = parameters_of(found)
         for name, each in value.items():
             if name != TARGET:
-                _check_place(f"{key}.{name}", each, asked_of(parameters.get(name), each))
+                _check_place(f"{key}.{name}", each, asked_of(parameters.get(name), each), finder)
 
 
-def _found(key: str, target: str, asked: type) -> Any:
+def _found(key: str, target: str, asked: type, finder: Finder) -> Any:
     """The subclass of `asked` that a dotted path names. Raises Untrusted, ConfigError."""
     name, home = f"{key}={target!r}", target.rpartition(".")[0]
     refusal = Untrusted(f"{name}: must be a subclass of {asked.__name__}")
-    finder = Finder()
     module = finder.module(target)
     if module != home:  # of a path such as `module.os.system`, nothing is imported
         place = finder.place(module) if module else None
