@@ -122,6 +122,8 @@ def test_a_report_says_why_it_ended_and_its_intervals_hold_at_any_time(bench: Pa
     page = page_of(lock)
     assert "It was decided after 5 of at most 30 seeds." in page
     assert "| 5 | supported |" in page
+    assert "- stopping: seeds are added to all arms until" in page
+    assert "30 at most; looks after 5, 9, 13, 17, 21, 26, 30\n" in page
     assert "paired t-test" not in page
     assert "- none: all 15 runs finished" in page
     assert miscounted(lock, TEXTS) is None
@@ -194,6 +196,7 @@ def test_a_sweep_ends_when_its_claim_is_decided_and_goes_on_to_the_same_point(
     (sweep,) = all_sweeps(outputs)
     spent = len(sweep.jobs) // 2
     assert told[-1].startswith(f"after {spent} ")
+    assert f"{2 * spent} jobs: {2 * spent} finished\n" in out
     runs = {run.path: (run.path / "run.json").stat().st_mtime_ns for run in all_runs(outputs)}
     assert len(runs) == len(sweep.jobs) < 26
     here(outputs, "report", "seq")
@@ -207,6 +210,7 @@ def test_a_sweep_ends_when_its_claim_is_decided_and_goes_on_to_the_same_point(
         shutil.rmtree(path)
     again = trained(here, outputs, tmp_path, 0.01)
     assert [line for line in again.splitlines() if line.startswith("after ")] == told
+    assert f"{2 * spent} jobs: 3 finished, {2 * spent - 3} skipped, finished before\n" in again
     assert len(all_sweeps(outputs)[0].jobs) == 2 * spent
     now = {run.path: (run.path / "run.json").stat().st_mtime_ns for run in all_runs(outputs)}
     assert now.keys() == runs.keys()

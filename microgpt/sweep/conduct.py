@@ -55,6 +55,7 @@ def conduct(
     with sweep.locked():
         before = sweep.protocol if sweep.exists else None
         look: str | None = None
+        trained: set[str] = set()
         for number, jobs in enumerate(rounds.of(sweep)):
             own = [replace(job, run=f"{job.run}{mark}") for job in jobs]
             if number:
@@ -62,11 +63,12 @@ def conduct(
             else:
                 begin(sweep, **identity, **facts, jobs=[job.facts for job in own])
                 tracking.start(sweep, outputs)
-            watch = _watch(sweep, tracking, prepare, here=rounds.looks)
+            watch = _watch(Watch(sweep, trained), tracking, prepare, here=rounds.looks)
             if not number:
                 tell_protocol(before, sweep.protocol, len(watch.skipped) - len(watch.refused()))
                 tell_begin(watch, look := tracking.look(), tracking.elsewhere())
             todo = [job for job in own if job.run not in watch.skipped]
+            trained |= {job.run for job in todo}
             try:
                 with watching(watch, config["progress"]):
                     interrupted = launch(sweep.path.name, todo)
@@ -83,15 +85,14 @@ def conduct(
 
 
 def _watch(
-    sweep: SweepFolder, tracking: Tracking, prepare: Callable[[int], None] | None, here: bool
+    watch: Watch, tracking: Tracking, prepare: Callable[[int], None] | None, here: bool
 ) -> Watch:
     """The jobs of a sweep as they stand, without what is finished: `here`, or in the store too."""
-    watch = Watch(sweep)
     if prepare and (left := len(watch.jobs) - len(watch.skipped)):
         prepare(left)
     stored = {} if here else tracking.stored(PATIENCE)
     watch.skip({name for name, how in stored.values() if how == STATUS[FINISHED]})
-    join(sweep, watch.skipped)
+    join(watch.sweep, watch.skipped)
     return watch
 
 

@@ -1,6 +1,7 @@
 """How a sweep is doing, read from the folders of its runs: whoever trains them, wherever."""
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -30,10 +31,13 @@ class Standing:
 
 
 class Watch:
-    """How the jobs of a sweep are doing."""
+    """How the jobs of a sweep are doing.
 
-    def __init__(self, sweep: SweepFolder) -> None:
-        self.sweep = sweep
+    own  jobs that this command has trained already, in an earlier round
+    """
+
+    def __init__(self, sweep: SweepFolder, own: Collection[str] = ()) -> None:
+        self.sweep, self._own = sweep, own
         self.jobs: dict[str, dict[str, Any]] = {job["run"]: job for job in sweep.jobs}
         self.steps = int(sweep.info["config"]["trainer"]["num_steps"])  # of a job, more or less
         self._runs = {name: sweep.run(job) for name, job in self.jobs.items()}
@@ -47,7 +51,7 @@ class Watch:
         """Skips the jobs that are finished or refused here, and those of `stored`, finished in a store."""
         for name, before in self.before.items():
             if before.status == FINISHED or (before.status == WAITING and name in stored):
-                self.now[name] = Standing(SKIPPED)
+                self.now[name] = before if name in self._own else Standing(SKIPPED)
             elif before.status != REFUSED:
                 continue
             self.skipped.add(name)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from microgpt.ablation.evidence import history
+from microgpt.ablation.report.looks import is_cut_short, stopped, stopping
 from microgpt.ablation.report.render import count, figure, interval, signed
 from microgpt.ablation.statistics.verdict import Outcome
 
@@ -132,7 +133,7 @@ def _departures(lock: Lock) -> Iterator[str]:
     if left := [run for run in runs if run["status"] != "finished"]:
         yield f"{len(left)} of {len(runs)} runs have no result, and are in no mean (see Failed runs)."
     if "stopped" in lock:
-        if _is_cut_short(lock):
+        if is_cut_short(lock):
             yield f"No more seeds were added, though the answer was open: {stopped(lock)}"
     elif protocol:
         planned, seeds = protocol["content"]["seeds"], sorted({run["seed"] for run in runs})
@@ -155,22 +156,6 @@ def _versions(lock: Lock) -> bool:
         for module, digest in known.items():
             files[module].add(digest)
     return any(len(found) > 1 for found in (*arms.values(), *files.values()))
-
-
-def stopped(lock: Lock) -> str:
-    """Why a sequence of seeds ended."""
-    most, looks = lock["stopped"]["most"], lock["stopped"]["looks"]
-    spent = looks[-1]["seeds"] if looks else 0
-    if looks and looks[-1]["answer"] != Outcome.UNDECIDED:
-        return f"It was decided after {spent} of at most {most} seeds."
-    if spent == most:
-        return f"All {most} seeds were spent, and it is undecided."
-    return f"It had {spent} of at most {most} seeds, and is undecided."
-
-
-def _is_cut_short(lock: Lock) -> bool:
-    most, looks = lock["stopped"]["most"], lock["stopped"]["looks"]
-    return not looks or (looks[-1]["answer"] == Outcome.UNDECIDED and looks[-1]["seeds"] < most)
 
 
 def earlier(lock: Lock) -> list[str]:
@@ -206,6 +191,7 @@ def setting(lock: Lock) -> list[str]:
     training = ", ".join(filter(None, (steps, batch, rule, rate, schedule)))
     lines = [
         compared(lock),
+        stopping(lock),
         f"data: {data['name']}, {count(data['documents'])} documents; digest `{data['digest'][:12]}`"
         if shared("data.")
         else "",
