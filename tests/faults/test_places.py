@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,11 @@ from microgpt.run.record import FINISHED
 from tests.command import Ended, Within
 from tests.faults.conftest import Noted
 from tests.faults.whole import STEPS, begin, check_equal, check_store, ended, samples
-from tests.running import TINY, sync_here, train_here, wait_until
+from tests.running import TINY, has_reached, only_run, sync_here, train_here, wait_until
 
 BRIEF = ["trainer.num_steps=12", "trainer.checkpoint_every=3", "progress=false"]
 PAGE = 4096  # bytes: a disk in memory has room for whole pages
 Mount = Callable[[str], None]
-# Sets the clock of every process back by an hour at a moment: Python imports it as it starts.
-CLOCK = """
-import os, time
-real = time.time
-at = float(os.environ["TEST_SET_BACK_AT"])
-time.time = lambda: real() - 3600 * (real() > at)
-"""
 
 
 def mounted(place: Path, options: str) -> None:
@@ -180,19 +174,24 @@ def test_folders_that_vanish(times: int, outputs: Path, tmp_path: Path, noted: N
 
 
 @samples(1, 10)
-def test_a_clock_that_is_set_back(
-    times: int, outputs: Path, tmp_path: Path, store_template: Path, noted: Noted
-) -> None:
-    """`time.time()` of the run and of the process that sends is an hour earlier from a moment on."""
-    (tmp_path / "clock").mkdir()
-    (tmp_path / "clock/sitecustomize.py").write_text(CLOCK)
+def test_a_clock_that_is_set_back(times: int, outputs: Path, tmp_path: Path, noted: Noted) -> None:
+    """That of the run and of the process that sends, at some step of the run."""
+    library = tmp_path / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     whole = train_here(tmp_path, *STEPS, "tracking=none")[1]
-    path = f"{tmp_path / 'clock'}:{Path(__file__).parent.parent.parent}"
     count = 0
     for i in range(times):
-        at = str(time.time() + random.Random(i).uniform(0.5, 3))
-        process = begin(outputs, "train", *TINY, *STEPS, PYTHONPATH=path, TEST_SET_BACK_AT=at)
+        place, now = tmp_path / f"set{i}", tmp_path / f"now{i}"
+        shutil.copytree(outputs, place)
+        clock = {"LD_PRELOAD": str(library), "TEST_SET_BACK": str(now)}
+        process = begin(place, "train", *TINY, *STEPS, **clock)
+        step = random.Random(i).randrange(1, 200)
+        wait_until(partial(has_reached, place, step))
+        now.touch()
         ended(process, 0)
-    check_equal(all_runs(outputs), whole)
-    count = check_store(outputs)
-    noted("a clock that is set back by an hour", times, f"{count:,} figures")
+        run = only_run(place)
+        assert run.info["ended"] < run.info["begun"]
+        check_equal([run], whole)
+        count += check_store(place)
+    noted("a clock that is set back by an hour in mid-run", times, f"{count:,} figures")
