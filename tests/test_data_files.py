@@ -50,7 +50,7 @@ def train(within: Within, content: bytes, *words: str) -> Ended:
     return within(*BASE, *words)
 
 
-@pytest.mark.parametrize("number", [25, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [25, pytest.param(150, marks=pytest.mark.soak)])
 def test_any_content(number: int, place: Path, within: Within) -> None:
     codes = Counter[int]()
 

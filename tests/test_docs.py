@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -39,7 +40,9 @@ def words_of(line: str, place: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page(page: str, tmp_path: Path) -> None:
+def test_every_command_of_a_page(page: str, tmp_path: Path, store_template: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    shutil.copy(store_template, tmp_path / "outputs/mlflow.db")
     for name, content in FILE.findall(text(page)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(dedent(content))

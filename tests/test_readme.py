@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from microgpt.ablation.judge.judge import CODES
 from microgpt.run.folder import all_runs
-from tests.command import PROGRAM, command, environment
+from tests.command import PROGRAM, Within, command, environment
 from tests.running import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -32,9 +33,11 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, store_template: Path) -> Path:
     """A folder with a file of lines, a finished run and a stopped one."""
     place = tmp_path_factory.mktemp("readme")
+    (place / "outputs").mkdir()
+    shutil.copy(store_template, place / "outputs/mlflow.db")
     poems = (f"{n} roses are red\n{n} violets are blue\n" for n in range(50))  # some are held out
     (place / "poems.txt").write_text("".join(poems))
     words = ["train", *SHORT, "seed=1"]
@@ -59,12 +62,18 @@ def words_of(line: str, place: Path) -> Iterator[str]:
         yield from [*SHORT[:-1], "--most=5", "--workers=2"]
 
 
-def test_every_command_of_the_readme(place: Path) -> None:
-    lines = commands()
+@pytest.mark.filterwarnings("default")  # MLflow gives some, as it is imported
+def test_every_command_of_the_readme(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    for name in ("MICROGPT_OUTPUTS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    microgpt, lines = Within(monkeypatch, capfd), commands()
     assert len(lines) > 15
     for line in lines:
         if not line.startswith("microgpt ui"):
-            ended = command(list(words_of(line, place)), place)
+            ended = microgpt(*words_of(line, place))
             answers = CODES.values() if line.startswith("microgpt judge") else [0]
             assert ended.code in answers, (line, ended)
             assert "Traceback" not in ended.err, (line, ended)

@@ -80,7 +80,7 @@ def test_a_run_whose_store_has_a_password(tmp_path: Path) -> None:
     "way",
     [
         pytest.param("word", marks=pytest.mark.soak),
-        pytest.param("environment", marks=pytest.mark.slow),
+        pytest.param("environment", marks=pytest.mark.soak),
         pytest.param("file", marks=pytest.mark.soak),
         pytest.param("interpolation", marks=pytest.mark.slow),
     ],

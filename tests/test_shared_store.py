@@ -151,6 +151,7 @@ def test_two_folders_and_a_server_that_dies(server: SharedServer, tmp_path: Path
     two_folders_and_a_server(server, tmp_path, 12, "some")
 
 
+@pytest.mark.soak
 def test_a_database_with_a_password(server: SharedServer, tmp_path: Path) -> None:
     """It is used, and stands neither in files nor in rows nor in what is said."""
     hidden = f"postgresql+psycopg2://mlflow:***@127.0.0.1:{server.database}/mlflow"

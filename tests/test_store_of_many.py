@@ -26,7 +26,7 @@ def bench() -> Any:
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_hundreds_of_runs(outputs: Path) -> None:
     store = bench()
     store.template(outputs)

@@ -213,7 +213,7 @@ def test_a_sweep_takes_over_what_another_has_finished(copy: Path) -> None:
     assert shared.data.tags["mlflow.parentRunId"] == old.info.run_id
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_skip_false_trains_all_anew_and_keeps_the_old(copy: Path) -> None:
     before, (first,) = files(copy), all_sweeps(copy)
     names = {run.path.name for run in all_runs(copy)}

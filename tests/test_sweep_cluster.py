@@ -72,7 +72,7 @@ def at_work(outputs: Path) -> int:
     return sum(run.status == RUNNING and run.metrics() != [] for run in all_runs(outputs))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_cluster_of_workers_that_come_and_go(
     outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

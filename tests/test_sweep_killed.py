@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_once(outputs: Path) -> None:
     assert sorted(metric.step for metric in history) == list(range(1, 401))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_job_whose_worker_is_killed_each_time(outputs: Path) -> None:
     """It fails; one that waits behind it does not."""
     with running(outputs, *LONG, "trainer.num_steps=20000,3,4") as process:

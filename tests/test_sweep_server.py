@@ -138,7 +138,7 @@ def test_sync_sends_sweeps_too(outputs: Path, here: Here) -> None:
         assert family(outputs)[0].info.status == shown
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_server_that_is_down_as_a_sweep_begins(outputs: Path) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -211,7 +211,7 @@ def pace(outputs: Path) -> tuple[float, float]:
     return max(run.metrics()[-1]["cost/seconds"] for run in runs), max(ends) - min(ends)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_server_whose_every_answer_takes_seconds(outputs: Path, tmp_path: Path) -> None:
     words = ["trainer.num_steps=600", "trainer.log_every=10"]
     quick = tmp_path / "quick"  # the same with a quick server: MLflow's import takes its time, too

@@ -130,7 +130,7 @@ atexit.register(lambda: print(len(reads), "reads"))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_plan_is_not_read_for_each_job(outputs: Path) -> None:
     """With Hydra's own launcher, which hands a job only its configuration."""
     reads = []

@@ -193,7 +193,7 @@ def test_processes_on_a_fresh_store(tmp_path: Path) -> None:
     train_at_once(tmp_path, 2, *SHORT)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_processes_log_into_one_store(outputs: Path) -> None:
     train_at_once(outputs, 6, "trainer.num_steps=300")
 

@@ -66,7 +66,7 @@ def serving(outputs: Path, port: int) -> Iterator[str]:
         server.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_server_that_dies_while_a_run_goes_on(outputs: Path) -> None:
     port = free_port()
 

@@ -47,12 +47,10 @@ def test_losses_are_the_originals_to_1e_9(file: Path) -> None:
     assert losses(trainer) == pytest.approx(golden["losses"][:50], rel=1e-9, abs=0)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "sizes",
-    [
-        pytest.param({"n_embd": 4, "n_head": 2, "block_size": 8}, marks=pytest.mark.slow),
-        pytest.param({}, marks=pytest.mark.soak),
-    ],
+    [{"n_embd": 4, "n_head": 2, "block_size": 8}, {}],
     ids=["small", "default"],
 )
 def test_a_thousand_losses_are_the_scalar_engines_to_4_digits(sizes: dict[str, int]) -> None:

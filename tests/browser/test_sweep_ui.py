@@ -161,6 +161,7 @@ def test_compare(page: "Page") -> None:
     assert page.locator(".js-plotly-plot").get_by_text("model.n_embd", exact=True).count() == 0
 
 
+@pytest.mark.soak
 def test_a_sweep_under_way(browser: "Browser", tmp_path: Path) -> None:
     """Runs and figures come while the sweep goes on, and nobody reloads the page."""
     endless = [*DATA, "trainer.num_steps=20000", "trainer.eval_every=20", "seed=range(2)"]
