@@ -23,6 +23,7 @@ from microgpt.ablation.report.multiplier import mean_curve, multiplier, spread
 from microgpt.ablation.report.over_documents import crossed
 from microgpt.ablation.report.robustness import elsewhere
 from microgpt.ablation.report.samples import sampled
+from microgpt.ablation.report.sizes import both, counterpart
 from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.crossed import over_seeds_and_documents
 from microgpt.run.held_out import HeldOut
@@ -317,3 +318,27 @@ def test_of_many_curves_those_farthest_from_the_baseline_are_drawn() -> None:
     drawn = farthest(names, {"baseline": "base", "table": table})
     assert drawn == ["base", "arm 1", "arm 3", "arm 5", "arm 6", "arm 7", "arm 8"]
     assert farthest(names[:3], {"baseline": "base", "table": table}) == names[:3]
+
+
+def told_of(experiment: str, words: dict[str, str], **ablation: Any) -> dict[str, Any]:
+    """A lock whose table has these words by arm."""
+    table = [
+        {"arm": name, "difference": {"mean": 0.1} if word != "baseline" else None, "word": word}
+        for name, word in words.items()
+    ]
+    return {"experiment": experiment, "ablation": ablation, "table": table}
+
+
+def test_arms_of_two_sizes_are_the_same_but_for_their_rates() -> None:
+    small = {"lr=0.02": "baseline", "lr=0.02 a=1": "equivalent within what matters"}
+    small |= {"lr=0.02 a=2 adam_lr=1": "better by what matters", "lr=0.1 a=3": "undecided"}
+    large = {"lr=0.1": "baseline", "lr=0.2": "undecided", "lr=0.1 a=2": "better, of undecided size"}
+    large |= {"a=1 lr=0.2": "worse by what matters", "lr=1 a=4": "undecided"}
+    one, other = told_of("x", small), told_of("x_64", large, robustness=["x"])
+    assert [(found.arm, found.contradict) for found in both(one, other)] == [
+        ("a=1", True),
+        ("a=2", False),
+    ]
+    assert counterpart(other, [one, other]) is one
+    assert counterpart(one, [one, other]) is None
+    assert counterpart(other, [other]) is None

@@ -87,6 +87,23 @@ def test_exactly_one_word_holds_and_it_is_true(one: float, other: float, matters
     assert word.is_answer() == (low > 0 or high < 0 or inside)
 
 
+@pytest.mark.parametrize("one", Verdict)
+@pytest.mark.parametrize("other", Verdict)
+def test_words_contradict_each_other_if_no_difference_fits_both(
+    one: Verdict, other: Verdict
+) -> None:
+    def fits(difference: float, word: Verdict) -> bool:
+        return any(
+            low <= difference <= high
+            for (low, high), said in {**WORDS, (-0.03, -0.001): Verdict.BETTER_SOME}.items()
+            if said is word
+        )
+
+    differences = [0.0005 * i for i in range(-100, 101)]
+    common = any(fits(d, one) and fits(d, other) for d in differences)
+    assert one.contradicts(other) == (not common)
+
+
 CLAIMS = {
     (0.01, 0.02): Outcome.SUPPORTED,
     (0.0095, 0.02): Outcome.UNDECIDED,

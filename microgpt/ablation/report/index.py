@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.ablation.evidence.lock import LOCK, read_lock
-from microgpt.ablation.report import words
+from microgpt.ablation.report import sizes, words
 from microgpt.ablation.report.page import linked
 from microgpt.ablation.report.readme import templates
 from microgpt.run.checkpoint import write_whole
@@ -33,6 +33,7 @@ def whole(file: Path) -> dict[str, Any]:
     try:
         for told in (words.verdict, words.standing, words.effect):
             told(lock)
+        sizes.both(lock, lock)
     except (
         Exception
     ) as error:  # a neighbour's lock, which may hold anything, must not stop a report

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from microgpt.ablation.report import render, words
+from microgpt.ablation.report import render, sizes, words
 from microgpt.protocol.section import KEYS
 
 
@@ -29,7 +29,7 @@ def templates() -> Environment:
         "signed": render.signed,
         "signed_interval": partial(render.interval, shown=render.signed),
     }
-    found.globals["words"] = words
+    found.globals |= {"sizes": sizes, "words": words}
     return found
 
 

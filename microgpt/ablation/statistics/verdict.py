@@ -41,9 +41,19 @@ class Verdict(StrEnum):
         """Whether the whole interval is inside (-matters, matters)."""
         return self in (Verdict.EQUIVALENT, Verdict.BETTER_LESS, Verdict.WORSE_LESS)
 
+    @property
+    def large(self) -> bool:
+        """Whether the whole interval is beyond `matters`."""
+        return self in (Verdict.BETTER, Verdict.WORSE)
+
     def is_answer(self) -> bool:
         """Whether it says better, worse or equivalent, of whatever size."""
         return self is not Verdict.UNDECIDED
+
+    def contradicts(self, other: "Verdict") -> bool:
+        """Whether no difference fits both."""
+        opposite = self.direction and other.direction and self.direction != other.direction
+        return bool(opposite or (self.small and other.large) or (self.large and other.small))
 
 
 class Outcome(StrEnum):

@@ -1,0 +1,49 @@
+"""What two experiments that ask the same, of another size or length, say of the same arms."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from microgpt.ablation.statistics.verdict import Verdict
+
+Lock: TypeAlias = Mapping[str, Any]
+
+
+class Both(NamedTuple):
+    """What two experiments say of one arm."""
+
+    arm: str
+    one: Mapping[str, Any]  # the arm's row in the table of one lock
+    other: Mapping[str, Any]
+
+    @property
+    def contradict(self) -> bool:
+        """Whether no difference fits both verdicts."""
+        return Verdict(self.one["word"]).contradicts(Verdict(self.other["word"]))
+
+
+def counterpart(lock: Lock, locks: Sequence[Lock]) -> Lock | None:
+    """The experiment that asks the same as this one elsewhere, if it comes before it."""
+    asks_too = (lock["ablation"] or {}).get("robustness") or []
+    before = [other for other in locks if other["experiment"] < lock["experiment"]]
+    return next((other for other in before if other["experiment"] in asks_too), None)
+
+
+def both(one: Lock, other: Lock) -> list[Both]:
+    """The arms that both experiments compared with their baselines.
+
+    Each experiment has its own learning rates, so these do not make another arm.
+    """
+    first, second = _compared(one), _compared(other)
+    return [Both(arm, first[arm], second[arm]) for arm in first if arm in second]
+
+
+def _compared(lock: Lock) -> dict[str, Mapping[str, Any]]:
+    """The rows with a difference from the baseline, by what tells them apart but for the rate."""
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for row in lock["table"]:
+        if row["difference"]:
+            kept = [
+                word for word in row["arm"].split(" ") if not word.startswith(("lr=", "adam_lr="))
+            ]
+            rows.setdefault(" ".join(kept), []).append(row)
+    return {arm: found[0] for arm, found in rows.items() if arm and len(found) == 1}
