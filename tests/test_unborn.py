@@ -6,9 +6,10 @@ from threading import Thread
 
 import pytest
 
+from microgpt.ablation.fork import fork
 from microgpt.run.folder import RunFolder
 from microgpt.run.unborn import claim, sweep_up
-from tests.running import TINY, kill, microgpt, running, wait_until
+from tests.running import TINY, kill, microgpt, running, untracked, wait_until
 
 
 def begun(outputs: Path, name: str) -> Path:
@@ -58,6 +59,14 @@ def test_who_waits_for_a_folder_makes_it_anew(tmp_path: Path) -> None:
         folder.rmdir()
     waiting.join()
     assert held == [True]
+
+
+def test_a_fork_removes_what_another_left(tmp_path: Path) -> None:
+    untracked(tmp_path)
+    left = begun(tmp_path, "left")
+    assert fork("here", 7, ["schedule=constant"], None, tmp_path) == 0
+    assert not left.exists()
+    assert len([*(tmp_path / "runs").iterdir()]) == 2
 
 
 @pytest.mark.slow

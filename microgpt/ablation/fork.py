@@ -24,6 +24,7 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.reading import read_bytes
 from microgpt.run.record import FINISHED
 from microgpt.run.state import last_state
+from microgpt.run.unborn import discard, sweep_up
 from microgpt.sample import rebuild
 from microgpt.syntax import key_and_value
 from microgpt.terminal import ConfigError
@@ -57,11 +58,15 @@ def fork(
         state = state_at(parent, before.trainer, step)
         parts.trainer.restore(state)
         tracking = part(parts.config, "tracking")
+        sweep_up(outputs)
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:6]}"
         run = RunFolder(outputs / "runs" / name)
-        with run.locked():
-            begin = partial(create, run, parts, parent, state, words)
-            return train_and_report(parts, run, tracking, begin)
+        try:
+            with run.locked():
+                begin = partial(create, run, parts, parent, state, words)
+                return train_and_report(parts, run, tracking, begin)
+        finally:
+            discard(run.path)
 
 
 def check_step(parent: RunFolder, step: int) -> None:
