@@ -23,8 +23,17 @@ def pairs(config: dict[str, Any]) -> frozenset[tuple[str, str]]:
     return frozenset((k, json.dumps(value)) for k, value in asked(config).items() if k != "seed")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+# Between them the slow ones have every group: a new key of any shows.
+MANY_GROUPS = ("batch_beta2", "ladder", "lr_width", "schedule", "transfer")
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in MANY_GROUPS else pytest.mark.soak)
+        for name in EXPERIMENTS
+    ],
+)
 def test_an_experiment_asks_what_its_recorded_runs_asked(experiment: str) -> None:
     """A key that is new in conf/ must stand in NEUTRAL, or the recorded runs are another question's."""
     file = LOCKS / experiment / "results.lock.json"

@@ -82,7 +82,7 @@ def test_a_run_whose_store_has_a_password(tmp_path: Path) -> None:
         pytest.param("word", marks=pytest.mark.soak),
         pytest.param("environment", marks=pytest.mark.soak),
         pytest.param("file", marks=pytest.mark.soak),
-        pytest.param("interpolation", marks=pytest.mark.slow),
+        pytest.param("interpolation", marks=pytest.mark.soak),
     ],
 )
 def test_wherever_a_password_comes_from(way: str, tmp_path: Path) -> None:

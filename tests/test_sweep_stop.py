@@ -49,7 +49,7 @@ def far(outputs: Path) -> list[RunFolder]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["processes", "basic"])
+@pytest.mark.parametrize("launcher", ["processes", pytest.param("basic", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_sweep_that_is_stopped(outputs: Path, launcher: str, number: int) -> None:
     """Ctrl-C goes to the whole group of a terminal, SIGTERM to the launcher alone."""

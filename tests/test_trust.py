@@ -121,7 +121,7 @@ def attacks(mark: Path) -> dict[str, tuple[str, Any, str]]:
 
 QUICK = ("pickle", "import", "group", "resolver")
 ATTACKS = [
-    pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in attacks(Path())
+    pytest.param(name, marks=[] if name in QUICK else pytest.mark.soak) for name in attacks(Path())
 ]
 
 

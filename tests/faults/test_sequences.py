@@ -39,7 +39,7 @@ def killed(outputs: Path, words: Sequence[str], moment: int) -> bool:
     return dead
 
 
-@samples(1, 10)
+@samples(0, 10)
 def test_kills_between_looks(
     times: int,
     outputs: Path,
