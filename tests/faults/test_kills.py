@@ -54,7 +54,7 @@ def test_kills_of_a_run(times: int, outputs: Path, tmp_path: Path, noted: Noted)
     noted("kill -9 of a run, of every second with all its processes", times, seen)
 
 
-@samples(1, 100)
+@samples(0, 100)
 def test_kills_of_a_fork(times: int, outputs: Path, tmp_path: Path, noted: Noted) -> None:
     """A quarter of them are tracked, the others are sent by sync."""
     parent = untracked(outputs, *STEPS, name="parent")
@@ -79,7 +79,7 @@ def test_kills_of_a_fork(times: int, outputs: Path, tmp_path: Path, noted: Noted
     noted("kill -9 of a fork, of every second with all its processes", times, seen)
 
 
-@samples(0, 100)
+@samples(2, 100)
 def test_kills_of_a_sync(times: int, outputs: Path, tmp_path: Path, noted: Noted) -> None:
     """Four in succession, then one that ends: of twelve runs that no store knows."""
     kept = tmp_path / "kept"
