@@ -119,6 +119,11 @@ def test_all_of_several_need_no_correction_and_any_of_them_does() -> None:
     short = Evidence(arms, arms[0], 0.0186, KEY, None)
     assert judge(claim({"kind": "worse", "arms": [{KEY: 2}]}), short).verdict is REFUTED
     assert judge(claim({"kind": "worse", **stated}), short).verdict is UNDECIDED
+    parts = [{"kind": "worse", "arms": [one]} for one in stated["arms"]]
+    each = judge(claim({"kind": "all", "claims": parts}), short)
+    assert each.verdict is UNDECIDED
+    assert each.because.count("is undecided: ") == 4  # with the interval by which it is
+    assert judge(claim({"kind": "all", "claims": parts}), found).verdict is SUPPORTED
 
 
 def test_a_significant_difference_that_does_not_matter_confirms_nothing() -> None:

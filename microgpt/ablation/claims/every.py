@@ -1,13 +1,33 @@
 """Judges that all of several claims hold."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from microgpt.ablation.claims.judging import Evidence, Judged, judge, together
-from microgpt.protocol.claims import All
+from microgpt.ablation.statistics.summary import Summary
+from microgpt.ablation.statistics.verdict import Outcome
+from microgpt.protocol.claims import All, Claim
 
 
 @judge.register
 def _(claim: All, evidence: Evidence) -> Judged:
-    each = [judge(one, evidence) for one in claim.claims]
+    """All must hold, which needs no correction; that any does not is enough, which needs it.
+
+    So a part is supported by its own interval, and falls short by intervals that hold together over the
+    parts. A power law has one interval, its own.
+    """
+    each = [_part(one, evidence, len(claim.claims)) for one in claim.claims]
     told = [
         f"'{one}' is {found.verdict}: {found.because}" for one, found in zip(claim.claims, each)
     ]
     return Judged(together([found.verdict for found in each]), "; ".join(told))
+
+
+def _part(claim: Claim, evidence: Evidence, parts: int) -> Judged:
+    """What is said of a part: as of a claim by itself, unless the correction changes its word."""
+
+    def interval(values: Sequence[float], comparisons: int = 1) -> Summary:
+        return evidence.interval(values, comparisons * parts)
+
+    alone, corrected = judge(claim, evidence), judge(claim, replace(evidence, interval=interval))
+    return alone if alone.verdict in (Outcome.SUPPORTED, corrected.verdict) else corrected
