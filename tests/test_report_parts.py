@@ -21,9 +21,11 @@ from microgpt.ablation.report.flattened import flattened
 from microgpt.ablation.report.index import write_index
 from microgpt.ablation.report.multiplier import mean_curve, multiplier, spread
 from microgpt.ablation.report.over_documents import crossed
+from microgpt.ablation.report.repeats import repeats
+from microgpt.ablation.report.repeats import told as told_of_repeats
 from microgpt.ablation.report.robustness import elsewhere
-from microgpt.ablation.report.samples import sampled
-from microgpt.ablation.report.sizes import both, counterpart
+from microgpt.ablation.report.samples import by_chance, sampled
+from microgpt.ablation.report.sizes import both, contradictions, counterpart
 from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.crossed import over_seeds_and_documents
 from microgpt.run.held_out import HeldOut
@@ -254,8 +256,8 @@ def test_verdicts_elsewhere_are_those_of_locks_beside_or_of_the_store(
     ]
     lines = words.robustness({"robustness": found})
     assert [line.partition("): ")[2] for line in lines] == [
-        "same verdict, supported",
-        "other verdict, refuted",
+        "the same verdict, supported",
+        "another verdict, refuted",
         "no verdict yet",
     ]
 
@@ -342,3 +344,33 @@ def test_arms_of_two_sizes_are_the_same_but_for_their_rates() -> None:
     assert counterpart(other, [one, other]) is one
     assert counterpart(one, [one, other]) is None
     assert counterpart(other, [other]) is None
+    assert contradictions(both(one, other)).startswith("On 1 of 2 arms the two verdicts, in bold,")
+    assert contradictions(both(one, one)) == "No two verdicts on an arm contradict each other."
+
+
+def test_runs_of_older_questions_are_counted_once_for_the_oldest() -> None:
+    def lock_with(name: str, time: str | None, *signatures: str) -> dict[str, Any]:
+        runs = [{"signature": one, "arm": one} for one in signatures]
+        protocol = time and {"time": time}
+        asked = {"experiment": name, "protocol": protocol, "verdict": "supported"}
+        return {**asked, "runs": runs, "baseline": "x"}
+
+    own = lock_with("own", "2026-03", "x", "a", "b", "c", "d")
+    older = lock_with("older", "2026-01", "a", "x")
+    old = lock_with("old", "2026-02", "a", "b", "c")
+    others = [lock_with("unfrozen", None, "d"), old, own, older, lock_with("new", "2026-04", "d")]
+    found = repeats(own, others)
+    assert found == {"older": 1, "old": 2}
+    assert told_of_repeats(own, found) == (
+        " Beside the baseline's, 3 of the 5 runs repeat runs of questions that were asked before, whose "
+        "results may have been known: older 1, old 2."
+    )
+    assert told_of_repeats({**own, "verdict": None}, found) == ""
+    assert repeats(others[0], others) == {}
+    assert told_of_repeats(older, repeats(older, others)) == ""
+
+
+def test_shares_of_samples_stand_beside_those_of_a_model_that_remembers_nothing() -> None:
+    parts = {"train_documents": 80, "val_documents": 10, "test_documents": 10}
+    assert "remembers none writes 4.0 times as many" in by_chance({"data": parts})
+    assert by_chance({"data": {"documents": 1}}) == ""

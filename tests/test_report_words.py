@@ -50,6 +50,13 @@ def test_the_words_of_a_claim_say_by_how_much(claim: dict[str, Any] | None, said
     assert words.matters({"ablation": {"matters": 0.01, "claim": claim}}) == said
 
 
+def test_a_truth_value_is_written_as_in_the_name_of_its_arm() -> None:
+    found = {"because": "'a=True' is refuted: a=true", "ablation": {"claim": EQUAL}}
+    assert words.numbers(found) == ["'a=true' is refuted: a=true."]
+    found["ablation"] = {"claim": {"kind": "equal", "arms": [{"model.bias": True}]}}
+    assert words.claimed(found) == "bias=true as good as the baseline"
+
+
 def test_the_ends_and_the_inner_arms_are_named(told: tuple[Path, str, Made]) -> None:
     lock = read_lock(told[0] / LOCK)
     assert "- ends: n_head=1 and n_head=16;" in (told[0] / "README.md").read_text()

@@ -123,8 +123,9 @@ def test_a_report_says_why_it_ended_and_its_intervals_hold_at_any_time(bench: Pa
     assert "It was decided after 5 of at most 30 seeds." in page
     assert "| 5 | supported |" in page
     assert "- stopping: seeds are added to all arms until" in page
-    assert "30 at most; looks after 5, 9, 13, 17, 21, 26, 30\n" in page
+    assert "30 at most; looks after 5, 9, 13, 17, 21, 26, 30 seeds\n" in page
     assert "paired t-test" not in page
+    assert page.index("nats per token, and lower is better") < page.index("### When it ended")
     assert "- none: all 15 runs finished" in page
     assert miscounted(lock, TEXTS) is None
     assert not [*_protocol(lock)]

@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.report.render import of_documents
+from microgpt.ablation.report.render import PARTS, of_documents
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,11 +48,14 @@ def draw(lock: Mapping[str, Any], folder: Path) -> None:
             curves(axes, {name: lock["curves"][name] for name in drawn})
             if len(drawn) < len(shown):
                 axes.set_xlabel("step; the baseline, and the arms that end farthest from it")
-    grids = lock["rates"] or (lock["tuning"] or {}).get("grids")
+    tuning = lock["tuning"] or {}
+    grids, judge = lock["rates"], lock["figure"]
+    if not grids:
+        grids, judge = tuning.get("grids"), tuning.get("figure")
     if grids:
         longer = max(0, len(grids) - CURVES)  # a longer legend
         with figure(folder, "rates", (8, 4.6 + LINE * longer)) as (axes,):
-            rates(axes, grids)
+            rates(axes, grids, PARTS[judge])
     if lock["fit"]:
         with figure(folder, "fit") as (axes,):
             fit(axes, lock)
@@ -170,8 +173,8 @@ def legend(axes: "Axes") -> None:
     picture.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10)
 
 
-def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]]) -> None:
-    """Loss against learning rate, a line per arm; a ring marks the best rate."""
+def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]], part: str) -> None:
+    """Loss on a part against learning rate, a line per arm; a ring marks the best rate."""
     for i, grid in enumerate(grids):
         points = [point for point in grid["points"] if point["loss"]]
         if not points:
@@ -184,7 +187,7 @@ def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]]) -> None:
         axes.errorbar(x, y, yerr=_error(losses), fmt=f"{marker}-", label=label, **_bars(colour))
         best = [(at, loss) for at, loss in zip(x, y) if at == (grid["best"] or 0) * aside]
         axes.plot(*zip(*best), "o", markersize=14, fillstyle="none", color=colour) if best else None
-    axes.set(xscale="log", xlabel="peak learning rate", ylabel=NATS)
+    axes.set(xscale="log", xlabel="peak learning rate", ylabel=f"{part} loss, nats per token")
     ticks = sorted({p["rate"] for grid in grids for p in grid["points"]})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
@@ -222,8 +225,9 @@ def fit(axes: "Axes", lock: Mapping[str, Any]) -> None:
 
 
 def look(i: int) -> tuple[str, str]:
-    """Colour and marker of the i-th line."""
-    return COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+    """Colour and marker of the i-th line; no two of 49 have both in common."""
+    rounds, place = divmod(i, len(COLOURS))
+    return COLOURS[place], MARKERS[(place + rounds) % len(MARKERS)]
 
 
 def _error(losses: Sequence[Mapping[str, Any]]) -> list[list[float]]:

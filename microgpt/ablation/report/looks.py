@@ -16,7 +16,7 @@ def stopping(lock: Lock) -> str:
     most = lock["stopped"]["most"]
     return (
         f"stopping: seeds are added to all arms until the answer is no longer undecided, {most} at most; "
-        f"looks after {', '.join(map(str, counts(most)))}"
+        f"looks after {', '.join(map(str, counts(most)))} seeds"
     )
 
 
@@ -27,7 +27,7 @@ def stopped(lock: Lock) -> str:
     if looks and looks[-1]["answer"] != Outcome.UNDECIDED:
         return f"It was decided after {spent} of at most {most} seeds."
     if spent == most:
-        return f"All {most} seeds were spent, and it is undecided."
+        return f"All {most} seeds were spent, and the answer is still undecided."
     return f"It had {spent} of at most {most} seeds, and is undecided."
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from microgpt.ablation.report import render, sizes, words
+from microgpt.ablation.report import render, repeats, samples, sizes, words
 from microgpt.protocol.section import KEYS
 
 
@@ -22,6 +22,7 @@ def templates() -> Environment:
         keep_trailing_newline=True,
     )
     found.filters |= {
+        "all_of": render.all_of,
         "count": render.count,
         "interval": render.interval,
         "p": render.p_of,
@@ -29,7 +30,7 @@ def templates() -> Environment:
         "signed": render.signed,
         "signed_interval": partial(render.interval, shown=render.signed),
     }
-    found.globals |= {"sizes": sizes, "words": words}
+    found.globals |= {"repeats": repeats, "samples": samples, "sizes": sizes, "words": words}
     return found
 
 

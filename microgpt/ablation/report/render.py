@@ -7,6 +7,7 @@ from microgpt.ablation.statistics.verdict import Verdict
 
 Lock: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = Mapping[str, Any]  # of a lock's table
+PARTS = {"val/loss": "validation", "test/loss": "test"}  # which documents a figure is of
 
 
 def render_table(lock: Lock) -> str:
@@ -80,7 +81,7 @@ def local_exponents(fit: Mapping[str, Any]) -> str:
 
 def samples(lock: Lock) -> str:
     """Some samples of each arm, and the shares that are new."""
-    rows = [("arm", "first samples", "drawn", "novel", "memorised", "held out")]
+    rows = [("arm", "first samples", "drawn", "novel", "training part", "held out")]
     for arm, found in lock["samples"].items():
         shown = ", ".join(
             f"`{text}`" if text else "(empty)" for text in map(_plain, found["shown"])
@@ -153,6 +154,11 @@ def p_of(value: float | None) -> str:
 
 def count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
+
+
+def all_of(number: int) -> str:
+    """`both`, or `all 3`."""
+    return "both" if number == 2 else f"all {number}"
 
 
 def share(part: int | None, whole: int) -> str:

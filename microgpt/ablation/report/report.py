@@ -25,6 +25,7 @@ from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.render import arms
+from microgpt.ablation.report.repeats import locks_in, repeats
 from microgpt.ablation.report.robustness import elsewhere
 from microgpt.console import out
 from microgpt.core.check import BadValue
@@ -102,6 +103,7 @@ def examine(
     return sweep, lock | {
         "earlier": merged(lock, told_before(client, sweep.experiment)),
         "robustness": elsewhere(asked.robustness, lock["verdict"], experiments, client, store),
+        "repeats": repeats(lock, locks_in(experiments)),
     }
 
 

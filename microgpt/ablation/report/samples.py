@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from microgpt.ablation.records.sweep import Arm
+from microgpt.ablation.report.render import count
 from microgpt.ablation.report.splits import Splits
 
 SHOWN = 8  # samples of an arm, the first of its lowest seed: nobody chose them
@@ -38,3 +39,19 @@ def _place(text: str, config: Mapping[str, Any], splits: Splits) -> str | None:
         return None
     train, others = parts
     return "memorised" if text in train else "held_out" if text in others else "novel"
+
+
+def by_chance(lock: Mapping[str, Any]) -> str:
+    """What the shares of samples are to be compared with; empty without documents of known numbers."""
+    data = lock["data"]
+    train, others = (
+        sum(data.get(f"{part}_documents", 0) for part in parts)
+        for parts in (["train"], ["val", "test"])
+    )
+    if not train or not others:
+        return ""
+    return (
+        f" The parts have {count(train)} and {count(others)} documents: a model that remembers none writes "
+        f"{train / others:.1f} times as many of the first as of the second, on average. Only documents "
+        "that a run came to can be remembered."
+    )

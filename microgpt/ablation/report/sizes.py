@@ -37,6 +37,17 @@ def both(one: Lock, other: Lock) -> list[Both]:
     return [Both(arm, first[arm], second[arm]) for arm in first if arm in second]
 
 
+def contradictions(arms: Sequence[Both]) -> str:
+    """On how many arms the verdicts contradict each other."""
+    found = sum(arm.contradict for arm in arms)
+    if not found:
+        return "No two verdicts on an arm contradict each other."
+    return (
+        f"On {found} of {len(arms)} arms the two verdicts, in bold, contradict each other: no difference "
+        "fits both, so what holds of one experiment does not hold of the other."
+    )
+
+
 def _compared(lock: Lock) -> dict[str, Mapping[str, Any]]:
     """The rows with a difference from the baseline, by what tells them apart but for the rate."""
     rows: dict[str, list[Mapping[str, Any]]] = {}

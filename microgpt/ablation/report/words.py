@@ -7,12 +7,11 @@ from typing import Any, TypeAlias
 
 from microgpt.ablation.evidence import history
 from microgpt.ablation.report.looks import is_cut_short, stopped, stopping
-from microgpt.ablation.report.render import count, figure, interval, signed
+from microgpt.ablation.report.render import PARTS, count, figure, interval, signed
 from microgpt.ablation.statistics.verdict import Outcome
 
 Lock: TypeAlias = Mapping[str, Any]
 MOST = 9  # arms that are all named in one line
-PARTS = {"val/loss": "validation", "test/loss": "test"}  # which documents a figure is of
 MEANING = {
     Outcome.SUPPORTED: "the runs show what was claimed, by as much as was claimed",
     Outcome.REFUTED: "the runs show that what was claimed does not hold, or not by as much as was claimed",
@@ -44,7 +43,12 @@ def verdict(lock: Lock) -> str:
 def claimed(lock: Lock) -> str:
     """The claim in words; empty if nothing was claimed."""
     stated = (lock["ablation"] or {}).get("claim")
-    return history.words(stated) if stated else ""
+    return _plain(history.words(stated)) if stated else ""
+
+
+def _plain(text: str) -> str:
+    """`norm_qk=true`, as in the names of arms, for Python's `norm_qk=True`."""
+    return re.sub("(?<==)(True|False)\\b", lambda found: found[0].lower(), text)
 
 
 def numbers(lock: Lock) -> list[str]:
@@ -52,7 +56,7 @@ def numbers(lock: Lock) -> list[str]:
 
     An optimum is one part: an inner arm and both ends.
     """
-    told, found = str(lock["because"] or ""), kinds(lock)
+    told, found = _plain(str(lock["because"] or "")), kinds(lock)
     whole = {"all": r"; (?=')", "optimum": r"$"}
     mark = next((whole[kind] for kind in whole if kind in found), "; ")
     return [sentence(one) for one in re.split(mark, told) if one]
@@ -115,8 +119,8 @@ def of_other_documents(lock: Lock) -> str:
         if found["word"] != words[name]
     ]
     if not other:
-        return "For other documents of the same kind too, every arm has the same verdict."
-    return f"For other documents of the same kind too, {'; '.join(other)}."
+        return "By the interval over both, every arm has the same verdict."
+    return f"By the interval over both, {'; '.join(other)}."
 
 
 def departures(lock: Lock) -> list[str]:
@@ -274,7 +278,7 @@ def robustness(lock: Lock) -> list[str]:
         + (
             "no verdict yet"
             if one["same"] is None
-            else "same verdict" * one["same"] or "other verdict"
+            else "the same verdict" * one["same"] or "another verdict"
         )
         + (f", {one['verdict']}" if one["verdict"] else "")
         for one in lock["robustness"]

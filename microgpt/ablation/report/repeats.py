@@ -1,0 +1,55 @@
+"""Which runs of a sweep repeat those of older questions, so that their results may have been known.
+
+Runs of one signature have the same configuration, data and seed. A change of the code trains them again, so
+the time at which a sweep's own runs ended does not tell.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from microgpt.ablation.evidence.lock import LOCK, read_lock
+from microgpt.run.reading import BadRecord
+
+Lock: TypeAlias = Mapping[str, Any]
+
+
+def repeats(lock: Lock, others: Iterable[Lock]) -> dict[str, int]:
+    """experiment -> how many of the runs it has too, of those whose protocols are older, the oldest first.
+
+    A run counts once, for the first that has it. The baseline's do not count, since they alone show no
+    difference; none does without a protocol, before which it could be known.
+    """
+    before = [other for other in others if lock["protocol"] and _time(other) < _time(lock)]
+    left = {run["signature"] for run in lock["runs"] if run["arm"] != lock["baseline"]}
+    found = {}
+    for other in sorted(before, key=_time):
+        has = left & {run["signature"] for run in other["runs"]}
+        if has:
+            found[str(other["experiment"])] = len(has)
+            left -= has
+    return found
+
+
+def _time(lock: Lock) -> str:
+    """When its protocol was frozen; after all others without one."""
+    return str((lock["protocol"] or {"time": "9999"})["time"])
+
+
+def locks_in(experiments: Path) -> Iterator[dict[str, Any]]:
+    """The valid locks of a folder of experiments."""
+    for file in sorted(experiments.glob(f"*/{LOCK}")):
+        with suppress(BadRecord):
+            yield read_lock(file)
+
+
+def told(lock: Lock, found: Mapping[str, int]) -> str:
+    """How many of the runs repeat those of older questions; empty if none does, or nothing was claimed."""
+    if not found or not lock["verdict"]:
+        return ""
+    named = ", ".join(f"{name} {runs}" for name, runs in found.items())
+    return (
+        f" Beside the baseline's, {sum(found.values())} of the {len(lock['runs'])} runs repeat runs of "
+        f"questions that were asked before, whose results may have been known: {named}."
+    )
