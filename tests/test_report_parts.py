@@ -16,7 +16,7 @@ from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
 from microgpt.ablation.records.store import client_of
 from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.report import words
-from microgpt.ablation.report.figures import draw, farthest
+from microgpt.ablation.report.figures import draw, farthest, look
 from microgpt.ablation.report.flattened import flattened
 from microgpt.ablation.report.index import write_index
 from microgpt.ablation.report.multiplier import mean_curve, multiplier, spread
@@ -320,6 +320,10 @@ def test_of_many_curves_those_farthest_from_the_baseline_are_drawn() -> None:
     drawn = farthest(names, {"baseline": "base", "table": table})
     assert drawn == ["base", "arm 1", "arm 3", "arm 5", "arm 6", "arm 7", "arm 8"]
     assert farthest(names[:3], {"baseline": "base", "table": table}) == names[:3]
+
+
+def test_no_two_lines_of_a_figure_of_thirty_arms_look_alike() -> None:
+    assert len({look(i) for i in range(30)}) == 30
 
 
 def told_of(experiment: str, words: dict[str, str], **ablation: Any) -> dict[str, Any]:
