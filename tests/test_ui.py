@@ -92,7 +92,7 @@ def test_a_sweep_shows_its_runs_alone_by_arm_and_averaged_over_seeds() -> None:
     ("grid", "order", "chart"),
     [
         ({"model.n_head": ["1", "16", "2"]}, "params.`model.n_head`", "SCATTER"),
-        ({"model/norm": ["rmsnorm", "none"]}, "metrics.`val/loss`", "BAR"),
+        ({"model/norm": ["rmsnorm", "none"]}, "metrics.`val/loss`", "SCATTER"),
         ({"model.n_head": ["1"], "optimizer.lr": ["1e-3"]}, "metrics.`val/loss`", "PARALLEL"),
     ],
 )
@@ -103,6 +103,20 @@ def test_arms_of_one_number_come_in_its_order_others_the_best_first(
     assert (state["orderByKey"], state["orderByAsc"]) == (order, True)
     assert "groupBy" not in state  # without seeds there is nothing to average
     assert [each["type"] for each in state["compareRunCharts"][:2]] == ["LINE", chart]
+
+
+def test_arms_that_have_names_are_dots_which_need_not_begin_at_0() -> None:
+    charts = sweep_state(sweep({"model/norm": ["rmsnorm", "none"]}))["compareRunCharts"]
+    dots = next(chart for chart in charts if chart["type"] == "SCATTER")
+    assert dots["xaxis"] == {"key": "cost/seconds", "type": "METRIC"}
+    assert dots["yaxis"] == {"key": "val/loss", "type": "METRIC"}
+
+
+def test_more_runs_than_the_page_loads_come_by_seed_so_that_all_arms_have_as_many() -> None:
+    seeds = [*map(str, range(51))]
+    for grid in ({"model.n_head": ["1", "2"]}, {"model/norm": ["rmsnorm", "none"]}):
+        assert sweep_state(sweep(grid | {"seed": seeds}))["orderByKey"] == "tags.`seed`"
+        assert sweep_state(sweep(grid | {"seed": seeds[:50]}))["orderByKey"] != "tags.`seed`"
 
 
 def test_seeds_alone_are_one_group() -> None:

@@ -82,15 +82,16 @@ def _group_id(group: Group, values: Sequence[str]) -> str:
 def by_arm(arms: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """A chart of the last held-out loss by what tells arms apart, params and their values.
 
-    Against one number, or several side by side; a group has no mean of words: then a bar an arm.
+    Against one number, or several side by side; a group has no mean of words: then against what a
+    run took. A bar would begin at 0, where no loss differs in sight.
     """
-    if not all(map(numeric, arms.values())):
-        return _chart("arms", "BAR", "val") | {"metricKey": LOSS}
-    if len(arms) > 1:
+    named = not all(map(numeric, arms.values()))
+    if len(arms) > 1 and not named:
         axes = {"selectedParams": list(arms), "selectedMetrics": [LOSS], "showAllRuns": False}
         return _chart("arms", "PARALLEL", "val") | axes
-    points = {"key": next(iter(arms)), "type": "PARAM"}, {"key": LOSS, "type": "METRIC"}
-    return _chart("arms", "SCATTER", "val") | dict(zip(("xaxis", "yaxis"), points))
+    across = {"key": SECONDS, "type": "METRIC"} if named else {"key": next(iter(arms)), "type": "PARAM"}
+    axes = {"xaxis": across, "yaxis": {"key": LOSS, "type": "METRIC"}}
+    return _chart("arms", "SCATTER", "val") | axes
 
 
 def numeric(values: Sequence[str]) -> bool:

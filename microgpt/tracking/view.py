@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 KEY = "microgpt"  # of the view of all runs
 MENU = "workflowType=machine_learning"  # else the page has the menu for other purposes
 LOOKED_AT = 200  # the latest runs decide the columns
+LOADED = 100  # runs that the UI loads at a time; its means are of those
 PARAMS = 8  # columns at most
 BEST = column("metrics", LOSS), True  # the order of rows: lowest first
 
@@ -121,8 +122,9 @@ def set_sweep_view(client: "MlflowClient", experiment: str, sweep: Mapping[str, 
 def sweep_state(sweep: Mapping[str, Any]) -> dict[str, Any]:
     """The view of a sweep, whose runs may be still to come.
 
-    Arms of one number come in its order, others the best first. The seed is a tag's column: a group
-    would show the mean of a param.
+    Arms of one number come in its order, others the best first; those of more runs than are loaded
+    at once by seed, or the means would be of the first arms, or of the best runs, alone. The seed is
+    a tag's column: a group would show the mean of a param.
     """
     arms = {key.replace("/", "."): values for key, values in sweep["grid"].items() if key != "seed"}
     params = list(arms)[:PARAMS]
@@ -132,6 +134,8 @@ def sweep_state(sweep: Mapping[str, Any]) -> dict[str, Any]:
     order = BEST
     if len(arms) == 1 and numeric(arms[params[0]]):
         order = column("params", params[0]), True
+    if "seed" in sweep["grid"] and len(sweep["jobs"]) > LOADED:
+        order = column("tags", "seed"), True
     names = [job["arm"] for job in sweep["jobs"]]
     state = view_state(loss_first(selected), order, names)
     state["searchFilter"] = f"tags.`sweep.{sweep['id']}` != ''"
