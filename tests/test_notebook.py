@@ -39,6 +39,7 @@ def test_the_notebook_from_a_clean_kernel(empty: Path, monkeypatch: pytest.Monke
     NotebookClient(book, timeout=300, kernel_name="python3", resources=resources).execute()
     assert texts(book) == committed
     assert len(committed) > 6
+    assert "Downloading" not in str(book.cells)  # MLflow's bars of progress, one for each file
 
 
 def test_the_page_about_python(empty: Path) -> None:

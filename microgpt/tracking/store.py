@@ -41,6 +41,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "PGCONNECT_TIMEOUT": "10",  # else a PostgreSQL that hangs is waited for without an end
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # a line a file, else
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run, else
 }
 
