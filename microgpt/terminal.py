@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from microgpt.secret import masked
@@ -69,6 +70,16 @@ class Parser(argparse.ArgumentParser):
 def counted(number: int, what: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def span(numbers: Sequence[object]) -> str:
+    """`0-4` of numbers that follow each other, or `100, 101`."""
+    words = [str(number) for number in numbers]
+    if len(words) > 2 and all(word.isdecimal() for word in words):
+        first = int(words[0])
+        if words == [str(n) for n in range(first, first + len(words))]:
+            return f"{words[0]}-{words[-1]}"
+    return ", ".join(words)
 
 
 def carried() -> list[str]:

@@ -79,7 +79,7 @@ def test_sweeps_side_by_side(
     for arm in facts["arms"]:
         assert arm["difference"] == pytest.approx(-0.01)
         assert arm["low"] <= arm["difference"] <= arm["high"]
-    assert facts["differs"]["seeds"] == ["0, 1, 2, 3, 4", "0, 1, 2, 3, 4, 5"]
+    assert facts["differs"]["seeds"] == ["0-4", "0-5"]
     assert {"protocol", "protocol.seeds"} <= facts["differs"].keys()
     assert "protocol.claim" not in facts["differs"]
     ended = command("compare", one.id, lower.id)

@@ -145,11 +145,11 @@ def test_the_views_fit_into_a_tag() -> None:
 
 
 def test_a_sweep_describes_itself() -> None:
-    info = sweep({"model.n_head": ["1", "2"], "seed": ["0"]}, description="Heads")
+    info = sweep({"model.n_head": ["1", "2"], "seed": ["0", "1", "2"]}, description="Heads")
     lines = description(info, "7").splitlines()
-    assert lines[0].startswith("Heads: [2 runs, by arm](/#/experiments/7/runs?")
+    assert lines[0].startswith("Heads: [6 runs, by arm](/#/experiments/7/runs?")
     assert lines[0].endswith("viewStateShareKey=0123456789ab-01234567)")
-    assert lines[2:4] == ["- `model.n_head` 1, 2", "- `seed` 0"]
+    assert lines[2:4] == ["- `model.n_head` 1, 2", "- `seed` 0-2"]
     assert lines[-2:] == ["model.n_embd  16", "```"]
 
 

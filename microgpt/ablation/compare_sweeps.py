@@ -12,6 +12,7 @@ from microgpt.ablation.records.store import spec_of
 from microgpt.ablation.statistics.summary import Interval, Summary
 from microgpt.console import print_table
 from microgpt.protocol.stopping import FIXED, INTERVALS, SEQUENTIAL, stopping_of
+from microgpt.terminal import span
 from microgpt.tracking import comparable
 from microgpt.tracking.find import members
 
@@ -38,6 +39,8 @@ def compare_sweeps(client: "MlflowClient", parents: "Sequence[Run]", as_json: bo
     one, two = (_stored(client, parent) for parent in parents)
     first, second = comparable([one.shared, two.shared])
     pairs = {key: [first.get(key), second.get(key)] for key in sorted({*first, *second})}
+    if "protocol" not in first or "protocol" not in second:  # one says that already
+        pairs = {key: pairs[key] for key in pairs if not key.startswith(("protocol.", "frozen"))}
     differs = {key: values for key, values in pairs.items() if values[0] != values[1]}
     # The seeds in common are as many as the figures of either made them.
     is_sequence = SEQUENTIAL in (one.stopping, two.stopping)
@@ -60,6 +63,8 @@ def compare_sweeps(client: "MlflowClient", parents: "Sequence[Run]", as_json: bo
         ]
         table.add_row(Text(arm["arm"]), *cells, Text(interval))
     print_table(table)
+    if all(arm["difference"] is None for arm in arms):
+        print("no arm is in both sweeps at one seed: there is no difference to show")
 
 
 def _stored(client: "MlflowClient", parent: "Run") -> Stored:
@@ -95,7 +100,7 @@ def _claimed(
     """What a sweep trains and claims, and its verdict, as texts by key."""
     facts = {
         "arms": "; ".join(dict.fromkeys(job["arm"] for job in said["jobs"])),
-        "seeds": ", ".join(dict.fromkeys(str(job.get("seed")) for job in said["jobs"])),
+        "seeds": span([*dict.fromkeys(str(job.get("seed")) for job in said["jobs"])]),
         **{key: value for key, value in tags.items() if key in ("verdict", "claim")},
     }
     if protocol is None:

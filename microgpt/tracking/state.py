@@ -89,7 +89,9 @@ def by_arm(arms: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     if len(arms) > 1 and not named:
         axes = {"selectedParams": list(arms), "selectedMetrics": [LOSS], "showAllRuns": False}
         return _chart("arms", "PARALLEL", "val") | axes
-    across = {"key": SECONDS, "type": "METRIC"} if named else {"key": next(iter(arms)), "type": "PARAM"}
+    across = (
+        {"key": SECONDS, "type": "METRIC"} if named else {"key": next(iter(arms)), "type": "PARAM"}
+    )
     axes = {"xaxis": across, "yaxis": {"key": LOSS, "type": "METRIC"}}
     return _chart("arms", "SCATTER", "val") | axes
 

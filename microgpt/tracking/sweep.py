@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.sweep import SweepFolder
-from microgpt.terminal import counted
+from microgpt.terminal import counted, span
 from microgpt.tracking.find import PAGE, members
 from microgpt.tracking.labels import params_of
 from microgpt.tracking.owner import FOLDER, NAME, STATUS, final, is_own, sweep_run
@@ -206,7 +206,8 @@ def description(info: dict[str, Any], experiment: str) -> str:
         f"[{counted(len(info['jobs']), 'run')}, by arm]({view_address('', experiment, info['id'])})"
     )
     about = f"{info['description']}: {runs}" if info["description"] else runs
-    varied = [f"- `{key}` {', '.join(values)}" for key, values in info["grid"].items()]
+    grid = info["grid"] | ({"seed": [span(info["grid"]["seed"])]} if "seed" in info["grid"] else {})
+    varied = [f"- `{key}` {', '.join(values)}" for key, values in grid.items()]
     keys = {key.replace("/", ".") for key in info["grid"]}
     shared = {key: value for key, value in params_of(info["config"]).items() if key not in keys}
     width = max(map(len, shared))

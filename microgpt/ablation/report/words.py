@@ -2,13 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from microgpt.ablation.evidence import history
 from microgpt.ablation.report.looks import is_cut_short, stopped, stopping
 from microgpt.ablation.report.render import PARTS, count, figure, interval, signed
 from microgpt.ablation.statistics.verdict import Outcome
+from microgpt.terminal import span
 
 Lock: TypeAlias = Mapping[str, Any]
 MOST = 9  # arms that are all named in one line
@@ -293,12 +294,6 @@ def multiplier(lock: Lock, arm: str) -> str:
     own, base = (count(round(found[key])) for key in ("arm", "baseline"))
     between = interval(lock["multiplier_intervals"].get(arm, {}), "{:.2f}".format)
     return " ".join(filter(None, [f"{found['times']:.2f}", between, f"({own} for {base} steps)"]))
-
-
-def span(seeds: Sequence[int]) -> str:
-    """`0-4`, or `100, 101`."""
-    whole = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
-    return f"{seeds[0]}-{seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
 def sentence(text: str) -> str:
