@@ -127,10 +127,13 @@ def _dots(axes: "Axes", values: Iterable[float], place: float, colour: str) -> N
 
 
 def _mean(axes: "Axes", found: Mapping[str, Any], place: float, colour: str, digits: str) -> None:
-    """A mean with its interval, and its number above."""
+    """A mean with its interval, and its number above, which the line of the baseline may cross."""
+    from matplotlib.patheffects import withStroke
+
     mean = found["mean"]
     axes.errorbar(mean, place, xerr=_error([found]), fmt="o", **_bars(colour))
     above: Any = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+    above["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]
     axes.annotate(digits.format(mean), (mean, place), fontsize=9, **above)
 
 
@@ -168,7 +171,9 @@ def _is_shown(name: str, lock: Mapping[str, Any]) -> bool:
 def legend(axes: "Axes") -> None:
     """A legend above the axes, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = max(1, 75 // (max(map(len, labels)) + 7))
+    fit = max(1, 90 // (max(map(len, labels)) + 6))
+    rows = -(-len(labels) // fit)
+    columns = -(-len(labels) // rows)  # as long as each other
     picture: Any = axes.figure
     picture.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=10)
 
