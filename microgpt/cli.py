@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from difflib import get_close_matches
 from io import StringIO, TextIOWrapper
 from pathlib import Path
 from signal import SIGINT
@@ -34,7 +35,8 @@ USAGE = """usage: microgpt COMMAND ...
   register RUN --name N   a run's model in MLflow's registry, to load or to serve
   --version               print the version
 
-RUN is a run's folder, its id, its MLflow id, or a prefix of an id; SWEEP likewise, or an experiment."""
+RUN is a run's folder, its id, its MLflow id, or a prefix of an id; SWEEP likewise, or an experiment.
+SWEEP/best, for sample, inspect, verify, fork and register, is its run with the lowest held-out loss."""
 
 
 def main() -> None:
@@ -75,7 +77,10 @@ def _main(words: Sequence[str]) -> None:
     elif words[:1] in ([], ["-h"], ["--help"]):
         print(USAGE)
     else:
-        complain(f"{words[0]}: no such command; commands are train, {', '.join(COMMANDS)}")
+        names = ["train", *COMMANDS]
+        near = get_close_matches(words[0], names, 1)
+        advice = f"did you mean {near[0]}?" if near else f"commands are {', '.join(names)}"
+        complain(f"{words[0]}: no such command; {advice}")
         sys.exit(WRONG_INPUT)
 
 

@@ -16,7 +16,7 @@ from microgpt.core.tokenizer import UnknownCharacter
 from microgpt.core.trainer import Trainer
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
-from microgpt.run.state import check_finite, last_state
+from microgpt.run.state import check_finite, check_kept, last_state
 from microgpt.trust import OURS_ALONE, Trust, replayed
 
 
@@ -97,8 +97,7 @@ def encoded(trainer: Trainer, key: str, text: str, most: int | None = None) -> l
 
 def restored(run: RunFolder, reference: str, trust: Trust) -> Parts:
     """The run at its last whole checkpoint. Raises ConfigError, BadRecord, BadValue if it has none."""
-    if not run.checkpoints():
-        raise BadValue("RUN", reference, "must have a checkpoint, but has none")
+    check_kept(run, reference)
     parts = rebuild(run, trust)
     state = last_state(run, parts.trainer)
     if state is None:

@@ -1,6 +1,7 @@
 """A checkpoint that was damaged, or is not its run's: one line, and never other parameters in silence."""
 
 import json
+import re
 import shutil
 from array import array
 from collections.abc import Callable, Iterator
@@ -270,6 +271,19 @@ def test_a_sample_says_which_checkpoint_it_took(
     code, out, lines = microgpt("sample", "here")
     assert (code, out, len(lines)) == (2, "", 3)
     assert lines[-1] == "microgpt: RUN='here': must have a whole checkpoint, but has none"
+
+
+def test_a_run_that_keeps_no_checkpoint_says_why(
+    run: RunFolder, microgpt: Callable[..., Any]
+) -> None:
+    for file in run.checkpoints():
+        file.unlink()
+    config = run.path / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(re.sub(r"(checkpoint_every): \d+", r"\1: 0", text), encoding="utf-8")
+    code, out, (line,) = microgpt("sample", "here")
+    assert (code, out) == (2, "")
+    assert line.endswith("has none: it was trained with trainer.checkpoint_every=0")
 
 
 @pytest.mark.parametrize("number", [NAN, float("inf"), 1e308])

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 SHORT = ["trainer.num_steps=20", "trainer.eval_every=10", "trainer.eval_documents=5"]
 SHORT += ["trainer.checkpoint_every=10", "sampling.num_samples=2", "hydra.launcher.workers=1"]
 FEW = ["model.n_head=1,4,16", "seed=range(2)"]  # of the experiment heads
-STAND_FOR = {"500": "10", "names.txt": "poems.txt"}  # what a command names -> what the test has
+# What a command names -> what the test has.
+STAND_FOR = {"500": "10", "names.txt": "poems.txt", "SWEEP/best": "heads/best"}
 
 
 def commands() -> list[str]:

@@ -159,6 +159,7 @@ TRAIN: list[tuple[str, list[str]]] = [
 
 OTHER: list[tuple[str, list[str]]] = [
     ("nope", ["nope", "no such command", "train, variants, sample, runs"]),
+    ("trian", ["trian", "no such command", "did you mean train?"]),
     ("--nope", ["--nope", "no such command"]),
     ("train resume=nope", ["resume=nope", "no such run", "microgpt runs"]),
     ("train resume=", ["resume=''", "must name a run", "microgpt runs"]),

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = ["Error", "Run", "Sweep", "arms", "curves", "load", "runs", "sweep", "train"]
-BEST = "/best"
 
 
 def load(reference: str | Path, *, trust: Sequence[str] = (), config_dir: str | None = None) -> Run:
@@ -35,12 +34,8 @@ def load(reference: str | Path, *, trust: Sequence[str] = (), config_dir: str | 
     reference  a run's folder, its id, its MLflow id, a prefix of an id; or `EXPERIMENT/best`, the run of
                its latest sweep with the lowest validation loss; a sweep's id may stand for EXPERIMENT
     """
-    name = str(reference)
     with clean():
-        trusted = trust_of(trust, config_dir)
-        if name.endswith(BEST) and not Path(name).is_dir():
-            return _stored(name.removesuffix(BEST), trusted).best()
-        return run_of(name, None, usual_outputs(), trusted)
+        return run_of(str(reference), None, usual_outputs(), trust_of(trust, config_dir))
 
 
 def train(

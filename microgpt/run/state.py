@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from microgpt.core.check import BadValue
 from microgpt.core.events import Checkpointed
 from microgpt.core.keeping import Average, Best
 from microgpt.core.trainer import Trainer
@@ -13,6 +14,15 @@ from microgpt.run.reading import BadRecord
 from microgpt.terminal import complain
 
 WORDS = 624  # of a generator's state; behind them the position, and perhaps a number to come
+
+
+def check_kept(run: RunFolder, reference: str) -> list[Path]:
+    """A run's checkpoints. Raises BadValue if it has none."""
+    if not (kept := run.checkpoints()):
+        every = run.config["trainer"].get("checkpoint_every")
+        why = ": it was trained with trainer.checkpoint_every=0" if every == 0 else ""
+        raise BadValue("RUN", reference, f"must have a checkpoint, but has none{why}")
+    return kept
 
 
 def last_state(run: RunFolder, trainer: Trainer, to: int | None = None) -> Checkpointed | None:

@@ -16,6 +16,7 @@ from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import leaves
+from microgpt.run.state import check_kept
 from microgpt.secret import restored
 from microgpt.serving.answers import Answers
 from microgpt.tracking.store import imported, problem
@@ -71,9 +72,7 @@ def _packages(run: RunFolder, trust: Trust) -> list[str]:
 
 def _copy(run: RunFolder, place: Path) -> None:
     """Copies what a model needs. Raises BadValue."""
-    kept = run.checkpoints()
-    if not kept:
-        raise BadValue("RUN", run.info["id"], "must have a checkpoint, but has none")
+    kept = check_kept(run, run.info["id"])
     if not (run.path / DOCUMENTS).exists():
         raise BadValue("RUN", run.info["id"], "did not keep its documents, which a model needs")
     (place / "checkpoints").mkdir(parents=True)

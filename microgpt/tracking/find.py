@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SWEEP = "tags.`sweep.id` != ''"
+LOSS = "val/loss"
 QUOTE = "'"  # what a query cannot hold, and no id has
 LATEST = ["attributes.start_time DESC"]
 PAGE = 1000  # runs a query: more might take a server longer than it is waited for
@@ -66,6 +67,20 @@ def find_parent(client: "MlflowClient", name: str, store: str) -> "Run":
     names = sorted({run.data.tags["sweep.experiment"] for run in parents})
     there = f"there are {', '.join(names)}" if names else "there are no sweeps of experiments"
     raise BadValue("experiment", name, f"no sweep of it in {store}; {there}")
+
+
+def find_best(client: "MlflowClient", name: str, store: str) -> "Run":
+    """The finished run with the lowest last validation loss of a sweep, named as `find_parent` takes it.
+
+    Raises BadValue.
+    """
+    parent = find_parent(client, name, store)
+    query = f"tags.`sweep.{parent.data.tags['sweep.id']}` != '' AND attributes.status = 'FINISHED'"
+    home, order = [str(parent.info.experiment_id)], [f"metrics.`{LOSS}` ASC"]
+    for run in client.search_runs(home, query, max_results=1, order_by=order):
+        if LOSS in run.data.metrics:
+            return run
+    raise BadValue("sweep", name, f"no finished run of it has a {LOSS}")
 
 
 def find_shown(client: "MlflowClient", name: str, store: str) -> "Run":

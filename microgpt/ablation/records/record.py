@@ -18,13 +18,15 @@ from microgpt.run.reading import BadRecord
 from microgpt.run.record import FINISHED
 from microgpt.terminal import complain
 from microgpt.tracking import cut, database_file, params_of, store_uri, tags_of, told
-from microgpt.tracking.find import find_runs
+from microgpt.tracking.find import find_best, find_runs
+from microgpt.tracking.owner import NAME
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 IDENTITY = ("signature", "source", "n_params", "parameters_sha256", "failed_at")
 FILES = ("config.yaml", "run.json", "metrics.jsonl")  # required
+BEST = "/best"  # after the name of a sweep
 ID = re.compile(r"[\w.-]+")
 Series = dict[str, list[tuple[int, float]]]  # metric -> (step, value) pairs of the database
 
@@ -127,6 +129,7 @@ class Store:
 @contextmanager
 def folder_of(reference: str, uri: str | None, outputs: Path) -> Iterator[RunFolder]:
     """A run's folder; if there is none, a copy from the store. Raises NoSuchRun, BadValue."""
+    reference = _best(reference, uri, outputs)
     if folder := _here(reference, uri, outputs):
         yield folder
         return
@@ -147,9 +150,19 @@ def _here(reference: str, uri: str | None, outputs: Path) -> RunFolder | None:
         return None
 
 
+def _best(reference: str, uri: str | None, outputs: Path) -> str:
+    """The id of the run that `SWEEP/best` names; other names as they are. Raises BadValue."""
+    if not reference.endswith(BEST) or Path(reference).is_dir():
+        return reference
+    client, store = client_of(uri, outputs)
+    best = find_best(client, reference.removesuffix(BEST), store)
+    return str(best.data.tags[NAME])
+
+
 @contextmanager
 def opened(reference: str, uri: str | None, outputs: Path) -> Iterator[Record]:
     """Opens the record of the run `reference`. Raises NoSuchRun, BadValue."""
+    reference = _best(reference, uri, outputs)
     own_id, own_uri = pointed(outputs, reference)
     store = Store(uri or own_uri, outputs)
     run = store.find(own_id)
