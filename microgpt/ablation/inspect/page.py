@@ -16,7 +16,7 @@ h2{font-size:17px;margin:28px 0 2px;border-top:1px solid #ddd;padding-top:14px}
 h3{font-size:13px;margin:10px 0 2px;font-weight:600}
 p{margin:2px 0 8px;color:#555;max-width:62em}
 .row{display:flex;gap:36px;flex-wrap:wrap}
-.row>div{min-width:0}
+.row>div{min-width:min(548px,100%)}
 .heads{display:flex;gap:18px;flex-wrap:wrap}
 table{border-collapse:collapse}
 td,th{padding:2px 9px 2px 0;text-align:left;font-variant-numeric:tabular-nums}
