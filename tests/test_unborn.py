@@ -8,6 +8,7 @@ import pytest
 
 from microgpt.ablation.fork import fork
 from microgpt.run.folder import RunFolder
+from microgpt.run.record import COPYING
 from microgpt.run.unborn import claim, sweep_up
 from tests.running import TINY, kill, microgpt, running, untracked, wait_until
 
@@ -64,6 +65,9 @@ def test_who_waits_for_a_folder_makes_it_anew(tmp_path: Path) -> None:
 def test_a_fork_removes_what_another_left(tmp_path: Path) -> None:
     untracked(tmp_path)
     left = begun(tmp_path, "left")
+    (left / COPYING).touch()  # killed in the midst of copying
+    (left / "metrics.jsonl").write_text("{}\n")
+    (left / "checkpoints/step-7.safetensors").write_text("")
     assert fork("here", 7, ["schedule=constant"], None, tmp_path) == 0
     assert not left.exists()
     assert len([*(tmp_path / "runs").iterdir()]) == 2

@@ -22,7 +22,7 @@ from microgpt.override import overridden
 from microgpt.run.checkpoint import step_of, write_checkpoint
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import read_bytes
-from microgpt.run.record import FINISHED
+from microgpt.run.record import COPYING, FINISHED
 from microgpt.run.state import last_state
 from microgpt.run.unborn import discard, sweep_up
 from microgpt.sample import rebuild
@@ -181,6 +181,7 @@ def create(
     source = code_of(parts.config)["source"]
     if state.step and source != before["source"]:
         facts["source"] = f"{before['source']} to step {state.step}, then {source}"
+    (run.path / COPYING).touch()
     (run.path / "checkpoints").mkdir(parents=True)
     file = run.path / f"checkpoints/step-{state.step}.safetensors"
     write_checkpoint(file, state, identity(parts, origin)["signature"])
@@ -190,4 +191,5 @@ def create(
     changed = f" {run_name(words)}" if words else ""
     name = f"{before['name']} from step {state.step}{changed}"
     create_run(run, parts, name=name, **facts)
+    (run.path / COPYING).unlink()
     out.print(f"run {run.path.name} branches off {before['id']} after step {state.step}")

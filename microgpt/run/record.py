@@ -25,6 +25,7 @@ POLL = 0.2  # seconds between attempts to take a lock
 MLFLOW_ID = re.compile(rb"[\w-]+")
 LOCK = ".lock"
 HIDDEN = (LOCK, ".mlflow.lock", ".mlflow_run_id")
+COPYING = ".copying"  # while a fork's folder gets the records of its parent: no run has begun there
 PLACES = ("runs", "sweeps")  # folders in the outputs
 
 
@@ -55,7 +56,7 @@ class Record:
     @property
     def made(self) -> list[Path]:
         """The files in the folder that we make, the JSON file first. All others are the user's."""
-        names = [self.FILE, *self.OURS, *HIDDEN, f"{HIDDEN[-1]}.new"]
+        names = [self.FILE, *self.OURS, *HIDDEN, f"{HIDDEN[-1]}.new", COPYING]
         files = [
             self.path / name for name in [*names, *map(being_written, (self.FILE, *self.OURS))]
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
-from microgpt.run.record import LOCK, Busy
+from microgpt.run.record import COPYING, LOCK, Busy
 
 FILES = {"config.yaml", "git.diff", "metrics.jsonl", DOCUMENTS}  # of a run that is about to begin
 CHECKPOINTS = "checkpoints"
@@ -30,15 +30,18 @@ def discard(folder: Path) -> None:
     """Removes a folder in which no run began, if no process holds it and all that it has is ours."""
     if not (folder / LOCK).is_file():
         return
-    run = RunFolder(folder)
+    run, copied = RunFolder(folder), (folder / COPYING).is_file()
     with suppress(OSError, Busy, BadRecord), run.locked(0.0):
-        if run.exists or not all(map(_is_ours, folder.iterdir())):
+        if run.exists or not all(_is_ours(file, copied) for file in folder.iterdir()):
             return
         for file in folder.iterdir():
             if file.name == CHECKPOINTS:
+                for checkpoint in file.iterdir():
+                    checkpoint.unlink()
                 file.rmdir()
-            elif file.name != LOCK:
+            elif file.name not in (COPYING, LOCK):
                 file.unlink()
+        (folder / COPYING).unlink(missing_ok=True)
         (folder / LOCK).unlink()  # last: who waits for it makes the folder anew
         folder.rmdir()
 
@@ -51,11 +54,12 @@ def stranger(folder: Path) -> str | None:
     return next((name for name in names if not name.endswith(".log")), None)
 
 
-def _is_ours(file: Path) -> bool:
-    """Whether a file is one that a run has before it begins."""
+def _is_ours(file: Path, copied: bool = False) -> bool:
+    """Whether a file is one that a run has before it begins: a fork has copies of its parent's records."""
     if file.name == CHECKPOINTS:
-        return file.is_dir() and not any(file.iterdir())
+        names = [each.name.removeprefix(".") for each in file.iterdir()] if file.is_dir() else [""]
+        return not names or (copied and all(name.startswith("step-") for name in names))
     if file.name == "metrics.jsonl" and file.stat().st_size:
-        return False
+        return copied
     is_new = file.name.startswith(".") and file.name.endswith(".new")  # being written
-    return file.name in FILES or file.name == LOCK or is_new
+    return file.name in (*FILES, COPYING, LOCK) or is_new
