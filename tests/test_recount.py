@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,8 @@ from microgpt.ablation.reproduce.recount import miscounted
 from microgpt.ablation.reproduce.replay import Difference
 from microgpt.app import config_path
 from microgpt.sweep.planned import protocol_of
+from tests.command import environment
+from tests.running import REPOSITORY
 from tests.sweeps import DOCUMENTS, Made, heads, lock_of, tuned_lock, tuning
 
 TEXTS = DOCUMENTS.split("\n")[:-1]
@@ -153,3 +158,21 @@ def test_the_file_of_an_experiment_is_what_its_lock_says() -> None:
     )
     assert edited_since({**lock, "sweep": {"overrides": ["model=none"]}}) is not None
     assert edited_since({**forged, "experiment": "somebody's own"}) is None
+
+
+@pytest.mark.soak
+def test_every_experiment_is_recounted_by_the_oldest_scipy(tmp_path: Path) -> None:
+    required = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    (oldest,) = re.findall(r'"scipy>=([\d.]+)"', required)
+    pip = [sys.executable, "-m", "pip", "-q", "install", "--no-deps", "--target", str(tmp_path)]
+    subprocess.run([*pip, f"scipy=={oldest}"], check=True)
+    env = environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(REPOSITORY)]))
+    ask = [sys.executable, "-c", "import scipy; print(scipy.__version__)"]
+    said = subprocess.run(ask, env=env, capture_output=True, text=True, check=True).stdout
+    assert said.startswith(oldest)
+    check = [sys.executable, ".ci/experiments.py"]
+    done = subprocess.run(
+        check, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "by other code" not in done.stdout
