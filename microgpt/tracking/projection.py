@@ -15,6 +15,7 @@ from microgpt.tracking.artifacts import Parents, has_files, send_files, send_mis
 from microgpt.tracking.datasets import datasets_of
 from microgpt.tracking.figures import Figures, Known, has_all, known
 from microgpt.tracking.labels import params_of, tags_of
+from microgpt.tracking.machine import Machine
 from microgpt.tracking.owner import STATUS, final, is_own, run_of, sweep_run
 from microgpt.tracking.store import one_sends
 
@@ -55,6 +56,7 @@ class Projection:
         self.complete = False  # whether the store has all, and the run is over
         self._known: Known | None = None  # the figures that the store had at the beginning
         self._params: list[Param] = []  # to be sent with the first metrics
+        self._machine: Machine | None = None  # of a run that is seen under way
 
     def update(self) -> None:
         """Send what the store has not; once the run is over, its files and its status too."""
@@ -63,9 +65,10 @@ class Projection:
         if not self._is_own or (end == self._final and self._is_whole(status)):
             self.complete = True
             return
+        machine = self._machine.metrics() if self._machine else []
         if self._known is None:
             self._prepare(status)
-        self._send_metrics()
+        self._send_metrics(machine)
         if end:
             self._send_tags(status)
             send = send_missing if end == self._final else send_files
@@ -122,6 +125,8 @@ class Projection:
         there = self._run.data.params
         self._params = [Param(key, params[key]) for key in params if key not in there]
         self._known = set() if self._is_new else known(self.client, self._run)
+        if status == RUNNING and config["tracking"].get("system_metrics"):
+            self._machine = Machine(self._figures.begun)
 
     def _send_datasets(self, config: Mapping[str, Any]) -> None:
         from mlflow.exceptions import MlflowException
@@ -147,12 +152,11 @@ class Projection:
             self.client.log_batch(self.run_id, tags=new)
         there.update(tags)
 
-    def _send_metrics(self) -> None:
-        """In whole rows: the last step that the store has is there with all its figures."""
+    def _send_metrics(self, batch: "list[Metric]") -> None:
+        """Behind `batch`, in whole rows: the last step that the store has is there with all its figures."""
         while len(self._params) > PARAMS:
             self.client.log_batch(self.run_id, params=self._params[:PARAMS])
             del self._params[:PARAMS]
-        batch: list[Metric] = []
         read = self._figures.read
         for metrics, end in self._figures.rows():
             new = [each for each in metrics if (each.key, each.step) not in (self._known or ())]

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from microgpt.core.check import BadValue
+from microgpt.core.check import BadValue, flag
 from microgpt.run.folder import RunFolder
 from microgpt.secret import ADDRESS, kept, restored
 from microgpt.tracking.address import check_experiment, check_uri, store_uri, store_words
@@ -64,8 +64,9 @@ class MLflow(Tracking):
 
     PATIENCE = 30.0  # seconds that the end of a run waits for the store
 
-    def __init__(self, *, uri: str | None, experiment: str) -> None:
+    def __init__(self, *, uri: str | None, experiment: str, system_metrics: bool = False) -> None:
         self.experiment = check_experiment(experiment)
+        flag("system_metrics", system_metrics)  # who sends has it from the run's folder
         check_uri(uri or os.environ.get(ADDRESS) or None)
         self.uri = uri and kept(uri)
 

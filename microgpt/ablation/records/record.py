@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 IDENTITY = ("signature", "source", "n_params", "parameters_sha256", "failed_at")
 FILES = ("config.yaml", "run.json", "metrics.jsonl")  # required
+UNREPEATED = ("cost/", "system/")  # clock times, and how busy the machine was
 BEST = "/best"  # after the name of a sweep
 ID = re.compile(r"[\w.-]+")
 Series = dict[str, list[tuple[int, float]]]  # metric -> (step, value) pairs of the database
@@ -84,11 +85,11 @@ class Store:
         raise NoSuchRun(f"{reference}: {problem} in {self.uri}")
 
     def series(self, run: "Run") -> Series:
-        """The complete history of each metric in the store's database, without clock times.
+        """The complete history of each metric in the store's database, without what no run repeats.
 
         All NaN are one object: lists that hold it are equal.
         """
-        names = [name for name in run.data.metrics if not name.startswith("cost/")]
+        names = [name for name in run.data.metrics if not name.startswith(UNREPEATED)]
         with self._asked():
             histories = {n: self.client.get_metric_history(run.info.run_id, n) for n in names}
         for name, history in histories.items():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import pack, unpack
 
-from microgpt.ablation.records.record import Series
+from microgpt.ablation.records.record import UNREPEATED, Series
 from microgpt.core.events import Checkpointed, Diverged, Event, Metrics, Sampled, Stepped
 from microgpt.core.trainer import Trainer
 from microgpt.run.identity import parameters_sha256
@@ -105,8 +105,8 @@ def by_step(series: Series) -> Told:
 
 
 def figures_of(row: Mapping[str, float]) -> Metrics:
-    """The metrics of a logged step, without clock times."""
-    return {n: value for n, value in row.items() if n != "step" and not n.startswith("cost/")}
+    """The metrics of a logged step, without what no run repeats."""
+    return {n: value for n, value in row.items() if n != "step" and not n.startswith(UNREPEATED)}
 
 
 def _agrees(values: list[float], figure: float | None, who: str) -> bool:

@@ -1,0 +1,69 @@
+"""How busy the machine is, as MLflow's system metrics have it: with all that runs on it."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+CPU = "cpu_utilization_percentage"
+IDLE = ("idle", "iowait")
+COUNTED = ("guest", "guest_nice")  # in `user` and `nice` already
+
+
+class Machine:
+    """What there is to tell of a machine since this was made, with one reading a second at most.
+
+    The monitors are MLflow's, without its thread, which ends where a store does not answer once.
+    `step` is the seconds since the run began. Of the processors MLflow's monitor tells what they did since
+    the last look of the same thread, here of another run perhaps: so we count ourselves.
+    """
+
+    def __init__(self, begun: float) -> None:
+        self._begun = begun
+        self._step = -1
+        self._monitors = list(_monitors())
+        self._before = psutil.cpu_times()._asdict()
+
+    def metrics(self) -> "list[Metric]":
+        """A reading for the store."""
+        from mlflow.entities import Metric
+
+        now = time()
+        before, self._step = self._step, int(now - self._begun)
+        if self._step == before:
+            return []
+        values: dict[str, float] = {}
+        for monitor in self._monitors:
+            with suppress(Exception):  # it is no matter of the run's
+                monitor.collect_metrics()
+                values |= monitor.aggregate_metrics()
+                monitor.clear_metrics()
+        values[CPU] = self._busy()
+        return [
+            Metric(f"system/{name}", value, round(now * 1000), self._step)
+            for name, value in values.items()
+        ]
+
+    def _busy(self) -> float:
+        """The share of time that the processors were busy since this was last asked, in percent."""
+        before, self._before = self._before, psutil.cpu_times()._asdict()
+        spent = {key: self._before[key] - before[key] for key in before if key not in COUNTED}
+        idle = sum(spent.get(key, 0.0) for key in IDLE)
+        share: float = 1 - idle / (sum(spent.values()) or 1.0)
+        return round(100 * share, 1)
+
+
+def _monitors() -> Iterator[Any]:
+    """MLflow's monitors that find on this machine what they look for."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    for monitor in (CPUMonitor, DiskMonitor, NetworkMonitor):
+        with suppress(Exception):  # a container may have no network
+            yield monitor()
