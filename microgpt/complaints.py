@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from microgpt.hints import meant, several, unreadable
+from microgpt.hints import SWEEPING, meant, several, unreadable
 from microgpt.syntax import quoted, written
 from microgpt.terminal import ConfigError, complain, first_line
 
@@ -87,10 +87,11 @@ def refuse_sweeping(cfg: DictConfig, words: Sequence[str]) -> None:
     """Raises ConfigError for words of a sweep; an experiment of one is told that this is a run of it."""
     for word in words:
         if word.lstrip("+~").startswith("hydra.sweeper."):
-            raise ConfigError(f"{word}: is for a sweep; add -m")
+            raise ConfigError(f"{word}: is for a sweep; {SWEEPING.get()}")
     if OmegaConf.select(cfg, "hydra.sweeper.params") or OmegaConf.select(cfg, "hydra.sweeper.arms"):
         name = OmegaConf.select(cfg, "experiment")
-        complain(f"experiment={written(name)}: this trains one run; add -m for its sweep")
+        told = f"experiment={written(name)}: this trains one run"
+        complain(f"{told}; {SWEEPING.get()} for its sweep")
 
 
 def _culprits(words: Sequence[str], folders: Sequence[Path]) -> str:

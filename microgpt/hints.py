@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Collection, Mapping
+from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any
 
+# How who asked for one run asks for a sweep: on the command line, or else from Python.
+SWEEPING = ContextVar("SWEEPING", default="add -m")
 QUOTES = "'key=\"value\"' with quotes if there is a space or one of = , ~ ( ) [ ] { } in the value"
 
 
@@ -37,11 +40,11 @@ def several(word: str) -> str:
     """What to write instead of a sweep where one run was asked for."""
     key, _, value = word.partition("=")
     if one := decimal(word):
-        return f"{word}: add -m for a sweep of several values; write {one} for one number"
+        return f"{word}: {SWEEPING.get()} for a sweep of several values; write {one} for one number"
     quoted = (
         f"; write '{key}=\"{value}\"' for one text" if "," in value and "(" not in value else ""
     )
-    return f"{word}: add -m for a sweep of several values{quoted}"
+    return f"{word}: {SWEEPING.get()} for a sweep of several values{quoted}"
 
 
 def meant(key: str, keys: Mapping[str, Any], groups: Collection[str], word: str = "") -> str:

@@ -107,7 +107,6 @@ def test_logits_are_those_that_samples_are_drawn_from(
 WRONG: dict[str, tuple[Callable[[microgpt.Run], object], str]] = {
     "an unknown key": (lambda run: microgpt.train(["model.heads=1"]), "train model.heads=1"),
     "a wrong value": (lambda run: microgpt.train(["model.n_head=3"]), "train model.n_head=3"),
-    "several values": (lambda run: microgpt.train(["seed=1,2"]), "train seed=1,2"),
     "a missing file": (
         lambda run: microgpt.train(["data=lines", "data.path=no.txt"]),
         "train data=lines data.path=no.txt",
@@ -144,6 +143,14 @@ def test_wrong_input_is_the_command_s_line(
     ("call", "said"),
     [
         (lambda run: microgpt.train("seed=1"), "overrides=seed=1: must be a list, as ['seed=1']"),
+        (
+            lambda run: microgpt.train(["model.n_head=1,2"]),
+            "model.n_head=1,2: call microgpt.sweep for a sweep of several values",
+        ),
+        (
+            lambda run: microgpt.train(["hydra.sweeper.arms=[]"]),
+            "hydra.sweeper.arms=[]: is for a sweep; call microgpt.sweep",
+        ),
         (lambda run: microgpt.train(["-m"]), "-m: must be an override, as key=value"),
         (lambda run: run.logits("a" * 10), "text='aaaaaaaaaa': must be shorter than block_size=10"),
         (lambda run: run.logits("Q"), "'Q': not in the vocabulary"),

@@ -16,6 +16,7 @@ from microgpt.api.run import Run, run_of
 from microgpt.api.sweep import Sweep
 from microgpt.app import parsed, run
 from microgpt.console import silent
+from microgpt.hints import SWEEPING
 from microgpt.run.folder import RunFolder, all_runs, usual_outputs
 from microgpt.run.record import Record
 from microgpt.run.sweep import SweepFolder
@@ -118,8 +119,12 @@ def _run(
         folders = ["--config-dir", config_dir] if config_dir is not None else []
         if any(word.startswith("resume=") for word in overrides):
             flags = [*flags, *(f"--trust={name}" for name in trust)]
-        with nullcontext() if progress else silent():
-            ended = run(*parsed([*flags, *folders, *overrides]))
+        told = SWEEPING.set("call microgpt.sweep")
+        try:
+            with nullcontext() if progress else silent():
+                ended = run(*parsed([*flags, *folders, *overrides]))
+        finally:
+            SWEEPING.reset(told)
     if ended.interrupted:
         raise KeyboardInterrupt
     return ended.folder, trusted
