@@ -252,6 +252,11 @@ def test_every_experiment(
         ("edited", "differs"),
         ("rates", "bit-exact"),
     ]
+    first, *lines = ended.err.splitlines()
+    assert first.startswith("2 experiments, one after the other by name; ")
+    heads = [line.partition(", after")[0] for line in lines if " of 2: " in line]
+    assert heads[:2] == ["1 of 2: edited", "2 of 2: rates"]
+    assert lines[-2:] == ["bit-exact: 1 of 2", "differs: 1 of 2: edited"]
 
 
 def test_other_data(folder: Path, verify: Callable[..., Ended], tmp_path: Path) -> None:

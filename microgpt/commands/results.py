@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from microgpt.commands.common import REPORTS, STORE, add_json, aside, name, outputs_folder, trust_in
@@ -57,21 +58,40 @@ def verify(words: Sequence[str]) -> int:
     add_trust(parser)
     options = parser.parse_args(words)
     with aside(options.json):
-        codes = {what: _verified(what, options) for what in _asked(options)}
+        codes = {options.what: _verified(options.what, options)} if options.what else _all(options)
     answers = [{"what": what, "answer": ANSWERS[code]} for what, code in codes.items()]
     if options.json:
         print(json.dumps(answers[0] if options.what else answers, indent=1))
     return max(codes.values())
 
 
+def _all(options: Any) -> dict[str, int]:
+    """The exit code of each experiment that has a report. Raises BadValue and NoSuchRun."""
+    from microgpt.console import out
+
+    names, begun, codes = _asked(options), monotonic(), dict[str, int]()
+    runs = "all runs" if options.all else "a tenth of the runs (--sample 1: one)"
+    if options.sample is not None:
+        runs = f"{options.sample} of the runs"
+    told = f"{len(names)} experiments, one after the other by name; trained again of each: {runs}"
+    out.print(told, markup=False)
+    for number, what in enumerate(names, 1):
+        seconds = monotonic() - begun
+        out.print(f"\n{number} of {len(names)}: {what}, after {seconds:.0f} s", markup=False)
+        codes[what] = _verified(what, options)
+    for code, answer in enumerate(ANSWERS):
+        if found := [what for what in names if codes[what] == code]:
+            which = f": {', '.join(found)}" if code else ""
+            out.print(f"{answer}: {len(found)} of {len(names)}{which}", markup=False)
+    return codes
+
+
 def _asked(options: Any) -> list[str]:
-    """What is to be verified. Raises BadValue and NoSuchRun."""
+    """The experiments that have a report. Raises BadValue and NoSuchRun."""
     from microgpt.ablation.reproduce.verify_lock import recorded
     from microgpt.core.check import BadValue
     from microgpt.run.folder import NoSuchRun
 
-    if options.what:
-        return [options.what]
     if options.segments is not None:
         raise BadValue("--segments", options.segments, "of one run: name it")
     names = recorded(outputs_folder() / REPORTS)
