@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -147,3 +148,28 @@ def test_runs_side_by_side_and_models_without_attention(tmp_path: Path, here: He
     assert alone.losses[-1] is None
     assert isinstance(alone, Look)
     assert "Attention" not in page([alone])
+
+
+def test_runs_side_by_side_have_one_scale(run: RunFolder) -> None:
+    """Twice as much is twice as long, and twice as dark."""
+    one = look(run, "an", 1, OURS_ALONE)
+    two = replace(
+        one,
+        gradients=[(name, 2 * size, 2 * change) for name, size, change in one.gradients],
+        activations=[(name, [2 * x for x in row]) for name, row in one.activations],
+    )
+    text = page([one, two])
+    for heading in ("Gradients", "Weights"):
+        section = text.partition(f"<h2>{heading}</h2>")[2].partition("<h2>")[0]
+        first, second = (
+            re.findall(r'rect [^>]* width="([\d.]+)"', part) for part in halves(section)
+        )
+        assert (max(map(float, first)), max(map(float, second))) == (100, 200)
+    section = text.partition("<h2>Activations</h2>")[2].partition("<h2>")[0]
+    first, second = (re.findall(r'fill-opacity="([\d.]+)"', part) for part in halves(section))
+    assert (max(first), max(second)) == ("0.500", "1.000")
+
+
+def halves(section: str) -> list[str]:
+    """The pictures of two runs."""
+    return section.split("<svg")[1:]

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TypeAlias
 
 from microgpt.ablation.inspect.watching import Grid
+
+Curve: TypeAlias = Sequence[tuple[int, float]]  # (step, value)
 
 BLUE, RED, GREY = "#1f5fa8", "#b3402a", "#888"
 WIDTH, HEIGHT = 440, 180  # of a plot
@@ -38,9 +41,9 @@ def heat(grid: Grid, rows: Sequence[str], columns: Sequence[str], unit: str, cel
     return _svg(width + 4, height + 4, parts)
 
 
-def bars(rows: Sequence[tuple[str, float]], form: str = ".3g", colour: str = BLUE) -> str:
-    """Named numbers from 0 up as bars."""
-    left, cell, most = 150, 16, max((value for _, value in rows), default=0) or 1
+def bars(rows: Sequence[tuple[str, float]], most: float, colour: str = BLUE) -> str:
+    """Named numbers from 0 to `most` as bars."""
+    left, cell = 150, 16
     parts = []
     for i, (name, value) in enumerate(rows):
         y, length = cell * i, 200 * value / most
@@ -48,7 +51,7 @@ def bars(rows: Sequence[tuple[str, float]], form: str = ".3g", colour: str = BLU
         parts.append(
             f'<rect x="{left}" y="{y + 3}" width="{length:.1f}" height="{cell - 5}" fill="{colour}"/>'
         )
-        parts.append(_text(left + length + 5, y + 12, f"{value:{form}}", "start"))
+        parts.append(_text(left + length + 5, y + 12, f"{value:.3g}", "start"))
     return _svg(WIDTH, cell * len(rows) + 4, parts)
 
 
@@ -68,12 +71,11 @@ def scatter(points: Sequence[tuple[float, float]], names: Sequence[str]) -> str:
     return _svg(WIDTH, HEIGHT * 1.6, parts)
 
 
-def lines(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """Curves over steps, each with its last value."""
-    points = [point for curve in curves.values() for point in curve]
-    if not points:
+def lines(curves: Mapping[str, Curve], within: Curve) -> str:
+    """Curves over steps, each with its last value; the axes hold all points of `within`."""
+    if not any(curves.values()):
         return "<p>no logged losses</p>"
-    xs, ys = [float(x) for x, _ in points], [y for _, y in points]
+    xs, ys = [float(x) for x, _ in within], [y for _, y in within]
     parts = [
         _text(2, 12, f"{max(ys):.2f}", "start"),
         _text(2, HEIGHT - 4, f"{min(ys):.2f}", "start"),

@@ -1,7 +1,7 @@
 """The page of one look, or of several side by side: one HTML file that needs no other."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
 from microgpt.ablation.inspect.draw import BLUE, RED, bars, heat, lines, scatter, shown
@@ -16,7 +16,7 @@ h2{font-size:17px;margin:28px 0 2px;border-top:1px solid #ddd;padding-top:14px}
 h3{font-size:13px;margin:10px 0 2px;font-weight:600}
 p{margin:2px 0 8px;color:#555;max-width:62em}
 .row{display:flex;gap:36px;flex-wrap:wrap}
-.row>div{min-width:min(548px,100%)}
+.row>div{flex:1 1 0;min-width:min(548px,100%)}
 .heads{display:flex;gap:18px;flex-wrap:wrap}
 table{border-collapse:collapse}
 td,th{padding:2px 9px 2px 0;text-align:left;font-variant-numeric:tabular-nums}
@@ -35,7 +35,7 @@ def page(looks: Sequence[Look]) -> str:
     body = [f"<h1>{escape(title)}</h1>"]
     body.append(_row([_head(look) for look in looks]))
     for heading, note, drawn in SECTIONS:
-        cells = [drawn(look) for look in looks]
+        cells = [drawn(look, looks) for look in looks]
         if any(cells):
             body.append(f"<h2>{heading}</h2><p>{note}</p>{_row(cells)}")
     return (
@@ -55,7 +55,7 @@ def _head(look: Look) -> str:
     )
 
 
-def _next(look: Look) -> str:
+def _next(look: Look, all_looks: Sequence[Look]) -> str:
     """A row for each position: what follows, its probability and loss, and the most likely characters."""
     rows = [
         "<tr><th>seen</th><th>next</th><th>probability</th><th>loss</th><th>most likely</th></tr>"
@@ -81,7 +81,7 @@ def _bar(share: float, colour: str) -> str:
     return f'<span class="bar" style="width:{70 * share:.0f}px;background:{colour}"></span>'
 
 
-def _attention(look: Look) -> str:
+def _attention(look: Look, all_looks: Sequence[Look]) -> str:
     parts = []
     for layer, heads in enumerate(look.attention):
         drawn = [
@@ -92,7 +92,7 @@ def _attention(look: Look) -> str:
     return "".join(parts)
 
 
-def _positions(look: Look) -> str:
+def _positions(look: Look, all_looks: Sequence[Look]) -> str:
     if not look.positions:
         return ""
     names = [str(t) for t in range(len(look.positions))]
@@ -100,35 +100,43 @@ def _positions(look: Look) -> str:
     return heat(_cosines(look.positions), short, short, "cosine", 10)
 
 
-def _tokens(look: Look) -> str:
+def _tokens(look: Look, all_looks: Sequence[Look]) -> str:
     return scatter(_plane(look.embeddings), look.vocabulary) if len(look.embeddings) > 2 else ""
 
 
-def _activations(look: Look) -> str:
-    most = max((x for _, row in look.activations for x in row), default=0) or 1
+def _activations(look: Look, all_looks: Sequence[Look]) -> str:
+    most = _most(x for each in all_looks for _, row in each.activations for x in row)
     grid = [[x / most for x in row] for _, row in look.activations]
     names = [f"{name} (max {max(row):.2f})" for name, row in look.activations]
     return heat(grid, names, look.seen, "of the largest") if grid else ""
 
 
-def _gradients(look: Look) -> str:
+def _gradients(look: Look, all_looks: Sequence[Look]) -> str:
+    most = _most(change for each in all_looks for _, _, change in each.gradients)
     rows = [(name, change) for name, _, change in look.gradients]
-    return bars(rows, colour=RED) if any(change for _, change in rows) else ""
+    return bars(rows, most, RED) if any(change for _, change in rows) else ""
 
 
-def _weights(look: Look) -> str:
-    return bars([(name, size) for name, size, _ in look.gradients])
+def _weights(look: Look, all_looks: Sequence[Look]) -> str:
+    most = _most(size for each in all_looks for _, size, _ in each.gradients)
+    return bars([(name, size) for name, size, _ in look.gradients], most)
 
 
-def _samples(look: Look) -> str:
+def _most(numbers: Iterable[float]) -> float:
+    return max(numbers, default=0) or 1
+
+
+def _samples(look: Look, all_looks: Sequence[Look]) -> str:
     return "<br>".join(f"<code>{escape(text) or '·'}</code>" for text in look.samples)
 
 
-def _curve(look: Look) -> str:
-    return lines(look.curve)
+def _curve(look: Look, all_looks: Sequence[Look]) -> str:
+    points = [point for each in all_looks for curve in each.curve.values() for point in curve]
+    return lines(look.curve, points)
 
 
-SECTIONS: tuple[tuple[str, str, Callable[[Look], str]], ...] = (
+# A section draws a look, on the scale that all looks of the page have.
+SECTIONS: tuple[tuple[str, str, Callable[[Look, Sequence[Look]], str]], ...] = (
     (
         "The next character",
         "At each position: the character seen last, the one that follows, its probability, its loss in "
