@@ -10,10 +10,12 @@ import pytest
 
 from microgpt.ablation.inspect.look import END, Look, look
 from microgpt.ablation.inspect.page import page
+from microgpt.ablation.inspect.walk import Walk, walk
+from microgpt.ablation.inspect.watching import Grid
 from microgpt.core.evaluation import evaluate
 from microgpt.run.folder import RunFolder
 from microgpt.run.state import last_state
-from microgpt.sample import rebuild
+from microgpt.sample import rebuild, restored
 from microgpt.trust import OURS_ALONE
 from tests.conftest import Here
 from tests.running import store, train_here
@@ -81,6 +83,8 @@ def test_the_numbers_are_those_of_the_run(run: RunFolder) -> None:
         assert math.fsum(row) == pytest.approx(1)
         assert loss is not None
         assert row[seen.vocabulary.index(str(target))] == pytest.approx(math.exp(-loss))
+    assert seen.walk.loss is not None
+    assert seen.walk.loss.value[0][0] == pytest.approx(sum(filter(None, seen.losses[:4])) / 4)
 
 
 def test_attention_looks_back_and_sums_to_one(run: RunFolder) -> None:
@@ -114,7 +118,15 @@ def test_a_page_of_a_prompt_is_written_and_logged(run: RunFolder, here: Here) ->
     file = Path(said.split()[-1])
     text = file.read_text(encoding="utf-8")
     checked(text)
-    for heading in ("The next character", "Attention", "Gradients", "Samples", "layer 1, head 1"):
+    for heading in (
+        "The next character",
+        "Step by step",
+        "Layer 1: #",
+        "Attention",
+        "Gradients",
+        "Samples",
+        "layer 1, head 1",
+    ):
         assert heading in text
     logged = store(outputs).list_artifacts(run.mlflow_run_id, "inspect")
     assert [Path(each.path).name for each in logged] == [file.name]
@@ -148,6 +160,44 @@ def test_runs_side_by_side_and_models_without_attention(tmp_path: Path, here: He
     assert alone.losses[-1] is None
     assert isinstance(alone, Look)
     assert "Attention" not in page([alone])
+
+
+def changed(rows: dict[str, Grid], name: str, i: int, j: int, by: float) -> dict[str, Grid]:
+    """Weights of which one number is another."""
+    grid = [list(row) for row in rows[name]]
+    grid[i][j] += by
+    return {**rows, name: grid}
+
+
+def test_a_walk_has_the_loss_and_the_gradients_of_the_engine(run: RunFolder) -> None:
+    """Of a whole document; a gradient is also what the loss does where the weight is changed."""
+    trainer = restored(run, "here", OURS_ALONE).trainer
+    batch = next(iter(trainer.corpus.held_out(trainer.corpus.split.validation, 1, 1, 99)))
+    ops, weights = trainer.engine, trainer.weights
+    rows = {name: ops.values(weight) for name, weight in weights.items()}
+    loss = ops.mean(
+        ops.cross_entropy(trainer.model(ops, weights, batch.tokens, batch.spans), batch.targets)
+    )
+    ops.backward(loss)
+    engine = {name: ops.values(each) for name, each in ops.gradients(weights).items()}
+
+    def walked(rows: dict[str, Grid]) -> Walk:
+        return walk(trainer.model, rows, batch.tokens, batch.targets, len(batch.tokens))
+
+    def loss_of(rows: dict[str, Grid]) -> float:
+        found = walked(rows).loss
+        assert found is not None
+        return found.value[0][0]
+
+    assert loss_of(rows) == pytest.approx(ops.values(loss)[0][0], rel=1e-13)
+    seen = {weight.name: weight.gradient for weight in walked(rows).weights}
+    assert seen.keys() == engine.keys()
+    for name, gradient in seen.items():
+        assert gradient is not None
+        for own, other in zip(gradient, engine[name]):
+            assert own == pytest.approx(other, rel=1e-9, abs=1e-13)
+        slope = loss_of(changed(rows, name, 1, 2, 1e-5)) - loss_of(changed(rows, name, 1, 2, -1e-5))
+        assert slope / 2e-5 == pytest.approx(gradient[1][2], rel=1e-5, abs=1e-9)
 
 
 def test_runs_side_by_side_have_one_scale(run: RunFolder) -> None:

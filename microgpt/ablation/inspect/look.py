@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from microgpt.ablation.inspect.walk import Walk, walk
 from microgpt.ablation.inspect.watching import Grid, Watching
 from microgpt.core.check import BadValue
 from microgpt.core.data import Corpus, make_batch
@@ -44,6 +45,7 @@ class Look:
     positions: Grid  # of positions, [block_size][n_embd]; likewise
     curve: dict[str, list[tuple[int, float]]]  # (step, loss) of train/loss and val/loss
     samples: list[str]
+    walk: Walk  # over the first tokens
 
     @property
     def loss(self) -> float | None:
@@ -60,7 +62,8 @@ def look(run: RunFolder, prompt: str | None, seed: int, trust: Trust) -> Look:
     trainer = restored(run, run.path.name, trust).trainer
     ids, targets = _sequence(trainer, prompt)
     ops = Watching()
-    weights = ops.parameters(_rows(trainer))
+    rows = _rows(trainer)
+    weights = ops.parameters(rows)
     ops.watch(weights)
     logits = trainer.model(ops, weights, ids, [(0, len(ids))])
     probabilities = [list(row) for row in ops.values(ops.softmax(logits))]
@@ -78,7 +81,6 @@ def look(run: RunFolder, prompt: str | None, seed: int, trust: Trust) -> Look:
     drawn = sampler.samples(
         trainer.model, trainer.engine, trainer.weights, trainer.corpus, rng, prompt or ""
     )
-    rows = {name: [list(row) for row in ops.values(weights[name])] for name in weights}
     return Look(
         run=str(run.info["id"]),  # the folder may be a temporary copy
         name=str(run.info["name"]),
@@ -99,6 +101,7 @@ def look(run: RunFolder, prompt: str | None, seed: int, trust: Trust) -> Look:
         positions=rows.get("wpe", []),
         curve=_curve(run),
         samples=list(drawn),
+        walk=walk(trainer.model, rows, ids, targets),
     )
 
 

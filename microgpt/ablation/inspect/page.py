@@ -6,6 +6,8 @@ from html import escape
 
 from microgpt.ablation.inspect.draw import BLUE, RED, bars, heat, lines, scatter, shown
 from microgpt.ablation.inspect.look import Look
+from microgpt.ablation.inspect.steps import STYLE as STYLE_OF_STEPS
+from microgpt.ablation.inspect.steps import steps
 from microgpt.ablation.inspect.watching import Grid
 
 TOP = 5  # next characters shown
@@ -40,7 +42,7 @@ def page(looks: Sequence[Look]) -> str:
             body.append(f"<h2>{heading}</h2><p>{note}</p>{_row(cells)}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+        f"<style>{STYLE}{STYLE_OF_STEPS}</style></head><body>{''.join(body)}</body></html>\n"
     )
 
 
@@ -135,6 +137,10 @@ def _curve(look: Look, all_looks: Sequence[Look]) -> str:
     return lines(look.curve, points)
 
 
+def _steps(look: Look, all_looks: Sequence[Look]) -> str:
+    return steps(look.walk, look.seen, look.vocabulary)
+
+
 # A section draws a look, on the scale that all looks of the page have.
 SECTIONS: tuple[tuple[str, str, Callable[[Look, Sequence[Look]], str]], ...] = (
     (
@@ -142,6 +148,15 @@ SECTIONS: tuple[tuple[str, str, Callable[[Look, Sequence[Look]], str]], ...] = (
         "At each position: the character seen last, the one that follows, its probability, its loss in "
         "nats (minus the logarithm of the probability), and what the model finds most likely.",
         _next,
+    ),
+    (
+        "Step by step",
+        "What the model computes from the first tokens to their mean loss, one operation a line: number, "
+        "name, equation and shape [rows][columns]. In red the backward pass, from the last line up to the "
+        "first: ∂#n, the gradient of the loss with respect to #n, and below the operations that of each "
+        "weight. A line opens to the numbers. A dot is a product of matrices; * and / go number by number; "
+        "sum, mean and max go along a row.",
+        _steps,
     ),
     (
         "Attention",
