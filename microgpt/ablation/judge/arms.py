@@ -22,24 +22,20 @@ from microgpt.trust import Trust, replayed
 
 FIRST = "first_seed"  # what tells two arms apart that differ in nothing else
 NOTHING = "none"  # the value of a key that an arm has not
+ROLES = ("base", "candidate")
 
 
 @dataclass(frozen=True)
 class Arm:
     """A configuration that is trained with the seeds `first`, `first` + 1, ..."""
 
-    role: str  # base or candidate
+    role: str  # one of ROLES
+    name: str  # `n_embd=12 norm=layernorm`
     config: dict[str, Any]  # resolved, without a sweep
     first: int
     data: str  # digest of its documents
     arithmetic: str
     differs: Mapping[str, str]  # from the other arm, by params of MLflow
-
-    @property
-    def name(self) -> str:
-        """`n_embd=12 norm=LayerNorm`."""
-        names = short_names(list(self.differs))
-        return " ".join(f"{names[key]}={value}" for key, value in self.differs.items())
 
     def job(self, number: int, values: Mapping[str, Sequence[str]]) -> Job:
         """The run number `number` of the arm, from 0; `values` are those of both arms by key."""
@@ -114,15 +110,39 @@ def pair_of(
     differs = [{key: own.get(key, NOTHING) for key in keys} for own in told]
     if not keys and starts[0] != starts[1]:
         differs = [{FIRST: str(start)} for start in starts]
+    names = _names((base, candidate), differs)
     arms = [
-        Arm(role, each.config, start, each.data["digest"], each.trainer.engine.arithmetic, own)
-        for role, each, start, own in zip(("base", "candidate"), parts, starts, differs)
+        Arm(
+            role, name, each.config, start, each.data["digest"], each.trainer.engine.arithmetic, own
+        )
+        for role, name, each, start, own in zip(ROLES, names, parts, starts, differs)
     ]
     if not differs[0]:
         problem = "BASE and CANDIDATE are the same; one of them must differ, at least in its seeds"
         raise ConfigError(f"{problem}, as seed=1000")
     metric, documents = _metric(*parts)
     return Pair(arms[0], arms[1], metric, documents)
+
+
+def _names(texts: Sequence[str], differs: Sequence[Mapping[str, str]]) -> list[str]:
+    """What to call the arms: by what was given of each alone, but for the seed, or else by their roles.
+
+    Runs, and arms of which the seeds alone differ, are called by how they differ.
+    """
+    one, other = (dict(map(key_and_value, shlex.split(text))) for text in texts)
+    given = [
+        {key: value for key, value in own.items() if key != "seed" and theirs.get(key) != value}
+        for own, theirs in ((one, other), (other, one))
+    ]
+    if not any(given) or FIRST in differs[0] or any(map(_is_run, texts)):
+        given = [dict(each) for each in differs]
+    short = short_names([*given[0] | given[1]])
+    told = [" ".join(f"{short[key]}={value}" for key, value in each.items()) for each in given]
+    return [name or role for name, role in zip(told, ROLES)]
+
+
+def _is_run(text: str) -> bool:
+    return bool(text.strip()) and "=" not in text
 
 
 def _config(
@@ -134,7 +154,7 @@ def _config(
     trust: Trust,
 ) -> tuple[dict[str, Any], int]:
     """The configuration of an arm, and its first seed."""
-    if text.strip() and "=" not in text:
+    if _is_run(text):
         config = _recorded(role, text, words, outputs, trust)
     else:
         config = resolved([*words, *_words(role, text)], folder)
