@@ -1,12 +1,14 @@
 """`microgpt ui`: starts the MLflow UI on the store, and prints the address of a prepared view."""
 
+import fcntl
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from hashlib import sha256
 from http.client import HTTPConnection, HTTPException
 from os import environ, killpg
 from pathlib import Path
@@ -14,6 +16,7 @@ from time import monotonic, sleep
 from typing import IO
 
 from microgpt.core.check import BadValue
+from microgpt.run.locks import lock
 from microgpt.secret import blackened, public, restored
 from microgpt.signals import STOPPING, handled
 from microgpt.tracking import database_file, store_uri
@@ -21,6 +24,7 @@ from microgpt.tracking.address import is_web
 from microgpt.tracking.view import runs_address
 
 HOST = "127.0.0.1"
+PORTS = 100  # that are tried, from the wanted one on
 PATIENCE = 120.0  # seconds for the server to answer; 6 are usual
 LIGHT = {  # two processes instead of ten, and no telemetry
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -31,15 +35,21 @@ LIGHT = {  # two processes instead of ten, and no telemetry
 def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -> None:
     """Prints the address of the runs, and runs MLflow's server until it is interrupted.
 
+    Where another `microgpt ui` runs one, or the store is a server, it only prints the address.
+
     sweep  the experiment or the sweep's id whose runs to show; default: the latest sweep
 
-    If the store is a server, only prints the address. Raises BadValue if there are no runs.
+    Raises BadValue if there are no runs.
     """
     store = store_uri(uri, outputs)
     if is_web(store):
         print(f"open  {runs_address(store, outputs, public(store).rstrip('/'), sweep)}")
         return
     _refuse_missing_file(store)
+    if running := running_port(store, outputs, port):
+        address = runs_address(store, outputs, f"http://{HOST}:{running}", sweep)
+        print(f"MLflow's server is running already\nopen  {address}")
+        return
     free = free_port(port)
     address = runs_address(store, outputs, f"http://{HOST}:{free}", sweep)
     if port not in (free, 0):
@@ -48,6 +58,7 @@ def serve(uri: str | None, outputs: Path, port: int, sweep: str | None = None) -
     with (
         handled(signal.default_int_handler, (*STOPPING, signal.SIGHUP)),
         _server(store, outputs, free) as (process, log),
+        _known(store, outputs, free),
     ):
         try:
             _wait_for_answer(process, free, log)
@@ -63,7 +74,7 @@ def free_port(wanted: int) -> int:
     """`wanted`, or the first free port above it; 0 lets the system choose. Raises BadValue."""
     if not 0 <= wanted < 65536:
         raise BadValue("port", wanted, "must be from 0 to 65535")
-    for port in range(wanted, min(wanted + 100, 65536)):
+    for port in range(wanted, min(wanted + PORTS, 65536)):
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -72,6 +83,43 @@ def free_port(wanted: int) -> int:
                 continue
             return int(trial.getsockname()[1])
     raise BadValue("port", wanted, "this port and those above it are in use or not allowed")
+
+
+def running_port(store: str, outputs: Path, wanted: int) -> int | None:
+    """Where `microgpt ui` runs a server on this store, here, on a port that would be tried for `wanted`."""
+    with suppress(OSError, ValueError), _place(store, outputs).open(encoding="utf-8") as file:
+        if lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB) is False:  # who wrote it is alive
+            host, port = file.read().split()
+            is_near = wanted <= int(port) < wanted + PORTS
+            if host == socket.gethostname() and is_near and _answers(int(port)):
+                return int(port)
+    return None
+
+
+@contextmanager
+def _known(store: str, outputs: Path, port: int) -> Iterator[None]:
+    """Tell the next `microgpt ui` of a server, by a file that is locked as long as this process lives."""
+    place = _place(store, outputs)
+    try:
+        file = place.open("a", encoding="utf-8")
+    except OSError:  # an archive, in which nobody writes
+        yield
+        return
+    with file:
+        if not lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):  # another server's, or no locks here
+            yield
+            return
+        file.truncate(0)
+        file.write(f"{socket.gethostname()} {port}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _place(store: str, outputs: Path) -> Path:
+    return outputs / f".ui-{sha256(store.encode()).hexdigest()[:8]}"
 
 
 def _refuse_missing_file(store: str) -> None:

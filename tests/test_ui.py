@@ -1,6 +1,7 @@
 """`microgpt ui`, short of a browser: the view it asks for, the port it takes, how it refuses."""
 
 import json
+import signal
 import socket
 from collections.abc import Sequence
 from itertools import product
@@ -23,8 +24,9 @@ from microgpt.tracking.view import (
     sweep_shown,
     sweep_state,
 )
-from microgpt.ui import HOST, free_port
+from microgpt.ui import HOST, free_port, running_port
 from tests.conftest import Here
+from tests.running import project_here, running, untracked
 
 
 def run(params: dict[str, str], metrics: Sequence[str] = ()) -> Any:
@@ -202,6 +204,28 @@ def test_a_port_in_use_is_passed_over() -> None:
         port = taken.getsockname()[1]
         assert port < free_port(port) < port + 100
     assert free_port(0) > 0
+
+
+@pytest.mark.slow
+def test_a_server_that_runs_already_is_named(outputs: Path, here: Here) -> None:
+    project_here(untracked(outputs), outputs)
+    store, port, files = store_uri(None, outputs), free_port(15000), {*outputs.iterdir()}
+    with running(outputs, "ui", "--port", str(port)) as first:
+        assert first.stdout is not None
+        opened = next(line for line in first.stdout if line.startswith("open  "))
+        assert here(outputs, "ui", "--port", str(port))[0].splitlines() == [
+            "MLflow's server is running already",
+            opened.rstrip(),
+        ]
+        assert running_port(store, outputs, port + 1) is None  # another was asked for
+        assert running_port("sqlite:///other.db", outputs, port) is None
+        (file,) = {*outputs.iterdir()} - files - {outputs / "mlflow.db.lock"}
+        text = file.read_text()
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=30)
+    assert not file.exists()
+    file.write_text(text)  # of one that was killed
+    assert running_port(store, outputs, port) is None
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
