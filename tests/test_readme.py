@@ -74,7 +74,10 @@ def test_every_command_of_the_readme(
     assert len(lines) > 15
     for line in lines:
         if not line.startswith("microgpt ui"):
-            ended = microgpt(*words_of(line, place))
+            words = [*words_of(line, place)]
+            # MLflow leaves the address of the store in the environment of who registers.
+            own = line.startswith("microgpt register")
+            ended = command(words, place) if own else microgpt(*words)
             answers = CODES.values() if line.startswith("microgpt judge") else [0]
             assert ended.code in answers, (line, ended)
             assert "Traceback" not in ended.err, (line, ended)

@@ -1,6 +1,7 @@
 """What a user sees of the runs in MLflow's UI, in real Chromium; screenshots in outputs/screenshots."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,10 +124,11 @@ def test_run(page: "Page") -> None:
     assert len(preview.inner_text().split()) > 5
 
 
-def test_ctrl_c_ends_it_with_all_it_started(outputs: Path, address: str) -> None:
+def test_ctrl_c_ends_it_with_all_it_started(outputs: Path, address: str, tmp_path: Path) -> None:
     """A port in use is passed over; Ctrl-C ends command and server, and nothing lives on."""
     port = address.split(":")[2].split("/")[0]
-    with ui(outputs, "--port", port) as (own, process):
+    other = Path(shutil.copytree(outputs, tmp_path / "outputs"))  # whose server is another one
+    with ui(other, "--port", port) as (own, process):
         assert f":{port}/" not in own
         family = children(process.pid)
         assert family
