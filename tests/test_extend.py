@@ -41,6 +41,7 @@ def test_more_steps(every: str, schedule: list[str], tmp_path: Path) -> None:
     assert run.config["trainer"]["num_steps"] == 20
 
 
+@pytest.mark.slow
 def test_both_records_are_in_the_store_and_verified(outputs: Path, here: Here) -> None:
     _, run = train_here(outputs, *SHORT, *CONSTANT)
     first = run.mlflow_run_id

@@ -9,8 +9,16 @@ from microgpt.run.folder import all_runs
 from tests.conftest import Here
 from tests.golden.check import FILES, HERE, SAME_LIBM, SIGNATURES, check, check_signature
 
+FEW = ("default", "n_embd-8", "n_head-1", "n_layer-2")
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, marks=[] if file.stem in FEW else pytest.mark.slow, id=file.stem)
+        for file in FILES
+    ],
+)
 def test_the_original_to_the_last_bit(file: Path) -> None:
     check(file)
     if not SAME_LIBM:

@@ -83,6 +83,7 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: RunFolder) -> None:
     assert figures(run) == figures(undisturbed), moments
 
 
+@pytest.mark.soak
 def test_killed_again_and_again_in_a_store(
     outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

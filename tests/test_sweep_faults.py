@@ -147,6 +147,7 @@ def test_out_of_memory(outputs: Path) -> None:
     assert re.fullmatch(reason, there["Hungry"].data.tags["reason"])
 
 
+@pytest.mark.slow
 def test_interrupted_and_begun_again(
     outputs: Path, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ def test_the_process_that_sends_is_killed_in_a_sweep(outputs: Path) -> None:
     sync_twice(outputs)
 
 
+@pytest.mark.slow
 def test_sync_sends_sweeps_too(outputs: Path, here: Here) -> None:
     quick = ["trainer.num_steps=3", "hydra/launcher=basic", f"tracking.uri={NOWHERE}"]
     said, complained = here(outputs, "train", "-m", *TINY, f"seed=range({JOBS})", *quick)

@@ -144,6 +144,7 @@ def test_the_plan_is_not_read_for_each_job(outputs: Path) -> None:
     assert reads[0] == reads[1]
 
 
+@pytest.mark.slow
 def test_the_table_on_a_terminal(outputs: Path) -> None:
     words = [*TINY, *SLOWLY, "trainer.num_steps=80", "trainer.eval_every=0", "seed=1,2"]
     words += ["hydra.launcher.workers=1"]

@@ -189,6 +189,7 @@ def train_at_once(outputs: Path, count: int, *words: str) -> None:
         assert history(store(outputs), run.mlflow_run_id) == recorded(run)
 
 
+@pytest.mark.soak
 def test_processes_on_a_fresh_store(tmp_path: Path) -> None:
     train_at_once(tmp_path, 2, *SHORT)
 
@@ -198,6 +199,7 @@ def test_processes_log_into_one_store(outputs: Path) -> None:
     train_at_once(outputs, 6, "trainer.num_steps=300")
 
 
+@pytest.mark.slow
 def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
     process = start(tmp_path, "train", *TINY, *SLOWLY, "trainer.num_steps=9000")
     wait_until((tmp_path / ".mlflow.db.new").exists)
