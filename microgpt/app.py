@@ -26,7 +26,14 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from microgpt.complaints import UNCOMPOSED, composing, explain, refuse_sweeping, with_preset
+from microgpt.complaints import (
+    UNCOMPOSED,
+    composing,
+    explain,
+    of_a_sweep,
+    refuse_sweeping,
+    with_preset,
+)
 from microgpt.guard import guarded
 from microgpt.hints import undashed
 from microgpt.meanings import explained
@@ -215,7 +222,7 @@ def _run_one(
             name, list(args.overrides), RunMode.RUN, with_log_configuration=True
         )
         cfg.hydra.mode = RunMode.RUN
-        refuse_sweeping(cfg, args.overrides)
+        refuse_sweeping(args.overrides)
         callbacks = Callbacks(cfg)
         callbacks.on_run_start(config=cfg, config_name=name)
         folder = Path(cfg.hydra.run.dir)
@@ -312,7 +319,7 @@ def job(
 
     try:
         trust = OURS_ALONE if cfg.resume is None else trust_of(*trusted)
-        return train(cfg, folder, overrides, trust)
+        return train(cfg, folder, overrides, trust, of_a_sweep(context.sweeper, cfg.experiment))
     except BrokenPipeError:
         complain("the run has failed: its output was closed")
         return Ended(RUN_FAILED, RunFolder(folder))

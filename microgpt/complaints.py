@@ -16,7 +16,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from microgpt.hints import SWEEPING, meant, several, unreadable
 from microgpt.syntax import quoted, written
-from microgpt.terminal import ConfigError, complain, first_line
+from microgpt.terminal import ConfigError, first_line
 
 # The exceptions of Hydra, OmegaConf and their file readers when a configuration cannot be composed.
 UNCOMPOSED = (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError)
@@ -83,15 +83,19 @@ def with_preset(line: str, words: Sequence[str]) -> str:
     return f"{line}; {presets[-1]} sets it, for a {group} of its own: leave out {others[-1]}"
 
 
-def refuse_sweeping(cfg: DictConfig, words: Sequence[str]) -> None:
-    """Raises ConfigError for words of a sweep; an experiment of one is told that this is a run of it."""
+def refuse_sweeping(words: Sequence[str]) -> None:
+    """Raises ConfigError for words of a sweep."""
     for word in words:
         if word.lstrip("+~").startswith("hydra.sweeper."):
             raise ConfigError(f"{word}: is for a sweep; {SWEEPING.get()}")
-    if OmegaConf.select(cfg, "hydra.sweeper.params") or OmegaConf.select(cfg, "hydra.sweeper.arms"):
-        name = OmegaConf.select(cfg, "experiment")
-        told = f"experiment={written(name)}: this trains one run"
-        complain(f"{told}; {SWEEPING.get()} for its sweep")
+
+
+def of_a_sweep(sweeper: DictConfig, experiment: object) -> list[str]:
+    """What one run of an experiment with a sweep is told before it begins."""
+    if not (sweeper.get("params") or sweeper.get("arms")):
+        return []
+    told = f"experiment={written(experiment)}: this trains one run"
+    return [f"{told}; {SWEEPING.get()} for its sweep"]
 
 
 def _culprits(words: Sequence[str], folders: Sequence[Path]) -> str:

@@ -33,10 +33,18 @@ UNNAMED = ("paths", "tracking", "progress", "description")  # keys left out of a
 Overrides: TypeAlias = Sequence[str]
 
 
-def train(cfg: DictConfig, folder: Path, overrides: Overrides, trust: Trust = OURS_ALONE) -> Ended:
+def train(
+    cfg: DictConfig,
+    folder: Path,
+    overrides: Overrides,
+    trust: Trust = OURS_ALONE,
+    notes: Sequence[str] = (),
+) -> Ended:
     """Trains the configuration `cfg` in `folder`, or resumes the run that `cfg.resume` names.
 
     Raises ConfigError, NoSuchRun and Busy before anything is written.
+
+    notes  lines for the user, said once nothing of the configuration is refused
     """
     if cfg.resume is not None:
         return resume(cfg, overrides, trust)
@@ -45,7 +53,7 @@ def train(cfg: DictConfig, folder: Path, overrides: Overrides, trust: Trust = OU
     tracking.prepare()
     parts = built(config)
     check_split(parts)
-    for line in remarks_on(parts):
+    for line in (*notes, *remarks_on(parts)):
         complain(line)
     run = RunFolder(folder)
     if not run.exists and (name := stranger(folder)):  # it would be sent, and removed, with the run

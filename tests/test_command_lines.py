@@ -21,12 +21,10 @@ BASE = [
 
 def is_trained_or_refused(ended: Ended, place: Path, before: list[str]) -> None:
     """Checks how a command line ended, by its exit code."""
-    lines = ended.err.splitlines()
-    assert all(line.startswith("microgpt: ") for line in lines), ended
+    assert all(line.startswith("microgpt: ") for line in ended.err.splitlines()), ended
     if ended.code == 2:
-        refusals = [line for line in lines if "this trains one run; add -m" not in line]
-        assert (ended.out, len(refusals), files(place)) == ("", 1, before), ended
-        assert len(refusals[0]) < 400
+        assert (ended.out, ended.err.count("\n"), files(place)) == ("", 1, before), ended
+        assert len(ended.err) < 400
     else:  # what did not begin, or failed, are combinations of a sweep that has others
         assert ended.code in (0, 1), ended
         ends = {run.status for run in all_runs(place / "outputs")}
