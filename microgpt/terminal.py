@@ -72,14 +72,18 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def follow(words: Sequence[str]) -> bool:
+    """Whether these are at least three numbers that follow each other."""
+    if len(words) < 3 or not all(word.isdecimal() for word in words):
+        return False
+    first = int(words[0])
+    return list(words) == [str(n) for n in range(first, first + len(words))]
+
+
 def span(numbers: Sequence[object]) -> str:
     """`0-4` of numbers that follow each other, or `100, 101`."""
     words = [str(number) for number in numbers]
-    if len(words) > 2 and all(word.isdecimal() for word in words):
-        first = int(words[0])
-        if words == [str(n) for n in range(first, first + len(words))]:
-            return f"{words[0]}-{words[-1]}"
-    return ", ".join(words)
+    return f"{words[0]}-{words[-1]}" if follow(words) else ", ".join(words)
 
 
 def carried() -> list[str]:

@@ -14,13 +14,11 @@ from microgpt.console import print_table
 from microgpt.protocol.stopping import FIXED, INTERVALS, SEQUENTIAL, stopping_of
 from microgpt.terminal import span
 from microgpt.tracking import comparable
-from microgpt.tracking.find import members
+from microgpt.tracking.find import LOSS, members
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-LOSS = "val/loss"
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from microgpt.ablation.records.record import BEST
 from microgpt.ablation.records.store import client_of, read_sweep
 from microgpt.ablation.records.sweep import Sweep as Stored
 from microgpt.ablation.report.report import lock_of
 from microgpt.api.error import clean
 from microgpt.api.frames import arms_frame, curves_frame, stored_frame
 from microgpt.api.run import Run, run_of
-from microgpt.core.check import BadValue
 from microgpt.tracking.find import find_parent
 from microgpt.trust import Trust
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-LOSS = "val/loss"
 
 
 class Sweep:
@@ -64,8 +62,4 @@ class Sweep:
     def best(self) -> Run:
         """The finished run with the lowest last validation loss."""
         with clean():
-            runs = [run for run in self._read.runs if run.metrics.get(LOSS) is not None]
-            if not runs:
-                raise BadValue("sweep", self._name, f"no finished run of it has a {LOSS}")
-            best = min(runs, key=lambda run: run.metrics[LOSS])
-            return run_of(best.tags["microgpt.id"], self._uri, self._outputs, self._trust)
+            return run_of(f"{self._read.id}{BEST}", self._uri, self._outputs, self._trust)

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from microgpt.syntax import key_and_value, quoted
-from microgpt.terminal import ConfigError
+from microgpt.terminal import ConfigError, follow, span
 
 LARGEST = 100_000  # jobs
 
@@ -113,10 +113,8 @@ def varied(grid: Mapping[str, Sequence[str]]) -> str:
 
 def _span(values: Sequence[str]) -> str:
     """Values in short: successive numbers as a span, of many the first and the last."""
-    if len(values) > 2 and all(value.isdecimal() for value in values):
-        first = int(values[0])
-        if [int(value) for value in values] == list(range(first, first + len(values))):
-            return f"{values[0]}-{values[-1]}"
+    if follow(values):
+        return span(values)
     return ",".join(values) if len(values) <= 6 else f"{values[0]}..{values[-1]} ({len(values)})"
 
 
