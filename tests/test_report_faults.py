@@ -147,7 +147,8 @@ def test_neighbours_broken_locks_stop_no_report(
     lock["table"] = [{**row, "difference": 3, "word": 5} for row in lock["table"]]
     contents = ["{", "[]", "{}", text_of({"schema": SCHEMA}), text_of({"schema": SCHEMA + 1})]
     contents += [text_of({"ablation": {}})]
-    contents += [text_of({key: value for key, value in lock.items() if key != "digest"})]
+    strange = [lock, read_lock(told[0] / LOCK) | {"runs": [{}]}]
+    contents += [text_of({k: v for k, v in each.items() if k != "digest"}) for each in strange]
     neighbours = [tmp_path / f"other{i}" / LOCK for i in range(len(contents) + 1)]
     for neighbour, content in zip(neighbours, contents):
         neighbour.parent.mkdir()

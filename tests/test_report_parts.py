@@ -1,7 +1,6 @@
-"""What a report says beside its table: costs, slopes, samples, documents, other experiments, in words."""
+"""What a report says beside its table: costs, slopes, samples, documents, departures, in words."""
 
 import json
-import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,20 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
-from microgpt.ablation.records.store import client_of
+from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.report import words
 from microgpt.ablation.report.figures import draw, farthest, look
 from microgpt.ablation.report.flattened import flattened
-from microgpt.ablation.report.index import write_index
 from microgpt.ablation.report.multiplier import mean_curve, multiplier, spread
 from microgpt.ablation.report.over_documents import crossed
-from microgpt.ablation.report.repeats import repeats
-from microgpt.ablation.report.repeats import told as told_of_repeats
-from microgpt.ablation.report.robustness import elsewhere
 from microgpt.ablation.report.samples import by_chance, sampled
-from microgpt.ablation.report.sizes import both, contradictions, counterpart
 from microgpt.ablation.report.splits import Splits
 from microgpt.ablation.statistics.crossed import over_seeds_and_documents
 from microgpt.run.held_out import HeldOut
@@ -35,10 +28,8 @@ from tests.sweeps import (
     DOCUMENTS,
     HEADS,
     Made,
-    address,
     heads,
     lock_of,
-    log_sweep,
     noisy,
     page_of,
     rows,
@@ -240,28 +231,6 @@ def test_a_setting_that_arms_differ_in_is_not_said_of_all(bench: Path) -> None:
     assert "- training: 2 sequences a step, Adam, peak learning rate 0.01, schedule Linear" in page
 
 
-def test_verdicts_elsewhere_are_those_of_locks_beside_or_of_the_store(
-    bench: Path, told: tuple[Path, str, Made], tmp_path: Path
-) -> None:
-    client, store = client_of(address(bench), bench)
-    folder = shutil.copytree(told[0], tmp_path / "beside")
-    assert read_lock(folder / LOCK)["verdict"] == "supported"
-    client.set_tag(log_sweep(bench, heads(experiment="stored", seeds=[0])), "verdict", "refuted")
-    names = ["beside", "stored", "nowhere"]
-    found = elsewhere(names, "supported", tmp_path, client, store)
-    assert [(row["verdict"], row["same"]) for row in found] == [
-        ("supported", True),
-        ("refuted", False),
-        (None, None),
-    ]
-    lines = words.robustness({"robustness": found})
-    assert [line.partition("): ")[2] for line in lines] == [
-        "the same verdict, supported",
-        "another verdict, refuted",
-        "no verdict yet",
-    ]
-
-
 def test_departures_from_a_protocol_are_named(told: tuple[Path, str, Made]) -> None:
     lock = read_lock(told[0] / LOCK)
     assert words.departures(lock) == []
@@ -288,28 +257,6 @@ def test_departures_from_a_protocol_are_named(told: tuple[Path, str, Made]) -> N
     assert "1 of the runs were trained on another machine" in said
 
 
-def test_a_gallery_shows_each_verdict_in_words(
-    told: tuple[Path, str, Made], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(told[0], tmp_path / "heads")
-    older = shutil.copytree(told[0], tmp_path / "of_before")
-    lock = read_lock(older / LOCK)
-    (older / LOCK).write_text(
-        text_of({k: v for k, v in lock.items() if k not in ("schema", "digest")})
-    )
-    write_index(tmp_path)
-    page = (tmp_path / "README.md").read_text()
-    assert "Verdict: supported. Here supported means that the runs show what was claimed" in page
-    assert "What was claimed: one of the inner arms better than both ends." in page
-    assert "(heads/arms.png)" in page
-    assert "of_before" not in page
-    assert "{" not in page
-    assert (
-        "of_before/results.lock.json: is of schema 1, and this version reads schema 2"
-        in capfd.readouterr().err
-    )
-
-
 def test_of_many_curves_those_farthest_from_the_baseline_are_drawn() -> None:
     names = ["base", *(f"arm {i}" for i in range(9))]
     means = [None, 0.0, -0.9, 0.1, 0.8, None, -0.7, 0.2, 0.6, 0.5]
@@ -324,54 +271,6 @@ def test_of_many_curves_those_farthest_from_the_baseline_are_drawn() -> None:
 
 def test_no_two_lines_of_a_figure_of_thirty_arms_look_alike() -> None:
     assert len({look(i) for i in range(30)}) == 30
-
-
-def told_of(experiment: str, words: dict[str, str], **ablation: Any) -> dict[str, Any]:
-    """A lock whose table has these words by arm."""
-    table = [
-        {"arm": name, "difference": {"mean": 0.1} if word != "baseline" else None, "word": word}
-        for name, word in words.items()
-    ]
-    return {"experiment": experiment, "ablation": ablation, "table": table}
-
-
-def test_arms_of_two_sizes_are_the_same_but_for_their_rates() -> None:
-    small = {"lr=0.02": "baseline", "lr=0.02 a=1": "equivalent within what matters"}
-    small |= {"lr=0.02 a=2 adam_lr=1": "better by what matters", "lr=0.1 a=3": "undecided"}
-    large = {"lr=0.1": "baseline", "lr=0.2": "undecided", "lr=0.1 a=2": "better, of undecided size"}
-    large |= {"a=1 lr=0.2": "worse by what matters", "lr=1 a=4": "undecided"}
-    one, other = told_of("x", small), told_of("x_64", large, robustness=["x"])
-    assert [(found.arm, found.contradict) for found in both(one, other)] == [
-        ("a=1", True),
-        ("a=2", False),
-    ]
-    assert counterpart(other, [one, other]) is one
-    assert counterpart(one, [one, other]) is None
-    assert counterpart(other, [other]) is None
-    assert contradictions(both(one, other)).startswith("On 1 of 2 arms the two verdicts, in bold,")
-    assert contradictions(both(one, one)) == "No two verdicts on an arm contradict each other."
-
-
-def test_runs_of_older_questions_are_counted_once_for_the_oldest() -> None:
-    def lock_with(name: str, time: str | None, *signatures: str) -> dict[str, Any]:
-        runs = [{"signature": one, "arm": one} for one in signatures]
-        protocol = time and {"time": time}
-        asked = {"experiment": name, "protocol": protocol, "verdict": "supported"}
-        return {**asked, "runs": runs, "baseline": "x"}
-
-    own = lock_with("own", "2026-03", "x", "a", "b", "c", "d")
-    older = lock_with("older", "2026-01", "a", "x")
-    old = lock_with("old", "2026-02", "a", "b", "c")
-    others = [lock_with("unfrozen", None, "d"), old, own, older, lock_with("new", "2026-04", "d")]
-    found = repeats(own, others)
-    assert found == {"older": 1, "old": 2}
-    assert told_of_repeats(own, found) == (
-        " Beside the baseline's, 3 of the 5 runs repeat runs of questions that were asked before, whose "
-        "results may have been known: older 1, old 2."
-    )
-    assert told_of_repeats({**own, "verdict": None}, found) == ""
-    assert repeats(others[0], others) == {}
-    assert told_of_repeats(older, repeats(older, others)) == ""
 
 
 def test_shares_of_samples_stand_beside_those_of_a_model_that_remembers_nothing() -> None:

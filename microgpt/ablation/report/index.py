@@ -1,10 +1,11 @@
 """Writes experiments/README.md: a gallery of all experiments with their verdicts."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from microgpt.ablation.evidence.lock import LOCK, read_lock
-from microgpt.ablation.report import sizes, words
+from microgpt.ablation.report import repeats, sizes, words
 from microgpt.ablation.report.page import linked
 from microgpt.ablation.report.readme import templates
 from microgpt.run.checkpoint import write_whole
@@ -17,21 +18,31 @@ def write_index(experiments: Path) -> None:
 
     Damaged locks, and those of an older version, are named on standard error.
     """
-    locks = []
-    for file in sorted(experiments.glob(f"*/{LOCK}")):
-        try:
-            locks.append(whole(file))
-        except BadRecord as error:
-            complain(f"{error}; {experiments}/README.md is without it")
+
+    def tell(error: BadRecord) -> None:
+        complain(f"{error}; {experiments}/README.md is without it")
+
+    locks = list(locks_in(experiments, tell))
     page = templates().get_template("gallery.md.j2").render(locks=locks)
     write_whole(experiments / "README.md", linked(page, experiments).encode())
+
+
+def locks_in(
+    experiments: Path, tell: Callable[[BadRecord], None] = lambda error: None
+) -> Iterator[dict[str, Any]]:
+    """The locks of a folder of experiments that can be shown; `tell` is told of the others."""
+    for file in sorted(experiments.glob(f"*/{LOCK}")):
+        try:
+            yield whole(file)
+        except BadRecord as error:
+            tell(error)
 
 
 def whole(file: Path) -> dict[str, Any]:
     """A lock with all that its entry shows. Raises BadRecord."""
     lock = read_lock(file)
     try:
-        for told in (words.verdict, words.standing, words.effect):
+        for told in (words.verdict, words.standing, words.effect, repeats.time, repeats.signatures):
             told(lock)
         sizes.both(lock, lock)
     except (

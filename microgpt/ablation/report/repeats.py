@@ -4,13 +4,8 @@ Runs of one signature have the same configuration, data and seed. A change of th
 the time at which a sweep's own runs ended does not tell.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
-
-from microgpt.ablation.evidence.lock import LOCK, read_lock
-from microgpt.run.reading import BadRecord
 
 Lock: TypeAlias = Mapping[str, Any]
 
@@ -21,27 +16,25 @@ def repeats(lock: Lock, others: Iterable[Lock]) -> dict[str, int]:
     A run counts once, for the first that has it. The baseline's do not count, since they alone show no
     difference; none does without a protocol, before which it could be known.
     """
-    before = [other for other in others if lock["protocol"] and _time(other) < _time(lock)]
+    before = [other for other in others if lock["protocol"] and time(other) < time(lock)]
     left = {run["signature"] for run in lock["runs"] if run["arm"] != lock["baseline"]}
     found = {}
-    for other in sorted(before, key=_time):
-        has = left & {run["signature"] for run in other["runs"]}
+    for other in sorted(before, key=time):
+        has = left & signatures(other)
         if has:
             found[str(other["experiment"])] = len(has)
             left -= has
     return found
 
 
-def _time(lock: Lock) -> str:
+def time(lock: Lock) -> str:
     """When its protocol was frozen; after all others without one."""
     return str((lock["protocol"] or {"time": "9999"})["time"])
 
 
-def locks_in(experiments: Path) -> Iterator[dict[str, Any]]:
-    """The valid locks of a folder of experiments."""
-    for file in sorted(experiments.glob(f"*/{LOCK}")):
-        with suppress(BadRecord):
-            yield read_lock(file)
+def signatures(lock: Lock) -> set[str]:
+    """Those of all its runs."""
+    return {run["signature"] for run in lock["runs"]}
 
 
 def told(lock: Lock, found: Mapping[str, int]) -> str:

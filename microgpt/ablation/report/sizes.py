@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from microgpt.ablation.statistics.verdict import Verdict
+from microgpt.sweep.expand import short_names
 
 Lock: TypeAlias = Mapping[str, Any]
+RATES = ("lr", "adam_lr")  # the last part of their keys
 
 
 class Both(NamedTuple):
@@ -53,8 +55,12 @@ def _compared(lock: Lock) -> dict[str, Mapping[str, Any]]:
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for row in lock["table"]:
         if row["difference"]:
-            kept = [
-                word for word in row["arm"].split(" ") if not word.startswith(("lr=", "adam_lr="))
-            ]
-            rows.setdefault(" ".join(kept), []).append(row)
+            rows.setdefault(_but_for_rates(row["differs"]), []).append(row)
     return {arm: found[0] for arm, found in rows.items() if arm and len(found) == 1}
+
+
+def _but_for_rates(differs: Mapping[str, str]) -> str:
+    """`block=post_norm norm=none` of an arm, with its keys in one order; empty if only rates differ."""
+    kept = [key for key in sorted(differs) if key.rpartition(".")[2] not in RATES]
+    names = short_names(kept)
+    return " ".join(f"{names[key]}={differs[key]}" for key in kept)

@@ -1,0 +1,122 @@
+"""A report beside those of other experiments: their verdicts, sizes and older runs, and the gallery."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
+from microgpt.ablation.records.store import client_of
+from microgpt.ablation.report import words
+from microgpt.ablation.report.index import write_index
+from microgpt.ablation.report.repeats import repeats
+from microgpt.ablation.report.repeats import told as told_of_repeats
+from microgpt.ablation.report.robustness import elsewhere
+from microgpt.ablation.report.sizes import both, contradictions, counterpart
+from tests.sweeps import (
+    Made,
+    address,
+    heads,
+    log_sweep,
+)
+
+
+def test_verdicts_elsewhere_are_those_of_locks_beside_or_of_the_store(
+    bench: Path, told: tuple[Path, str, Made], tmp_path: Path
+) -> None:
+    client, store = client_of(address(bench), bench)
+    folder = shutil.copytree(told[0], tmp_path / "beside")
+    assert read_lock(folder / LOCK)["verdict"] == "supported"
+    client.set_tag(log_sweep(bench, heads(experiment="stored", seeds=[0])), "verdict", "refuted")
+    names = ["beside", "stored", "nowhere"]
+    found = elsewhere(names, "supported", tmp_path, client, store)
+    assert [(row["verdict"], row["same"]) for row in found] == [
+        ("supported", True),
+        ("refuted", False),
+        (None, None),
+    ]
+    lines = words.robustness({"robustness": found})
+    assert [line.partition("): ")[2] for line in lines] == [
+        "the same verdict, supported",
+        "another verdict, refuted",
+        "no verdict yet",
+    ]
+
+
+def test_a_gallery_shows_each_verdict_in_words(
+    told: tuple[Path, str, Made], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(told[0], tmp_path / "heads")
+    older = shutil.copytree(told[0], tmp_path / "of_before")
+    lock = read_lock(older / LOCK)
+    (older / LOCK).write_text(
+        text_of({k: v for k, v in lock.items() if k not in ("schema", "digest")})
+    )
+    write_index(tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "Verdict: supported. Here supported means that the runs show what was claimed" in page
+    assert "What was claimed: one of the inner arms better than both ends." in page
+    assert "(heads/arms.png)" in page
+    assert "of_before" not in page
+    assert "{" not in page
+    assert (
+        "of_before/results.lock.json: is of schema 1, and this version reads schema 2"
+        in capfd.readouterr().err
+    )
+
+
+def told_of(experiment: str, words: dict[str, str], **ablation: Any) -> dict[str, Any]:
+    """A lock whose table has these words by arm, such as `optimizer.lr=0.1 model.n_head=2`."""
+    table = [
+        {
+            "difference": {"mean": 0.1} if word != "baseline" else None,
+            "differs": dict(each.split("=") for each in arm.split()),
+            "word": word,
+        }
+        for arm, word in words.items()
+    ]
+    return {"experiment": experiment, "ablation": ablation, "table": table}
+
+
+def test_arms_of_two_sizes_are_the_same_but_for_their_rates() -> None:
+    rate = "optimizer.lr"
+    small = {f"{rate}=0.02": "baseline", f"{rate}=0.02 m.a=1": "equivalent within what matters"}
+    small |= {f"{rate}=0.02 m.a=2 optimizer.adam_lr=1": "better by what matters"}
+    small |= {f"{rate}=0.1 m.a=3": "undecided", "m/b=x m.a=4": "undecided"}
+    large = {f"{rate}=0.1": "baseline", f"{rate}=0.2": "undecided"}
+    large |= {f"{rate}=0.1 m.a=2": "better, of undecided size", f"{rate}=1 m.a=5": "undecided"}
+    large |= {f"m.a=1 {rate}=0.2": "worse by what matters", "m.a=4 m/b=x": "undecided"}
+    one, other = told_of("x", small), told_of("x_64", large, robustness=["x"])
+    assert [(found.arm, found.contradict) for found in both(one, other)] == [
+        ("a=1", True),
+        ("a=2", False),
+        ("a=4 b=x", False),
+    ]
+    assert counterpart(other, [one, other]) is one
+    assert counterpart(one, [one, other]) is None
+    assert counterpart(other, [other]) is None
+    assert contradictions(both(one, other)).startswith("On 1 of 3 arms the two verdicts, in bold,")
+    assert contradictions(both(one, one)) == "No two verdicts on an arm contradict each other."
+
+
+def test_runs_of_older_questions_are_counted_once_for_the_oldest() -> None:
+    def lock_with(name: str, time: str | None, *signatures: str) -> dict[str, Any]:
+        runs = [{"signature": one, "arm": one} for one in signatures]
+        protocol = time and {"time": time}
+        asked = {"experiment": name, "protocol": protocol, "verdict": "supported"}
+        return {**asked, "runs": runs, "baseline": "x"}
+
+    own = lock_with("own", "2026-03", "x", "a", "b", "c", "d")
+    older = lock_with("older", "2026-01", "a", "x")
+    old = lock_with("old", "2026-02", "a", "b", "c")
+    others = [lock_with("unfrozen", None, "d"), old, own, older, lock_with("new", "2026-04", "d")]
+    found = repeats(own, others)
+    assert found == {"older": 1, "old": 2}
+    assert told_of_repeats(own, found) == (
+        " Beside the baseline's, 3 of the 5 runs repeat runs of questions that were asked before, whose "
+        "results may have been known: older 1, old 2."
+    )
+    assert told_of_repeats({**own, "verdict": None}, found) == ""
+    assert repeats(others[0], others) == {}
+    assert told_of_repeats(older, repeats(older, others)) == ""
