@@ -1,4 +1,4 @@
-"""Check the lock and the page of every verdict, and train again what other code answered.
+"""Check every experiment's lock and page, and train again what other code answered.
 
 An experiment whose lock names the source of today's code has figures that this code gave: nothing is
 trained again. Of one that differs all runs are, if they are few, else one.
@@ -40,9 +40,6 @@ def check(name: str) -> int:
             f"{name}: {len(others)} of {len(finished)} runs by other code than today's", flush=True
         )
         return verify_lock(path, len(finished) if len(finished) <= FEW else 1, 0, None)
-    if lock["verdict"] is None:  # a sweep of rates, say
-        print(f"{name}: its {len(finished)} runs are by today's code: skipped")
-        return 0
     base = built_again(lock, finished[0], None, OURS_ALONE)
     if found := contradicted(lock, path, base, OURS_ALONE):
         print(f"{name}: {found.verdict}: {found.says}")
