@@ -115,10 +115,16 @@ def config_path() -> Path:
     return packed if packed.is_dir() else package.parent / "conf"
 
 
-def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
-    """Parses Hydra's flags and the overrides, in any order. Exits with 2 for an invalid combination."""
+def flags() -> Parser:
+    """The parser of Hydra's flags and ours."""
     parser = Parser("microgpt train", add_help=False, parents=[get_args_parser()])
     add_trust(parser, config_dir=False)  # Hydra has that
+    return parser
+
+
+def parsed(words: Sequence[str]) -> tuple[Parser, Namespace]:
+    """Parses Hydra's flags and the overrides, in any order. Exits with 2 for an invalid combination."""
+    parser = flags()
     args, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{undashed(unknown[0])}")

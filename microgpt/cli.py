@@ -3,8 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from argparse import Action
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from difflib import get_close_matches
 from io import StringIO, TextIOWrapper
 from pathlib import Path
@@ -91,27 +92,49 @@ def _train(words: Sequence[str]) -> None:
 
 
 def _complete(words: Sequence[str]) -> None:
-    """Tab completion, of overrides by Hydra, which gets the line without `train`."""
+    """Tab completion: its installation, or what `_completions` finds, without a complaint amid the line."""
+    if not any(word.startswith("query=") for word in words):
+        _train(words)
+    from microgpt.commands.completion import proposed
+
+    with redirect_stderr(StringIO()):
+        found = _completions(words)
+    print(proposed(found))
+
+
+def _completions(words: Sequence[str]) -> Sequence[str]:
+    """What the last word may become; of overrides by Hydra, which gets the line without `train`."""
     line = os.environ.get("COMP_LINE", "").lstrip()
     program, _, rest = line.partition(" ")
     command, space, overrides = rest.lstrip().partition(" ")
-    if "query=bash" in words and not space:
-        names = ["train", *COMMANDS]
-        print(" ".join(name for name in names if name.startswith(command)))
-        return
-    from microgpt.commands.completion import completed, proposed
+    if not space:
+        return [name for name in ("train", *COMMANDS) if name.startswith(command)]
+    from microgpt.commands.completion import completed
+    from microgpt.terminal import config_dir
 
-    if "query=bash" in words and (command != "train" or overrides.split(" ")[-1][:7] == "resume="):
-        print(proposed(completed(command, overrides.split(" ")[-1], outputs_folder())))
-        return
+    typed = overrides.split(" ")
+    found = completed(command, typed, _options(command), outputs_folder())
+    if found is not None:
+        return found
     from microgpt.app import run_app
 
     os.environ["COMP_LINE"] = f"{program} {overrides}"
-    with redirect_stdout(StringIO()) as said:
-        code = run_app(words)
-    text = said.getvalue()
-    print(proposed(text.split()) if "query=bash" in words else text)
-    sys.exit(code)
+    with redirect_stdout(StringIO()) as said, suppress(SystemExit):
+        run_app([*words, *config_dir(typed)])
+    return said.getvalue().split()
+
+
+def _options(command: str) -> Mapping[str, Action]:
+    """The options of a command, from the parser that it makes for `--help`."""
+    if command == "train":
+        from microgpt.app import flags
+
+        return flags().options
+    if command not in COMMANDS:
+        return {}
+    with redirect_stdout(StringIO()), suppress(SystemExit):
+        COMMANDS[command](["--help"])
+    return Parser.latest.options
 
 
 def _sample(words: Sequence[str]) -> None:

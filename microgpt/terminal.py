@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 from microgpt.secret import masked
 
@@ -62,6 +62,17 @@ def first_line(error: BaseException) -> str:
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports wrong input in one line and exits with WRONG_INPUT."""
 
+    latest: ClassVar["Parser"]  # a command makes its own, which tab completion needs
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        Parser.latest = self
+
+    @property
+    def options(self) -> Mapping[str, argparse.Action]:
+        """Its options, by their names."""
+        return self._option_string_actions
+
     def error(self, message: str) -> NoReturn:
         complain(f"{message} (see {self.prog} --help)")
         sys.exit(WRONG_INPUT)
@@ -88,10 +99,15 @@ def span(numbers: Sequence[object]) -> str:
 
 def carried() -> list[str]:
     """The words of this command that the commands it names need, too: where own configurations are."""
-    for i, word in enumerate(sys.argv):
+    return config_dir(sys.argv)
+
+
+def config_dir(words: Sequence[str]) -> list[str]:
+    """`--config-dir` and its folder, of the words of a command that has it."""
+    for i, word in enumerate(words):
         option, equals, folder = word.partition("=")
         if option in ("--config-dir", "-cd"):
-            folder = folder if equals else next(iter(sys.argv[i + 1 : i + 2]), "")
+            folder = folder if equals else next(iter(words[i + 1 : i + 2]), "")
             return ["--config-dir", folder]
     return []
 

@@ -187,6 +187,9 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[st
         (place / "outputs" / file).parent.mkdir(parents=True)
         (place / "outputs" / file).touch()
     (place / "mine$(touch ran).txt").touch()
+    for option in ("model/norm/half", "experiment/own_plan"):
+        (place / "own" / option).parent.mkdir(parents=True)
+        (place / "own" / f"{option}.yaml").touch()
     where = str(place)
     shell = pexpect.spawn(
         "bash --norc --noprofile -i", env=env, cwd=where, encoding="utf-8", timeout=30
@@ -200,9 +203,19 @@ def bash(tmp_path_factory: pytest.TempPathFactory) -> Iterator["pexpect.spawn[st
     shell.close(force=True)
 
 
+OPTIONS = [
+    ("microgpt verify --seg", "microgpt verify --segments"),
+    ("microgpt runs --sort be", "microgpt runs --sort begun"),
+    ("microgpt train --multi", "microgpt train --multirun"),
+    ("microgpt report --config-dir own own_p", "own own_plan"),
+    ("microgpt train --config-dir own model/norm=ha", "own model/norm=half"),
+]
+
+
 @pytest.mark.parametrize(
     ("typed", "there"),
     [
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in OPTIONS),
         ("microgpt tr", "microgpt train"),
         ("microgpt sa", "microgpt sample"),
         ("microgpt sample 2026", "microgpt sample 20260102-030405-abcdef"),
