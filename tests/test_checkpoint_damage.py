@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from array import array
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from microgpt.core.events import Checkpointed
 from microgpt.core.trainer import Trainer
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint
-from microgpt.run.folder import RunFolder
+from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.state import check_fits
 from microgpt.sample import rebuild
 from tests.command import Within
@@ -273,7 +274,8 @@ def test_a_sample_says_which_checkpoint_it_took(
     assert lines[-1] == "microgpt: RUN='here': must have a whole checkpoint, but has none"
 
 
-def test_a_run_that_keeps_no_checkpoint_says_why(
+@pytest.mark.slow
+def test_a_run_that_keeps_no_checkpoint_says_how_to_have_one(
     run: RunFolder, microgpt: Callable[..., Any]
 ) -> None:
     for file in run.checkpoints():
@@ -283,7 +285,12 @@ def test_a_run_that_keeps_no_checkpoint_says_why(
     config.write_text(re.sub(r"(checkpoint_every): \d+", r"\1: 0", text), encoding="utf-8")
     code, out, (line,) = microgpt("sample", "here")
     assert (code, out) == (2, "")
-    assert line.endswith("has none: it was trained with trainer.checkpoint_every=0")
+    why, _, again = line.partition("; the same with its last: microgpt ")
+    assert why.endswith("has none: it was trained with trainer.checkpoint_every=0")
+    assert microgpt(*shlex.split(again))[0] == 0
+    (same,) = (each for each in all_runs(run.path.parents[1]) if each.path != run.path)
+    assert same.info["parameters_sha256"] == run.info["parameters_sha256"]
+    assert microgpt("sample", same.path.name)[0] == 0
 
 
 @pytest.mark.parametrize("number", [NAN, float("inf"), 1e308])

@@ -1,6 +1,7 @@
 """The state that a run goes on from: that of its latest whole checkpoint, checked against the run."""
 
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from microgpt.core.trainer import Trainer
 from microgpt.run.checkpoint import WITHOUT, BadCheckpoint, read_checkpoint, step_of
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
-from microgpt.terminal import complain
+from microgpt.terminal import carried, complain
 
 WORDS = 624  # of a generator's state; behind them the position, and perhaps a number to come
 
@@ -19,9 +20,13 @@ WORDS = 624  # of a generator's state; behind them the position, and perhaps a n
 def check_kept(run: RunFolder, reference: str) -> list[Path]:
     """A run's checkpoints. Raises BadValue if it has none."""
     if not (kept := run.checkpoints()):
-        every = run.config["trainer"].get("checkpoint_every")
-        why = ": it was trained with trainer.checkpoint_every=0" if every == 0 else ""
-        raise BadValue("RUN", reference, f"must have a checkpoint, but has none{why}")
+        problem = "must have a checkpoint, but has none"
+        if run.config["trainer"].get("checkpoint_every") == 0:
+            change = f"trainer.checkpoint_every={run.info['num_steps']}"
+            again = ["microgpt", "fork", run.info["id"], "--at-step", "0", change, *carried()]
+            problem += ": it was trained with trainer.checkpoint_every=0; the same with its last: "
+            problem += shlex.join(again)
+        raise BadValue("RUN", reference, problem)
     return kept
 
 
