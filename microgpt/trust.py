@@ -80,17 +80,19 @@ def _named_in(file: Path) -> list[str]:
     return [name for name in named if isinstance(name, str)]
 
 
-def replayed(config: Any, trust: Trust) -> dict[str, Any]:
+def replayed(config: Any, trust: Trust, finder: Finder | None = None) -> dict[str, Any]:
     """A configuration from a folder, a store or a lock; everything that it names is trusted.
 
     A class stands only where the contract asks for one, and is a subclass of what it asks for. Other
     values are plain. Raises Untrusted, and ConfigError for a trusted class that cannot be imported.
+
+    finder  finds the modules; one that is shared by the runs of a sweep looks for each once
     """
     if not isinstance(config, dict):
         raise Untrusted("config.yaml: must hold keys and values")
     for entry in _entries("", config):  # all names, before anything is imported
         _check_entry(entry, trust)
-    finder = Finder()
+    finder = finder or Finder()
     for key, value in config.items():
         _check_place(key, value, asked_for(key, value) if key in PARTS else None, finder)
     return config

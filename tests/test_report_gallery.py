@@ -9,8 +9,8 @@ import pytest
 from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
 from microgpt.ablation.records.store import client_of
 from microgpt.ablation.report import words
-from microgpt.ablation.report.index import write_index
-from microgpt.ablation.report.repeats import repeats
+from microgpt.ablation.report.index import locks_with, write_index
+from microgpt.ablation.report.repeats import repeats, signatures
 from microgpt.ablation.report.repeats import told as told_of_repeats
 from microgpt.ablation.report.robustness import elsewhere
 from microgpt.ablation.report.sizes import both, contradictions, counterpart
@@ -120,3 +120,15 @@ def test_runs_of_older_questions_are_counted_once_for_the_oldest() -> None:
     assert told_of_repeats({**own, "verdict": None}, found) == ""
     assert repeats(others[0], others) == {}
     assert told_of_repeats(older, repeats(older, others)) == ""
+
+
+def test_only_locks_that_share_a_run_are_read_and_broken_ones_are_left_out(
+    told: tuple[Path, str, Made], tmp_path: Path
+) -> None:
+    lock = read_lock(shutil.copytree(told[0], tmp_path / "heads") / LOCK)
+    (shutil.copytree(told[0], tmp_path / "edited") / LOCK).write_text(
+        (told[0] / LOCK).read_text().replace("heads", "tails")
+    )
+    (tmp_path / "folder" / LOCK).mkdir(parents=True)
+    assert list(locks_with({min(signatures(lock)), "none"}, tmp_path)) == [lock]
+    assert list(locks_with({"none"}, tmp_path)) == []

@@ -18,14 +18,14 @@ from microgpt.ablation.records.sweep import Sweep
 from microgpt.ablation.report import words
 from microgpt.ablation.report.analysis import analyse, asked_by
 from microgpt.ablation.report.figures import draw
-from microgpt.ablation.report.index import locks_in, write_index
+from microgpt.ablation.report.index import locks_with, write_index
 from microgpt.ablation.report.page import html_page, linked
 from microgpt.ablation.report.place import renewed
 from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.render import arms
-from microgpt.ablation.report.repeats import repeats
+from microgpt.ablation.report.repeats import repeats, signatures
 from microgpt.ablation.report.robustness import elsewhere
 from microgpt.console import out
 from microgpt.core.check import BadValue
@@ -103,7 +103,7 @@ def examine(
     return sweep, lock | {
         "earlier": merged(lock, told_before(client, sweep.experiment)),
         "robustness": elsewhere(asked.robustness, lock["verdict"], experiments, client, store),
-        "repeats": repeats(lock, locks_in(experiments)),
+        "repeats": repeats(lock, locks_with(signatures(lock), experiments)),
     }
 
 

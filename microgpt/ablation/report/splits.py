@@ -10,6 +10,7 @@ from microgpt.core.assemble import make_corpus
 from microgpt.core.check import BadValue
 from microgpt.core.data import Corpus, Documents
 from microgpt.run.held_out import targets_sha256
+from microgpt.run.source import Finder
 from microgpt.terminal import ConfigError
 from microgpt.trust import Trust, Untrusted, replayed
 
@@ -18,7 +19,7 @@ class Splits:
     """Split documents, each kind of split made once; `documents` are None if the store lacks them."""
 
     def __init__(self, documents: Sequence[str] | None, trust: Trust) -> None:
-        self._documents, self._trust = documents, trust
+        self._documents, self._trust, self._finder = documents, trust, Finder()
         self._corpora: dict[str, Corpus | None] = {}
         self._sets: dict[str, tuple[set[str], set[str]] | None] = {}
         self._judged: dict[str, str] = {}
@@ -65,7 +66,7 @@ class Splits:
     def _trusts(self, config: Mapping[str, Any]) -> bool:
         """Whether its classes exist. Raises Untrusted."""
         try:
-            replayed(config, self._trust)
+            replayed(config, self._trust, self._finder)
         except Untrusted:
             raise
         except ConfigError:
