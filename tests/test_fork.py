@@ -153,6 +153,7 @@ def test_a_fork_is_verified_by_its_own_start(
     assert "the store has no step-7.safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_fork_is_resumed(tmp_path: Path) -> None:
     words = [*STEPS, "tracking=none", "trainer.num_steps=600", "trainer.log_every=2"]
     _, run = train_here(tmp_path / "parent", *words, "trainer.checkpoint_every=50")

@@ -141,6 +141,7 @@ def other_pythons() -> list[Path]:
     return [pythons[-1] for pythons in found if pythons]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", other_pythons() or [None], ids=str)
 def test_the_code_is_the_same_on_every_python(python: Path | None) -> None:
     if python is None:
