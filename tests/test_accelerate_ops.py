@@ -80,6 +80,16 @@ def test_beyond_small() -> None:
     assert_same(lambda ops, x: ops.rmsnorm(x, 1e-5), numbers(rng, 60, 40))
 
 
+def test_attention_of_columns() -> None:
+    """Queries, keys and values that NumPy holds column by column, of two documents and two heads."""
+
+    def run(ops: Any, *xs: Any) -> Any:
+        q, k, v = map(ops.transpose, xs)
+        return ops.attention(q, k, v, n_head=2, spans=[(0, 3), (3, 6)])
+
+    assert_same(run, *[numbers(Random(seed), 4, 6) for seed in range(3)])
+
+
 @few
 @given(t=sizes, n=st.integers(2, 5), seed=seeds)
 def test_float32_is_close(t: int, n: int, seed: int) -> None:

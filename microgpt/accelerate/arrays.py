@@ -11,6 +11,7 @@ from microgpt.accelerate.node import Array
 from microgpt.core.engine.shapes import Spans
 
 SMALL = 2048  # numbers; below, the overhead of a NumPy call exceeds its arithmetic
+UNSIGNED, SIGNED = np.dtype(np.uintp), np.dtype(np.intp)  # NumPy looks up a type in each call
 MANY = 1024  # rows of a table; above, a product with one-hot rows is slower than adding row by row
 
 
@@ -30,7 +31,7 @@ def indices(ids: Sequence[int]) -> Array:
 
     `fromiter` takes 0.6 of the time of `np.array`.
     """
-    return np.fromiter(ids, np.uintp, len(ids)).view(np.intp)
+    return np.fromiter(ids, UNSIGNED, len(ids)).view(SIGNED)
 
 
 def one_hot(ids: Array, n: int, dtype: str) -> Array:
@@ -59,10 +60,12 @@ def distance(queries: int, keys: int) -> Array:
 
 
 @lru_cache(64)
-def seen(batch: int, n_head: int, queries: int, keys: int, dtype: str) -> Array:
-    """The causal mask `[queries][keys]`: 1 or 0, repeated to all batches and heads if that is small."""
-    mask = (distance(queries, keys) >= 0).astype(dtype)
-    shape = (batch, n_head, queries, keys)
+def seen(shape: tuple[int, ...], dtype: str) -> Array:
+    """The causal mask of scores `[batch][n_head][queries][keys]`, 1 or 0.
+
+    `[queries][keys]`, repeated to all batches and heads if that is small.
+    """
+    mask = (distance(*shape[2:]) >= 0).astype(dtype)
     return np.broadcast_to(mask, shape).copy() if math.prod(shape) <= SMALL else mask
 
 
@@ -84,28 +87,31 @@ class Padding:
         self.valid = valid.astype(dtype)[:, None, :, None]
 
 
-def width(x: Array) -> int:
-    """The number of columns of a matrix of ones that sums the rows of x by a product.
+@lru_cache(256)
+def summing(shape: tuple[int, ...], share: float, dtype: str) -> Array:
+    """A matrix whose product with rows of this shape is the sum of each row, times `share`.
 
-    One suffices. But broadcasting an operand along a row costs 0.6 us per call more than one of equal
-    shape, so a small, narrow x takes a square matrix, whose product repeats each sum.
+    One column suffices. But broadcasting an operand along a row costs 0.6 us per call more than one
+    of equal shape, so for few and short rows the matrix is square, and the product repeats each sum.
     """
-    return x.shape[-1] if x.size <= SMALL and x.shape[-1] <= 32 else 1
+    n = shape[-1]
+    return full(n, n if math.prod(shape) <= SMALL and n <= 32 else 1, share, dtype)
 
 
-def exp_rows(x: Array, seen: Array | None = None) -> None:
-    """e^x in place, up to a factor per row, which cancels in softmax; 0 where `seen` is 0.
+def exp_rows(x: Array, out: Array | None = None, seen: Array | None = None) -> Array:
+    """e^x, up to a factor per row, which cancels in softmax; 0 where `seen` is 0.
 
     The row's maximum is subtracted only if some number is large enough for a sum to overflow or
     vanish, since finding the maxima takes NumPy longer than everything else.
     """
-    limit = 300.0 if x.dtype == np.float64 else 40.0
+    limit = 300.0 if x.itemsize == 8 else 40.0
     flat = x.reshape(-1)
     # The sum of squares bounds all numbers in one call of 0.3 us, and usually suffices.
     if not (flat.dot(flat) < limit * limit or np.maximum.reduce(np.abs(flat)) < limit):
         if seen is not None:
-            np.copyto(x, -math.inf, where=seen == 0)
-        x -= np.maximum.reduce(x, -1, keepdims=True)
-    np.exp(x, x)
+            x = np.where(seen == 0, -math.inf, x)
+        x = x - np.maximum.reduce(x, -1, keepdims=True)
+    out = np.exp(x, out)
     if seen is not None:
-        x *= seen
+        out *= seen
+    return out

@@ -14,7 +14,7 @@ from microgpt.accelerate.arrays import (
     number,
     one_hot,
     seen,
-    width,
+    summing,
 )
 from microgpt.accelerate.node import Array, Node, node
 from microgpt.accelerate.primitives import Primitives
@@ -42,8 +42,7 @@ class NumpyEngine(Primitives):
         return node(self, share.T.dot(x.data), (x,), lambda grad: x.give(share.dot(grad)))
 
     def rmsnorm(self, x: Matrix, eps: float) -> Matrix:
-        n = x.data.shape[1]
-        mean = full(n, width(x.data), 1 / n, self.dtype)  # x @ mean is each row's mean
+        mean = summing(x.data.shape, 1 / x.data.shape[1], self.dtype)  # x @ mean is each row's mean
         root = (x.data * x.data).dot(mean)
         root += number(eps, self.dtype)
         np.sqrt(root, root)
@@ -59,9 +58,8 @@ class NumpyEngine(Primitives):
         return node(self, y, (x,), back)
 
     def softmax(self, x: Matrix) -> Matrix:
-        probs = x.data.copy()
-        exp_rows(probs)
-        ones = full(probs.shape[1], width(probs), 1, self.dtype)
+        probs = exp_rows(x.data)
+        ones = summing(probs.shape, 1, self.dtype)
         probs /= probs.dot(ones)
 
         def back(grad: Array) -> None:
@@ -80,9 +78,8 @@ class NumpyEngine(Primitives):
         except (IndexError, OverflowError):
             check_ids(targets, n)
             raise
-        probs = logits.data.copy()
-        exp_rows(probs)
-        probs /= probs.dot(full(n, width(probs), 1, self.dtype))
+        probs = exp_rows(logits.data)
+        probs /= probs.dot(summing(probs.shape, 1, self.dtype))
         loss = np.log((probs * hot).dot(full(n, 1, 1, self.dtype)))
 
         def back(grad: Array) -> None:
@@ -122,38 +119,41 @@ class NumpyEngine(Primitives):
 
         def product(a: Array, b: Array, to: Node) -> Array:
             """a @ b, `[batch][n_head][rows of a document][head_dim]`, as rows with the width of `to`."""
-            rows = np.empty((pad.batch, a.shape[2], n_head, head_dim), self.dtype)
-            np.matmul(a, b, rows.transpose(0, 2, 1, 3))  # BLAS writes a view: no copy to join heads
+            out = np.empty((pad.batch, a.shape[2], n_head, head_dim), a.dtype)
+            np.matmul(a, b, out.transpose(0, 2, 1, 3))  # BLAS writes a view: no copy to join heads
             if to.data.shape[1] < q_width:
-                rows = np.add.reduce(rows.reshape(-1, kv_width // head_dim, share, head_dim), 2)
-            rows = rows.reshape(-1, to.data.shape[1])
-            return rows.take(pad.scatter, 0) if pad.needed else rows
+                out = np.add.reduce(out.reshape(-1, kv_width // head_dim, share, head_dim), 2)
+            out = out.reshape(-1, to.data.shape[1])
+            return out.take(pad.scatter, 0) if pad.needed else out
 
         qs, ks, vs = split(q.data), split(k.data), split(v.data)
         factor = number(head_dim**-0.5 if scale is None else scale, self.dtype)
-        probs = np.matmul(qs, ks.swapaxes(2, 3))  # [batch][n_head][queries][keys]
+        # [batch][n_head][queries][keys], row by row so that `rows` is a view
+        probs = np.matmul(qs, ks.swapaxes(2, 3), order="C")
         probs *= factor
         if bias is not None:
             check_bias(bias, n_head, spans)
             near = np.array([row[:keys] for row in bias], self.dtype)
             probs += near[:, np.maximum(distance(queries, keys), 0)]
-        exp_rows(probs, seen(*probs.shape, self.dtype))
+        exp_rows(probs, probs, seen(probs.shape, self.dtype))
         # Rows are summed by a product: NumPy's reduction over a short axis takes 5 times as long.
-        ones = full(keys, width(probs), 1, self.dtype)
-        total = probs.reshape(-1, keys).dot(ones).reshape(*probs.shape[:3], -1)
+        rows, ones = probs.reshape(-1, keys), summing(probs.shape, 1, self.dtype)
+        total = rows.dot(ones)
         if pad.needed:
-            probs *= np.divide(pad.valid, total, total)
+            valid = total.reshape(*probs.shape[:3], -1)
+            np.divide(pad.valid, valid, valid)
+            rows *= total
         else:
-            probs /= total
+            rows /= total
 
         def back(grad: Array) -> None:
             d_out = split(grad)
-            d_scores = np.matmul(d_out, vs.swapaxes(2, 3))
+            d_scores = np.matmul(d_out, vs.swapaxes(2, 3), order="C")
+            d_rows = d_scores.reshape(-1, keys)
             # d scores = probs (d probs - sum(d probs * probs)), times the scale
-            d_scores *= probs
-            total = d_scores.reshape(-1, keys).dot(ones).reshape(*probs.shape[:3], -1)
-            d_scores -= probs * total
-            d_scores *= factor
+            d_rows *= rows
+            d_rows -= rows * d_rows.dot(ones)
+            d_rows *= factor
             q.give(product(d_scores, ks, q))
             k.give(product(d_scores.swapaxes(2, 3), qs, k))
             v.give(product(probs.swapaxes(2, 3), d_out, v))
@@ -173,17 +173,17 @@ class NumpyEngine(Primitives):
         eps: float,
     ) -> tuple[Matrix, Matrix, Matrix]:
         # In place, also in the gradient, which is not used again: allocation takes as long as arithmetic.
-        grad, step = g.data, self._scratch(g.data.shape)
-        m.data *= beta1
-        np.multiply(grad, 1 - beta1, step)
-        m.data += step
+        grad, mean, square, step = g.data, m.data, v.data, self._scratch(g.data.shape)
+        mean *= number(beta1, self.dtype)
+        np.multiply(grad, number(1 - beta1, self.dtype), step)
+        mean += step
         grad *= grad
-        grad *= 1 - beta2
-        v.data *= beta2
-        v.data += grad
-        np.sqrt(v.data, step)
+        grad *= number(1 - beta2, self.dtype)
+        square *= number(beta2, self.dtype)
+        square += grad
+        np.sqrt(square, step)
         step += eps
-        np.divide(m.data, step, step)
+        np.divide(mean, step, step)
         step *= rate
         p.data -= step
         return p, m, v

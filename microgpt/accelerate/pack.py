@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from microgpt.accelerate.node import Array, Node
+from microgpt.accelerate.node import Array, Node, node
 from microgpt.core.engine.base import Engine
 from microgpt.core.engine.shapes import Rows
 
@@ -40,5 +40,5 @@ def packed(
     ops: Engine, names: Sequence[str], shapes: Sequence[tuple[int, int]], buffer: Array
 ) -> Pack:
     """Constants that are views of a buffer."""
-    matrices = (Node(ops, part) for part in parts(buffer, shapes))
-    return Pack(dict(zip(names, matrices)), Node(ops, buffer.reshape(1, -1)))
+    matrices = (node(ops, part) for part in parts(buffer, shapes))
+    return Pack(dict(zip(names, matrices)), node(ops, buffer.reshape(1, -1)))

@@ -70,7 +70,7 @@ class Primitives(Engine):
         pairs = zip(parts(buffer, shapes), parts(grads, shapes))
         weights = {name: Weight(self, data, kept) for name, (data, kept) in zip(rows, pairs)}
         gradients = packed(self, list(rows), shapes, grads)
-        return WeightPack(weights, Node(self, buffer.reshape(1, -1)), gradients)
+        return WeightPack(weights, node(self, buffer.reshape(1, -1)), gradients)
 
     def gradients(self, weights: Weights) -> dict[str, Matrix]:
         for w in weights.values():
@@ -79,7 +79,7 @@ class Primitives(Engine):
             w.touched = False
         if isinstance(weights, WeightPack):
             return weights.gradients
-        return {name: Node(self, w.kept) for name, w in weights.items()}
+        return {name: node(self, w.kept) for name, w in weights.items()}
 
     def zeros_like(self, matrices: Weights) -> dict[str, Matrix]:
         shapes = [x.data.shape for x in matrices.values()]
@@ -91,10 +91,10 @@ class Primitives(Engine):
 
     def constant(self, rows: Rows) -> Matrix:
         check_matrix(rows)
-        return Node(self, np.array(rows, self.dtype))
+        return node(self, np.array(rows, self.dtype))
 
     def detached(self, x: Matrix) -> Matrix:
-        return Node(self, x.data)
+        return node(self, x.data)
 
     def values(self, x: Matrix) -> Rows:
         return cast(Rows, x.data.tolist())
@@ -244,14 +244,15 @@ class Primitives(Engine):
         return node(self, np.add.reduce(x.data, 1, keepdims=True), (x,), back)
 
     def row_max(self, x: Matrix) -> Matrix:
-        return Node(self, np.maximum.reduce(x.data, 1, keepdims=True))
+        return node(self, np.maximum.reduce(x.data, 1, keepdims=True))
 
     def sign(self, x: Matrix) -> Matrix:
-        return Node(self, np.sign(x.data))
+        return node(self, np.sign(x.data))
 
     def relu(self, x: Matrix) -> Matrix:
         result = np.maximum(x.data, number(0, self.dtype))
-        return node(self, result, (x,), lambda grad: x.give(grad * (result > 0)))
+        # A product with booleans would convert them, which takes as long as the product and the sign.
+        return node(self, result, (x,), lambda grad: x.give(grad * np.sign(result)))
 
     def exp(self, x: Matrix) -> Matrix:
         result = np.exp(x.data)
