@@ -1,6 +1,7 @@
 """A finished run that is resumed with more steps, where that is what a longer run would have been."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,13 @@ def check_extended(run: RunFolder, parts: Parts) -> None:
             f"a run that branches off: microgpt fork {info['id']} --at-step {before} {KEY}={after}"
         )
         raise ConfigError(f"{KEY}={after}: {problem}; {advice}")
+
+
+def lengthened(name: str, steps: int) -> str:
+    """The name of a run, when it has so many steps."""
+    word = f"num_steps={steps}"
+    told, count = re.subn(r"(?<!\S)num_steps=\d+(?!\S)", word, name)
+    return told if count else word if name == "default" else f"{name} {word}"
 
 
 def _rate(trainer: Trainer, step: int, length: int) -> float:

@@ -15,7 +15,7 @@ from microgpt.console import out
 from microgpt.core.events import Checkpointed
 from microgpt.core.trainer import Trainer
 from microgpt.datasets.checks import remarks
-from microgpt.extend import KEY, check_extended, drop_end, steps_asked
+from microgpt.extend import KEY, check_extended, drop_end, lengthened, steps_asked
 from microgpt.one_run import train_and_report
 from microgpt.run.folder import OUTCOME, NoSuchRun, RunFolder, find_run
 from microgpt.run.identity import fingerprint, git_state, signature
@@ -189,6 +189,7 @@ def restart(run: RunFolder, parts: Parts) -> None:
     step, longer = parts.trainer.step, parts.trainer.num_steps > before["num_steps"]
     if longer:  # another record, which a store keeps beside that of the run so far
         facts["uid"] = uuid4().hex
+        facts["name"] = lengthened(before["name"], parts.trainer.num_steps)
     if facts["signature"] != before["signature"]:  # its checkpoints are of the question before
         facts["earlier"] = sorted(run.signatures)
     if step:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from microgpt.extend import lengthened
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FINISHED
 from microgpt.terminal import ConfigError
@@ -19,7 +20,7 @@ def same(longer: RunFolder, whole: RunFolder) -> None:
     assert longer.status == FINISHED
     assert figures(longer) == figures(whole)
     assert longer.samples() == whole.samples()
-    for key in ("signature", "source", "parameters_sha256", "num_steps", "data"):
+    for key in ("signature", "source", "parameters_sha256", "num_steps", "data", "name"):
         assert longer.info[key] == whole.info[key], key
 
 
@@ -41,12 +42,25 @@ def test_more_steps(every: str, schedule: list[str], tmp_path: Path) -> None:
     assert run.config["trainer"]["num_steps"] == 20
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("default", "num_steps=20"),
+        ("schedule=constant", "schedule=constant num_steps=20"),
+        ("num_steps=8 seed=8", "num_steps=20 seed=8"),
+    ],
+)
+def test_the_name_is_that_of_the_longer_run(before: str, after: str) -> None:
+    assert lengthened(before, 20) == after
+
+
 @pytest.mark.slow
 def test_both_records_are_in_the_store_and_verified(outputs: Path, here: Here) -> None:
     _, run = train_here(outputs, *SHORT, *CONSTANT)
     first = run.mlflow_run_id
     resume_here(outputs, "here", "trainer.num_steps=20")
-    assert len(stored(outputs)) == 2
+    names = {each.info.run_name for each in stored(outputs)}
+    assert names == {run.info["name"], run.info["name"].replace("=20", "=8")}
     assert here(outputs, "sample", "here", "-n", "1")[1] == ""
     for mlflow_id in (first, run.mlflow_run_id):
         here(outputs, "verify", mlflow_id)
