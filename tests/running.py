@@ -20,6 +20,7 @@ from mlflow.entities import Run
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.sweep import all_sweeps
 from microgpt.tracking import sync
+from microgpt.tracking.machine import Machine
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.sync import Store
 from microgpt.train import train
@@ -230,10 +231,11 @@ def artifacts(outputs: Path) -> dict[str, int]:
     }
 
 
-def project_here(run: RunFolder, outputs: Path) -> Projection:
+def project_here(run: RunFolder, outputs: Path, machine: Machine | None = None) -> Projection:
     """A run folder projected into the default store."""
     projection = Store(f"sqlite:///{outputs}/mlflow.db", outputs).project(run, "microgpt")
     assert isinstance(projection, Projection)
+    projection.machine = machine
     projection.update()
     return projection
 

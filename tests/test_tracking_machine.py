@@ -14,6 +14,8 @@ from microgpt.run.identity import signature
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.tracking import sync
 from microgpt.tracking.machine import Machine
+from microgpt.tracking.sender import Sending
+from microgpt.tracking.sync import Store as Tracked
 from microgpt.train import code_of
 from tests.running import (
     SLOWLY,
@@ -48,7 +50,7 @@ def under_way(run: RunFolder, outputs: Path) -> dict[str, list[tuple[int, float]
     """What the store has of a run that it saw twice under way, and at its end."""
     with run.locked():
         run.update(status=RUNNING, ended=None)
-        projection = project_here(run, outputs)
+        projection = project_here(run, outputs, Machine())
         time.sleep(0.05)
         projection.update()
     run.update(status=FINISHED, ended=time.time())
@@ -72,6 +74,15 @@ def test_the_store_has_them_of_a_run_that_asks(outputs: Path) -> None:
     before = rows_of(outputs)
     assert [sent.problem for sent in sync([run], None, outputs)] == [None]
     assert rows_of(outputs) == before
+
+
+def test_a_run_that_is_over_before_the_store_is_met_has_one_reading(outputs: Path) -> None:
+    run = asking(outputs, True)
+    sending = Sending(Tracked(f"sqlite:///{outputs}/mlflow.db", outputs), run, "microgpt")
+    sending.go_on()
+    assert sending.over.is_set()
+    there = history(store(outputs), run.mlflow_run_id)
+    assert {name: len(there[f"system/{name}"]) for name in NAMES} == dict.fromkeys(NAMES, 1)
 
 
 def test_a_run_that_does_not_ask_has_none(outputs: Path) -> None:
@@ -99,12 +110,12 @@ def test_the_processors_are_counted_since_the_last_reading_of_the_same_run() -> 
     def share(readings: list[Metric]) -> float:
         return {each.key: each.value for each in readings}["system/cpu_utilization_percentage"]
 
-    one, other = (Machine(time.time()) for _ in range(2))
+    one, other, begun = Machine(), Machine(), time.time()
     end = time.monotonic() + 0.2
     while time.monotonic() < end:  # keep one of the processors busy
         pass
-    assert abs(share(one.metrics()) - share(other.metrics())) < 30
-    assert one.metrics() == []  # one reading a second
+    assert abs(share(one.metrics(begun)) - share(other.metrics(begun))) < 30
+    assert one.metrics(begun) == []  # one reading a second
 
 
 @pytest.mark.slow

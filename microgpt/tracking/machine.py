@@ -19,25 +19,26 @@ class Machine:
     """What there is to tell of a machine since this was made, with one reading a second at most.
 
     The monitors are MLflow's, without its thread, which ends where a store does not answer once.
-    `step` is the seconds since the run began. Of the processors MLflow's monitor tells what they did since
-    the last look of the same thread, here of another run perhaps: so we count ourselves.
+    They are made for the first reading: before it, MLflow may not be imported. `step` is the seconds since
+    the run began. Of the processors MLflow's monitor tells what they did since the last look of the same
+    thread, here of another run perhaps: so we count ourselves.
     """
 
-    def __init__(self, begun: float) -> None:
-        self._begun = begun
+    def __init__(self) -> None:
         self._step = -1
-        self._monitors = list(_monitors())
+        self._monitors: list[Any] = []
         self._before = psutil.cpu_times()._asdict()
 
-    def metrics(self) -> "list[Metric]":
-        """A reading for the store."""
+    def metrics(self, begun: float) -> "list[Metric]":
+        """A reading for the store, of a run that began then."""
         from mlflow.entities import Metric
 
         now = time()
-        before, self._step = self._step, int(now - self._begun)
+        before, self._step = self._step, int(now - begun)
         if self._step == before:
             return []
         values: dict[str, float] = {}
+        self._monitors = self._monitors or list(_monitors())
         for monitor in self._monitors:
             with suppress(Exception):  # it is no matter of the run's
                 monitor.collect_metrics()

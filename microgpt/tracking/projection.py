@@ -56,7 +56,7 @@ class Projection:
         self.complete = False  # whether the store has all, and the run is over
         self._known: Known | None = None  # the figures that the store had at the beginning
         self._params: list[Param] = []  # to be sent with the first metrics
-        self._machine: Machine | None = None  # of a run that is seen under way
+        self.machine: Machine | None = None  # of who sends the run beside its work
 
     def update(self) -> None:
         """Send what the store has not; once the run is over, its files and its status too."""
@@ -65,10 +65,9 @@ class Projection:
         if not self._is_own or (end == self._final and self._is_whole(status)):
             self.complete = True
             return
-        machine = self._machine.metrics() if self._machine else []
         if self._known is None:
             self._prepare(status)
-        self._send_metrics(machine)
+        self._send_metrics(self.machine.metrics(self._figures.begun) if self.machine else [])
         if end:
             self._send_tags(status)
             send = send_missing if end == self._final else send_files
@@ -125,8 +124,8 @@ class Projection:
         there = self._run.data.params
         self._params = [Param(key, params[key]) for key in params if key not in there]
         self._known = set() if self._is_new else known(self.client, self._run)
-        if status == RUNNING and config["tracking"].get("system_metrics"):
-            self._machine = Machine(self._figures.begun)
+        if not config["tracking"].get("system_metrics"):
+            self.machine = None
 
     def _send_datasets(self, config: Mapping[str, Any]) -> None:
         from mlflow.exceptions import MlflowException

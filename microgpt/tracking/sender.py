@@ -7,6 +7,7 @@ from time import monotonic
 
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import RUNNING
+from microgpt.tracking.machine import Machine
 from microgpt.tracking.patience import Patience
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.store import one_sends, told
@@ -49,7 +50,7 @@ class Sending:
 
     def __init__(self, store: Store, folder: Folder, experiment: str) -> None:
         self.store, self.folder, self.experiment = store, folder, experiment
-        self._added = monotonic()
+        self._added, self._machine = monotonic(), Machine()
         self.projection: Projection | SweepProjection | None = None
         self.problem: str | None = None
         self.met = Flag()  # the store has the folder's run, or has failed to
@@ -95,6 +96,8 @@ class Sending:
         """Returns whether all is there."""
         if self.projection is None:
             self.projection = self.store.project(self.folder, self.experiment)
+            if isinstance(self.projection, Projection):
+                self.projection.machine = self._machine
         self.met.set()
         self.projection.update()
         return self.projection.complete
