@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.report import words
-from microgpt.ablation.report.figures import draw, farthest, look
+from microgpt.ablation.report.figures import draw, farthest, rates
 from microgpt.ablation.report.flattened import flattened
 from microgpt.ablation.report.multiplier import mean_curve, multiplier, spread
 from microgpt.ablation.report.over_documents import crossed
@@ -269,8 +270,17 @@ def test_of_many_curves_those_farthest_from_the_baseline_are_drawn() -> None:
     assert farthest(names[:3], {"baseline": "base", "table": table}) == names[:3]
 
 
-def test_no_two_lines_of_a_figure_of_thirty_arms_look_alike() -> None:
-    assert len({look(i) for i in range(30)}) == 30
+@pytest.mark.parametrize("count", [5, 12, 30])
+def test_no_two_lines_of_a_figure_look_alike(count: int) -> None:
+    loss = {"mean": 2.0, "low": 1.9, "high": 2.1}
+    points = [{"rate": rate, "loss": loss} for rate in (0.01, 0.02)]
+    grids = [{"arm": f"arm {i}", "points": points, "best": 0.01} for i in range(count)]
+    (axes,) = Figure().subplots(1, 1, squeeze=False)[0]
+    rates(axes, grids, "validation")
+    handles, names = axes.get_legend_handles_labels()
+    lines = [handle[0] for handle in handles]
+    assert names == [grid["arm"] for grid in grids]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == count
 
 
 def test_shares_of_samples_stand_beside_those_of_a_model_that_remembers_nothing() -> None:
