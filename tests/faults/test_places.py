@@ -15,7 +15,7 @@ from microgpt.run.record import FINISHED
 from tests.command import Ended, Within
 from tests.faults.conftest import Noted
 from tests.faults.whole import STEPS, begin, check_equal, check_store, ended, samples
-from tests.running import TINY, has_reached, only_run, sync_here, train_here, wait_until
+from tests.running import TINY, has_reached, only_run, train_here, wait_until
 
 BRIEF = ["trainer.num_steps=12", "trainer.checkpoint_every=3", "progress=false"]
 PAGE = 4096  # bytes: a disk in memory has room for whole pages
@@ -93,12 +93,15 @@ def test_a_disk_that_is_full_at_each_page(
 def test_a_disk_that_is_full_with_its_store(
     times: int, disk: Path, store_template: Path, tmp_path: Path, noted: Noted
 ) -> None:
-    """The database and its artifacts are on the disk, too."""
+    """The database and its artifacts are on the disk, too.
+
+    A round is checked elsewhere: this process keeps open, and on its disk, each database that it has read.
+    """
     whole = train_here(tmp_path, *BRIEF, "tracking=none")[1]
-    late = 0
+    failed = late = 0
     for i in range(times):
+        outputs, kept = disk / str(i), tmp_path / f"kept{i}"
         mounted(disk, "remount,size=16m")
-        outputs = disk / str(i)
         outputs.mkdir()
         shutil.copy(store_template, outputs / "mlflow.db")
         full = shutil.disk_usage(disk).used + PAGE * (i + 1) * 240 // times
@@ -108,14 +111,21 @@ def test_a_disk_that_is_full_with_its_store(
         mounted(disk, "remount,size=16m")
         for run in all_runs(outputs):
             if run.status != FINISHED:
+                failed += 1
+                assert f"run {run.path.name} failed" in said
+                assert f"go on: microgpt train resume={run.path.name}" in said
                 ended(begin(outputs, "train", f"resume={run.path}"), 0)
         if not all_runs(outputs):
             ended(begin(outputs, "train", *TINY, *BRIEF), 0)
-        sync_here(outputs)
-        check_equal(all_runs(outputs), whole)
-        check_store(outputs)
-        shutil.rmtree(outputs)
-    noted("a disk that is full with its store", times, f"{late} were sent later, by sync")
+        ended(begin(outputs, "sync"), 0)
+        shutil.move(outputs, kept)
+        check_equal(all_runs(kept), whole)
+        check_store(kept)
+    assert failed
+    assert late
+    seen = f"{failed} runs ended in a line that has the command to resume them, and were resumed"
+    seen += f"; {late} were finished, and sent later by sync"
+    noted("a disk that is full with its store", times, seen)
 
 
 def make_read_only(disk: Path) -> None:
