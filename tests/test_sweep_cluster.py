@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import dedent
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from distributed import Client
@@ -30,7 +32,7 @@ from tests.running import (
 )
 from tests.schedules import GATE
 
-README = REPOSITORY / "microgpt/sweep/README.md"
+PAGE = REPOSITORY / "docs/cluster.md"
 
 
 @contextmanager
@@ -130,19 +132,30 @@ def statuses(client: Client) -> list[str]:
 def test_a_cluster_with_keys(
     outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the README says: keys by one command, and one file for all. Nobody comes in without them."""
-    page = README.read_text()
-    commands = dedent(page[page.index("    umask") : page.index("\nDask reads this")])
+    """Every command of the page: keys by one, and one file for all. Nobody comes in without them."""
+    page = PAGE.read_text()
+    commands = dedent(page[page.index("    (umask") : page.index("\nDask reads this")])
     keys = tmp_path / ".config/dask"
     monkeypatch.setenv("HOME", str(tmp_path))
     subprocess.run(["bash", "-euc", commands], check=True, capture_output=True)
     assert sorted(file.name for file in keys.iterdir()) == ["cert.pem", "key.pem", "tls.yaml"]
     assert {file.stat().st_mode & 0o077 for file in keys.iterdir()} == {0}
-    place = tmp_path / "scheduler.json"
-    with scheduler(place) as address, dask("worker", "--scheduler-file", str(place), "--no-nanny"):
-        assert address.startswith("tls://")
-        words = ["train", "-m", *TINY, "trainer.num_steps=2", "seed=1,2", "tracking=none"]
-        said, complained = microgpt(outputs, *words, f"hydra.launcher.address={address}")
+    lines = [line.partition("#")[0] for line in page.splitlines()]
+    told = [line.split() for line in lines if line.startswith(("    dask", "    microgpt"))]
+    (_, first, *its), (_, second, _, *own), (_, *words) = told
+    with (
+        scheduler(tmp_path / "at.json", *its) as address,
+        dask(second, address, *own, "--no-nanny"),
+    ):
+        assert (first, address[:6]) == ("scheduler", "tls://")
+        port = json.loads((tmp_path / "at.json").read_text())["services"]["dashboard"]
+        for path in ("status", "info/main/workers.html", "json/identity.json", "metrics"):
+            with pytest.raises(HTTPError, match="404"):
+                urlopen(f"http://127.0.0.1:{port}/{path}")
+        words[words.index("experiment=heads")] = "seed=1,2"  # quicker
+        words[1:1] = [*TINY, "trainer.num_steps=2", "tracking=none"]
+        words[-1] = words[-1].replace("tls://HOST:8786", address)
+        said, complained = microgpt(outputs, *words)
         assert (complained, "2 jobs: 2 finished" in said) == ("", True)
         monkeypatch.setenv("HOME", "/nowhere")  # another user
         for other in (address, address.replace("tls://", "tcp://")):

@@ -21,7 +21,7 @@ POLL = 0.1  # seconds between two looks at the tasks
 CONNECT = 10.0  # seconds for the scheduler to answer
 OPEN = (
     "who can reach this address can run programs as the owner of its workers, and of this sweep; "
-    "with tls:// they need a key (microgpt/sweep/README.md)"
+    "with tls:// they need a key (docs/cluster.md)"
 )
 
 
