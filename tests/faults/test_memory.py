@@ -1,7 +1,6 @@
 """What lives long, or is called again and again, does not grow."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count, cycle
@@ -12,16 +11,15 @@ import psutil
 import pytest
 
 import microgpt
-from microgpt.run.folder import RunFolder
 from microgpt.ui import free_port
 from tests.browser.bench import ui
 from tests.faults.conftest import Noted
 from tests.faults.memory import Look, command, grown, look, looks_at, repeated
-from tests.faults.whole import begin
-from tests.running import TINY, children, stored, train_here
+from tests.faults.whole import begin, check_store
+from tests.running import TINY, children, stored, train_here, untracked
 from tests.sweeps import heads, log_sweep
 from tests.test_judge import TINY as JUDGED
-from tests.test_serving import TRACKED, ask, registered, server, texts  # noqa: F401
+from tests.test_serving import ask, registered, server, texts  # noqa: F401
 
 pytestmark = [
     pytest.mark.soak,
@@ -111,13 +109,10 @@ def test_reports(outputs: Path, tmp_path: Path, noted: Noted) -> None:
 
 
 def test_runs_that_are_sent(outputs: Path, noted: Noted) -> None:
-    kept = train_here(outputs, *BRIEF, "tracking=none")[1]
-    kept.set_config(kept.config | {"tracking": TRACKED})
     for i in range(60):
-        run = RunFolder(Path(shutil.copytree(kept.path, kept.path.with_name(f"run{i}"))))
-        run.update(id=f"run{i}", name=f"run{i}")
+        untracked(outputs, *BRIEF, name=f"run{i}")
     looks = repeated(60, partial(command, outputs, ["sync", "run{}"]))
-    assert len(stored(outputs)) == 60
+    check_store(outputs)
     noted("memory of `microgpt sync` of a run, in one process: times", 60, grown(looks))
 
 
