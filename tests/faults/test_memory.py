@@ -11,12 +11,14 @@ import psutil
 import pytest
 
 import microgpt
+from microgpt.run.folder import all_runs
+from microgpt.run.record import FINISHED
 from microgpt.ui import free_port
 from tests.browser.bench import ui
 from tests.faults.conftest import Noted
 from tests.faults.memory import Look, command, grown, look, looks_at, repeated
 from tests.faults.whole import begin, check_store
-from tests.running import TINY, children, stored, train_here, untracked
+from tests.running import TINY, stored, train_here, untracked
 from tests.sweeps import heads, log_sweep
 from tests.test_judge import TINY as JUDGED
 from tests.test_serving import ask, registered, server, texts  # noqa: F401
@@ -91,7 +93,7 @@ def test_a_verification(tmp_path: Path, noted: Noted) -> None:
 def test_a_judgement(outputs: Path, noted: Noted) -> None:
     words = ["", "seed=1000", "model.n_embd=2", *JUDGED, "--matters", "1e-6", "--most", "60"]
     looks, _ = looks_at(begin(outputs, "judge", *words, "--workers", "2"), 12)
-    assert [run.info.status for run in children(outputs)] == ["FINISHED"] * 120
+    assert [run.status for run in all_runs(outputs)] == [FINISHED] * 120
     noted("memory of `microgpt judge`: runs", 120, grown(looks))
 
 
