@@ -18,7 +18,7 @@ from microgpt.run.record import FINISHED
 from tests.faults.conftest import Noted
 from tests.faults.sweep_memory import MORE, WORDS
 from tests.faults.whole import begin, ended, family_of, module_of
-from tests.running import history, recorded, store, stored, sync_here, wait_until
+from tests.running import history, recorded, store, sync_here, wait_until
 
 MINUTES = float(os.environ.get("MICROGPT_SOAK_MINUTES", 60))
 JOBS = int(MINUTES * 400)  # more than can be done
@@ -87,9 +87,7 @@ def test_an_hour_of_random_kills(outputs: Path, noted: Noted) -> None:
     assert max(grown.values()) <= MORE, (watched.warm, watched.most)
     done = [run for run in all_runs(outputs) if run.status == FINISHED]
     sync_here(outputs)
-    there = {run.info.run_id for run in stored(outputs)}
     for run in rng.sample(done, min(CHECKED, len(done))):
-        assert run.mlflow_run_id in there
         assert history(store(outputs), run.mlflow_run_id) == recorded(run)
     sizes = ", ".join(f"{kind} {size / 1e6:.0f} MB" for kind, size in sorted(watched.most.items()))
     factors = ", ".join(f"{kind} {factor:.2f}" for kind, factor in sorted(grown.items()))
