@@ -8,11 +8,10 @@ import logging
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from hydra import version
 from hydra._internal.callbacks import Callbacks
@@ -37,6 +36,7 @@ from microgpt.complaints import (
 from microgpt.guard import guarded
 from microgpt.hints import undashed
 from microgpt.meanings import explained
+from microgpt.resolvers import register
 from microgpt.secret import kept
 from microgpt.sweep import PLUGINS  # noqa: F401 - makes our sweeper and launcher known to Hydra
 from microgpt.syntax import written
@@ -56,6 +56,8 @@ NAN = "debug=nan"  # of which Hydra would read the number
 KEYS = "== Keys"  # in the help: what follows is the configuration
 # Hydra would train in the run's folder, where relative paths mean others, and write a second config.yaml.
 OURS = {"hydra.job.chdir": False, "hydra.output_subdir": None}
+
+register()  # here, since every process of a sweep imports this file
 
 
 def run_app(words: Sequence[str]) -> int:
@@ -232,7 +234,7 @@ def _run_one(
         callbacks = Callbacks(cfg)
         callbacks.on_run_start(config=cfg, config_name=name)
         folder = Path(cfg.hydra.run.dir)
-        from microgpt.run.unborn import sweep_up  # late: `--help` must not wait for it
+        from microgpt.run.unborn import folder_for_a_run, sweep_up  # late: `--help` must not wait
 
         sweep_up(Path(str(OmegaConf.select(cfg, "paths.outputs"))))
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
@@ -265,42 +267,6 @@ def _run_many(hydra: Hydra, name: str, cfg: DictConfig) -> Ended:
     return ended if isinstance(ended, Ended) else Ended(OK)
 
 
-@contextmanager
-def folder_for_a_run(path: Path) -> Iterator[None]:
-    """Makes a folder and its parents; removes them after the block if no run began. Raises ConfigError."""
-    from microgpt.run.unborn import claim, discard
-
-    path = path.absolute()
-    made: list[Path] = []
-    try:
-        for folder in [*reversed(path.parents), path]:
-            if not folder.is_dir():
-                with suppress(FileExistsError):  # made by another process meanwhile
-                    folder.mkdir()
-                    made.append(folder)
-        path.mkdir(exist_ok=True)
-        if path in made:
-            claim(path)
-    except OSError as error:
-        _remove_empty(made)
-        problem = f"{error.filename}: {error.strerror}; runs are written below paths.outputs"
-        raise ConfigError(problem) from error
-    try:
-        yield
-    finally:
-        if path in made:
-            discard(path)
-        _remove_empty(made)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Removes folders, the last first, up to one that is not empty."""
-    with suppress(OSError):
-        for folder in reversed(folders):
-            with suppress(FileNotFoundError):  # it has been discarded
-                folder.rmdir()
-
-
 def job(
     cfg: DictConfig, trusted: tuple[Sequence[str], str | None] = ((), None)
 ) -> Ended | Exception | float | None:
@@ -331,30 +297,3 @@ def job(
         return Ended(RUN_FAILED, RunFolder(folder))
     except Exception as error:  # that left the task function, would be printed by Hydra
         return error
-
-
-class NoFolder(Exception):
-    """`paths.outputs` cannot hold runs; the message is shown to the user."""
-
-
-def _outputs(folder: Any) -> str:
-    """Validates `paths.outputs`, a folder or a path where one can be made. Raises NoFolder."""
-    if not isinstance(folder, str) or not folder:
-        raise NoFolder(f"paths.outputs={written(folder)}: must name a folder")
-    if "${" in folder or any("\ud800" <= each <= "\udfff" for each in folder):
-        allowed = "must be text in UTF-8, without ${, which configurations replace"
-        raise NoFolder(f"paths.outputs={folder}: {allowed}")
-    there = Path(folder).absolute()
-    while not os.path.lexists(there):
-        there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        problem = "cannot be written to" if there.is_dir() else "is not a folder"
-        raise NoFolder(
-            f"paths.outputs={folder}: must be a folder to write to, but {there} {problem}"
-        )
-    return folder
-
-
-# Registered here, since every process of a sweep imports this file.
-OmegaConf.register_new_resolver("token", lambda: uuid4().hex[:6], use_cache=True, replace=True)
-OmegaConf.register_new_resolver("below", _outputs, replace=True)

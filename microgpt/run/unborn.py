@@ -1,13 +1,18 @@
-"""Folders in which no run began: its process ended, or was killed, before `run.json` was there."""
+"""The folder of a run that is about to begin, and folders in which none did.
+
+Its process ended, or was killed, before `run.json` was there.
+"""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from microgpt.run.documents import DOCUMENTS
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import COPYING, LOCK, Busy
+from microgpt.terminal import ConfigError
 
 FILES = {"config.yaml", "git.diff", "metrics.jsonl", DOCUMENTS}  # of a run that is about to begin
 CHECKPOINTS = "checkpoints"
@@ -44,6 +49,40 @@ def discard(folder: Path) -> None:
         (folder / COPYING).unlink(missing_ok=True)
         (folder / LOCK).unlink()  # last: who waits for it makes the folder anew
         folder.rmdir()
+
+
+@contextmanager
+def folder_for_a_run(path: Path) -> Iterator[None]:
+    """Makes a folder and its parents; removes them after the block if no run began. Raises ConfigError."""
+    path = path.absolute()
+    made: list[Path] = []
+    try:
+        for folder in [*reversed(path.parents), path]:
+            if not folder.is_dir():
+                with suppress(FileExistsError):  # made by another process meanwhile
+                    folder.mkdir()
+                    made.append(folder)
+        path.mkdir(exist_ok=True)
+        if path in made:
+            claim(path)
+    except OSError as error:
+        _remove_empty(made)
+        problem = f"{error.filename}: {error.strerror}; runs are written below paths.outputs"
+        raise ConfigError(problem) from error
+    try:
+        yield
+    finally:
+        if path in made:
+            discard(path)
+        _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders, the last first, up to one that is not empty."""
+    with suppress(OSError):
+        for folder in reversed(folders):
+            with suppress(FileNotFoundError):  # it has been discarded
+                folder.rmdir()
 
 
 def stranger(folder: Path) -> str | None:
