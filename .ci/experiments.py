@@ -12,10 +12,15 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from microgpt.ablation.evidence.files import changed
 from microgpt.ablation.evidence.lock import config_of, read_lock
 from microgpt.ablation.reproduce.retrain import built_again
-from microgpt.ablation.reproduce.verify_lock import contradicted, lock_of, recorded, verify_lock
+from microgpt.ablation.reproduce.verify_lock import (
+    altered,
+    contradicted,
+    lock_of,
+    recorded,
+    verify_lock,
+)
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FINISHED
@@ -41,20 +46,20 @@ def check(name: str, computed: bool) -> int:
     assert path is not None
     lock = read_lock(path)
     finished = [run for run in lock["runs"] if run["status"] == FINISHED]
-    now = {run["arm"]: source_now(lock, run) for run in {r["arm"]: r for r in finished}.values()}
+    one_of = {run["arm"]: run for run in finished}
+    now = {arm: source_now(lock, run) for arm, run in one_of.items()}
     others = [run for run in finished if run["source"] != now[run["arm"]]]
     if others:
         print(
             f"{name}: {len(others)} of {len(finished)} runs by other code than today's", flush=True
         )
         return verify_lock(path, len(finished) if len(finished) <= FEW else 1, 0, None)
-    found: Any = changed(path.parent, lock["files"], lock["numbers"])
-    if computed and not found:
-        found = contradicted(
-            lock, path, built_again(lock, finished[0], None, OURS_ALONE), OURS_ALONE
-        )
+    found = altered(lock, path)
+    if computed:
+        base = built_again(lock, finished[0], None, OURS_ALONE)
+        found = contradicted(lock, path, base, OURS_ALONE)
     if found:
-        print(f"{name}: {found}")
+        print(f"{name}: {found.verdict}: {found.says}")
         return 1
     numbers = "its numbers follow from them" if computed else "its numbers are not computed again"
     print(f"{name}: {len(finished)} runs, by today's code; its files are as written; {numbers}")

@@ -15,8 +15,8 @@ from statistics import median
 import psutil
 
 from microgpt import cli
+from tests.faults.sweep_memory import MORE
 
-MORE = 1.1  # times the first third's median, which the last third's must not exceed
 WARM = 0.2  # of the looks, which do not count
 PAUSE = 0.5  # seconds between two looks at a command
 Look = dict[int, float]  # process -> its memory in MB, without files that others may map, too
@@ -54,7 +54,7 @@ def _repeat(times: int, call: Callable[[int], object]) -> list[Look]:
     found = []
     for i in range(times):
         call(i)
-        gc.collect()  # what is in cycles is no growth; an engine's numbers, which it does not see, may be
+        gc.collect()  # objects in cycles would be freed later, which is no growth
         found.append(look(psutil.Process()))
     return found
 

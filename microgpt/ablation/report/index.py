@@ -14,7 +14,7 @@ from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord, read_bytes
 from microgpt.terminal import complain
 
-SIGNATURE = re.compile(rb'"signature": "(\w+)"')  # of a run, in the text of a lock
+SIGNATURE = re.compile(rb'"signature":\s*"(\w+)"')  # of a run, in the text of a lock
 
 
 def write_index(experiments: Path) -> None:
@@ -45,7 +45,7 @@ def locks_in(
 def locks_with(signatures: Set[str], experiments: Path) -> Iterator[dict[str, Any]]:
     """Those that can be shown and have a run with one of these signatures.
 
-    To look for signatures in a file takes a hundredth of the time that reading it as a lock takes.
+    To look for signatures in a file takes a 25th of the time that reading it as a lock takes.
     """
     for file in sorted(experiments.glob(f"*/{LOCK}")):
         with suppress(BadRecord):

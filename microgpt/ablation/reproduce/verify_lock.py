@@ -108,11 +108,19 @@ def _edited(path: Path, content: Mapping[str, Any]) -> Difference | None:
     return Difference(f"{path} was changed by hand", says)
 
 
+def altered(lock: Entry, path: Path) -> Difference | None:
+    """The file beside a lock that is not as the report wrote it; None if all are."""
+    found = changed(path.parent, lock["files"], lock["numbers"])
+    if found is None:
+        return None
+    name, problem = found
+    return Difference(f"{path.parent / name} {problem}", "its sha256 is not that of the lock")
+
+
 def contradicted(lock: Entry, path: Path, base: Parts, trust: Trust) -> Difference | None:
     """What is wrong with a lock and its files that can be found without training; else None."""
-    if found := changed(path.parent, lock["files"], lock["numbers"]):
-        name, problem = found
-        return Difference(f"{path.parent / name} {problem}", "its sha256 is not that of the lock")
+    if known := altered(lock, path):
+        return known
     try:
         known = miscounted(lock, base.documents, trust) or next(contradictions(lock, base), None)
     except BadValue as error:
