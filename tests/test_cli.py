@@ -1,6 +1,5 @@
 """The command line as its users have it: help, sweeps, own configurations, tab completion, a wheel."""
 
-import resource
 import shlex
 import shutil
 import signal
@@ -71,19 +70,6 @@ def test_help_imports_nothing_heavy() -> None:
     imported = done.stdout.rpartition("IMPORTED")[2].split()
     assert "hydra" in imported
     assert not set(HEAVY) & set(imported)
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-def test_help_is_there_at_once(tmp_path: Path) -> None:
-    def seconds() -> float:
-        """Of CPU: a machine with other work to do must not fail this."""
-        begun = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command(["train", "--help"], tmp_path)
-        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return ended.ru_utime + ended.ru_stime - begun.ru_utime - begun.ru_stime
-
-    assert min(seconds() for _ in range(5)) <= 0.8
 
 
 def test_the_configuration_is_shown_without_a_run(tmp_path: Path) -> None:

@@ -85,13 +85,11 @@ def _memory() -> str:
         return ""
     found = json.loads(file.read_text())
     last = found["rows"][-1]
-    grown = ", ".join(
-        f"{key} {value}"
-        for key, value in found["most after job 100, over what it was there"].items()
-    )
+    grown = ", ".join(f"{kind} {value}" for kind, value in found["growth"].items())
     return (
         f"\n## A sweep of {last['jobs']:,} jobs\n\n`{found['command']}`: {found['wall seconds']} s."
-        f" The most after job 100, over what it was there: {grown}.\n\n"
+        f" The most memory after job 100, over what it was there: {grown}. CPU time of a job in the"
+        f" second half, over the first: {found['slower']}.\n\n"
         "![Memory of the processes, and time of a job, over the jobs done](memory.png)\n"
     )
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
@@ -69,10 +70,15 @@ def _cpu(looks: Sequence[Look], which: int) -> float:
 
 
 def growth(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The most that each figure is after WARM jobs, over what it is in the first part after them."""
+    """The most memory of each kind of process after WARM jobs, over that in the first part after them."""
     warm = [row for row in found if row["jobs"] > WARM]
-    keys = [*KINDS, "CPU ms a job"]
-    return {key: round(max(row[key] for row in warm) / warm[0][key], 3) for key in keys}
+    return {kind: round(max(row[kind] for row in warm) / warm[0][kind], 3) for kind in KINDS}
+
+
+def slower(found: Sequence[dict[str, float]]) -> float:
+    """CPU time of a job in the second half of the parts over that in the first half, as medians."""
+    times, middle = [row["CPU ms a job"] for row in found], len(found) // 2
+    return round(median(times[middle:]) / median(times[:middle]), 3)
 
 
 def draw(found: Sequence[dict[str, float]], file: Path) -> None:
@@ -104,7 +110,8 @@ def main() -> None:
         "load before": round(load, 1),
         "wall seconds": round(seen.wall),
         "seconds to the first run": round(seen.first, 1),
-        f"most after job {WARM}, over what it was there": growth(found),
+        "growth": growth(found),
+        "slower": slower(found),
         "rows": found,
     }
     text = json.dumps(results, indent=1)
