@@ -28,7 +28,7 @@ from microgpt.train import code_of
 from microgpt.trust import OURS_ALONE, replayed
 
 FEW = 10  # runs
-DRAWN = 8  # locks
+DRAWN = 3  # locks
 
 
 def source_now(lock: Mapping[str, Any], run: Mapping[str, Any]) -> str | None:
