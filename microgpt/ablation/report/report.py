@@ -26,7 +26,7 @@ from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.render import arms
 from microgpt.ablation.report.repeats import repeats, signatures
-from microgpt.ablation.report.robustness import elsewhere
+from microgpt.ablation.report.robustness import elsewhere, tell_others
 from microgpt.console import out
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord
@@ -57,6 +57,8 @@ def report(
     show(lock)
     out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     publish(client, sweep.parent, lock, folder, store)
+    for other in tell_others(experiments, lock):
+        out.print(f"{other} says so, too: it asks the same", markup=False)
     write_index(experiments)
     return folder
 

@@ -1,13 +1,20 @@
 """Whether experiments that ask the same elsewhere, of another split or size, reached the same verdict."""
 
-from collections.abc import Iterable
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.evidence.lock import LOCK, read_lock
+from microgpt.ablation.evidence.files import README, covered, numbers_sha256
+from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
+from microgpt.ablation.report import words
+from microgpt.ablation.report.page import html_page, linked
+from microgpt.ablation.report.place import renewed
 from microgpt.core.check import BadValue
-from microgpt.run.reading import BadRecord
+from microgpt.run.reading import BadRecord, read_text
 from microgpt.tracking.find import find_parent
 
 if TYPE_CHECKING:
@@ -21,12 +28,58 @@ def elsewhere(
 
     `same` is None if either has no verdict.
     """
-    rows = []
-    for name in names:
-        found = _locked(experiments / name / LOCK) or _stored(client, name, store)
-        same = found == verdict if found and verdict else None
-        rows.append({"experiment": name, "verdict": found, "same": same})
-    return rows
+    return [
+        _row(name, _locked(experiments / name / LOCK) or _stored(client, name, store), verdict)
+        for name in names
+    ]
+
+
+def tell_others(experiments: Path, lock: Mapping[str, Any]) -> list[Path]:
+    """Writes a verdict into the reports of experiments that ask the same; returns their folders.
+
+    A report stays as it is if its lock cannot be read, or its line was rewritten by hand.
+    """
+    name, folders = str(lock["experiment"]), []
+    for file in sorted(experiments.glob(f"*/{LOCK}")):
+        with suppress(BadRecord):
+            # To look for the name takes a small part of the time that reading a lock takes.
+            if f'"experiment": {json.dumps(name)}' not in read_text(file):
+                continue
+            other = read_lock(file)
+            rows = [
+                _row(name, lock["verdict"], other["verdict"]) if row["experiment"] == name else row
+                for row in other["robustness"]
+            ]
+            if rows != other["robustness"] and _rewritten(
+                file.parent, {**other, "robustness": rows}
+            ):
+                folders.append(file.parent)
+    return folders
+
+
+def _rewritten(folder: Path, lock: dict[str, Any]) -> bool:
+    """Whether the page had a line for each experiment that asks the same. Raises BadRecord."""
+    page = read_text(folder / README)
+    for row, line in zip(lock["robustness"], words.robustness(lock), strict=True):
+        name = re.escape(row["experiment"])
+        before = re.compile(rf"^- (\[{name}\]\(.*\)|{name}): .*$", re.MULTILINE)
+        if len(before.findall(page)) != 1:
+            return False
+        page = before.sub(linked(f"- {line}", folder).replace("\\", r"\\"), page)
+    with renewed(folder) as beside:
+        shutil.copytree(folder, beside, dirs_exist_ok=True)
+        (beside / README).write_text(page, encoding="utf-8")
+        html = html_page(page, str(lock["experiment"]), beside)
+        (beside / "report.html").write_text(html, encoding="utf-8")
+        del lock["digest"]  # which is that of the old content
+        lock |= {"files": covered(beside), "numbers": numbers_sha256(beside)}
+        (beside / LOCK).write_text(text_of(lock), encoding="utf-8")
+    return True
+
+
+def _row(name: str, found: str | None, verdict: str | None) -> dict[str, Any]:
+    same = found == verdict if found and verdict else None
+    return {"experiment": name, "verdict": found, "same": same}
 
 
 def _locked(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 It needs only the lock: no store, and for the package's own data no file.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,7 @@ from microgpt.trust import OURS_ALONE, Trust
 
 SHARE = 10  # by default, one of this many runs is trained again
 PROCESSES = 2  # maximum number of parallel processes
+_given: list[Any] = []  # to a process that trains runs again: see _all
 
 
 def lock_of(name: str, reports: Path | None = None) -> Path | None:
@@ -90,10 +92,9 @@ def verify_lock(
     chosen, which = draw(finished, count, seed)
     out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again{which}:")
     out.print(f"  {', '.join(run['name'] for run in chosen)}", markup=False)
-    jobs = [(lock, run, data, trust) for run in chosen]
-    kept: dict[str, HeldOut] = {}
-    code = _all(jobs, kept)
-    if code == EXACT and len(kept) == len(finished):
+    kept: dict[str, HeldOut] | None = {} if len(chosen) == len(finished) else None
+    code = _all(chosen, kept, (lock, data, trust))
+    if code == EXACT and kept and len(kept) == len(finished):
         if found := miscounted(lock, base.documents, trust, kept):
             return tell(Verdict(found, []))
         out.print("the intervals over seeds and documents follow from the nats of all runs")
@@ -135,13 +136,16 @@ def contradicted(lock: Entry, path: Path, base: Parts, trust: Trust) -> Differen
     return None
 
 
-def _all(jobs: Sequence[tuple[Entry, Entry, Path | None, Trust]], kept: dict[str, HeldOut]) -> int:
-    """Trains all jobs again and prints the verdicts; stops at the first that differs.
+def _all(
+    runs: Sequence[Entry], kept: dict[str, HeldOut] | None, given: tuple[Entry, Path | None, Trust]
+) -> int:
+    """Trains all runs again and prints the verdicts; stops at the first that differs.
 
-    kept  takes the nats of the test documents, by the runs' names
+    kept   takes the nats of the test documents, by the runs' names, if all of them are wanted
+    given  the lock, the file of the data if it is not the lock's, and what is trusted
     """
-    count = min(PROCESSES, len(jobs), os.cpu_count() or 1)
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _die_silently)
+    count = min(PROCESSES, len(runs), os.cpu_count() or 1)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, given)
     bar = Progress(
         TextColumn("runs"),
         MofNCompleteColumn(),
@@ -152,18 +156,19 @@ def _all(jobs: Sequence[tuple[Entry, Entry, Path | None, Trust]], kept: dict[str
     )
     try:
         with bar:
-            task = bar.add_task("", total=len(jobs))
-            waiting = {pool.submit(run_again, *job): job[1]["name"] for job in jobs}
+            task = bar.add_task("", total=len(runs))
+            waiting = {pool.submit(_run_again, run): run["name"] for run in runs}
             told: set[str] = set()  # changes already printed, since most runs share them
             for future in as_completed(waiting):
-                out.print(f"run {waiting[future]}", markup=False)
+                name = waiting.pop(future)
+                out.print(f"run {name}", markup=False)
                 verdict = future.result()
                 if verdict.difference:
                     return tell(verdict)
                 tell(replace(verdict, changed=[c for c in verdict.changed if c not in told]))
                 told.update(verdict.changed)
-                if verdict.held_out:
-                    kept[waiting[future]] = verdict.held_out
+                if kept is not None and verdict.held_out:
+                    kept[name] = verdict.held_out
                 bar.advance(task)
     except (Gone, BrokenProcessPool) as error:
         complain(f"cannot run again: {error}")
@@ -173,7 +178,18 @@ def _all(jobs: Sequence[tuple[Entry, Entry, Path | None, Trust]], kept: dict[str
     return EXACT
 
 
-def _die_silently() -> None:
-    """Ctrl-C and SIGTERM end a worker without output, since the parent reports them."""
-    for number in STOPPING:
+def _begin(*given: Any) -> None:
+    """Keeps what all runs of this process need."""
+    for number in STOPPING:  # they end it without output, since the parent reports them
         signal.signal(number, signal.SIG_DFL)
+    _given[:] = given
+    gc.freeze()
+
+
+def _run_again(run: Entry) -> Verdict:
+    """Trains a run again, and lets go of what it leaves behind, which has cycles."""
+    lock, data, trust = _given
+    try:
+        return run_again(lock, run, data, trust)
+    finally:
+        gc.collect()
