@@ -12,11 +12,15 @@ from microgpt.ablation.report import words
 from microgpt.ablation.report.index import locks_with, write_index
 from microgpt.ablation.report.repeats import repeats, signatures
 from microgpt.ablation.report.repeats import told as told_of_repeats
+from microgpt.ablation.report.report import report
 from microgpt.ablation.report.robustness import elsewhere
 from microgpt.ablation.report.sizes import both, contradictions, counterpart
+from microgpt.ablation.reproduce.verify_lock import altered
+from tests.running import replace
 from tests.sweeps import (
     Made,
     address,
+    asked,
     heads,
     log_sweep,
 )
@@ -42,6 +46,27 @@ def test_verdicts_elsewhere_are_those_of_locks_beside_or_of_the_store(
         "another verdict, refuted",
         "no verdict yet",
     ]
+
+
+def test_a_report_writes_its_verdict_into_those_that_ask_the_same(
+    bench: Path, tmp_path: Path
+) -> None:
+    for name in ("small", "by_hand"):
+        made = heads(experiment=name, ablation=asked(robustness=["large"]))
+        log_sweep(bench, made)
+        report(made.id, address(bench), bench, tmp_path)
+    small, by_hand = (tmp_path / name / "README.md" for name in ("small", "by_hand"))
+    replace(by_hand, "- large: no verdict yet", "- At another size it may differ.")
+    files = [file.read_bytes() for file in by_hand.parent.iterdir()]
+    assert "- large: no verdict yet\n" in small.read_text()
+    log_sweep(bench, large := heads(experiment="large"))
+    report(large.id, address(bench), bench, tmp_path)
+    assert "- [large](../large/README.md): the same verdict, supported\n" in small.read_text()
+    assert "large: the same verdict, supported<" in (small.parent / "report.html").read_text()
+    lock = read_lock(small.parent / LOCK)
+    assert lock["robustness"] == [{"experiment": "large", "verdict": "supported", "same": True}]
+    assert altered(lock, small.parent / LOCK) is None
+    assert [file.read_bytes() for file in by_hand.parent.iterdir()] == files
 
 
 def test_a_gallery_shows_each_verdict_in_words(
