@@ -9,11 +9,11 @@ from typing import Any, TypeAlias, TypeVar
 from rich.table import Table
 from rich.text import Text
 
-from microgpt.console import print_table
+from microgpt.console import out, print_table
 from microgpt.run.find import find_sweep
 from microgpt.run.folder import SHORTEST, NoSuchRun, RunFolder, all_runs, latest_runs
 from microgpt.run.reading import BadRecord
-from microgpt.run.record import FAILED, FINISHED, Record, finite, when
+from microgpt.run.record import FAILED, FINISHED, REFUSED, Record, finite, told, when
 from microgpt.run.sweep import SweepFolder, all_sweeps
 from microgpt.terminal import complain
 from microgpt.tracking.listing import stored_runs, stored_sweeps
@@ -66,22 +66,25 @@ class Wanted:
 def list_runs(outputs: Path, uri: str | None, wanted: Wanted, as_json: bool) -> None:
     """Prints the wanted runs: of the folders here, or of the store if there are none or `uri` names it.
 
+    The runs of a sweep without a folder here are those of the store.
     A damaged one is named on standard error, and left out. Raises BadValue and NoSuchRun.
     """
-    if uri or not any(outputs.glob("runs/*")):
+    found = find_sweep(outputs, wanted.sweep) if wanted.sweep and not uri else None
+    sweep = found.path.name if found else None
+    if uri or not any(outputs.glob("runs/*")) or (wanted.sweep and not found):
         rows = stored_runs(uri, outputs)
         sweep = wanted.sweep and _stored_id(wanted.sweep, stored_sweeps(uri, outputs))
     else:
         folders = latest_runs(outputs, wanted.count) if wanted.is_latest else all_runs(outputs)
         rows = _rows(folders, run_row)
-        found = find_sweep(outputs, wanted.sweep) if wanted.sweep else None
-        sweep = found.path.name if found else None
     if wanted.sweep and not sweep:
         problem = "no such sweep; `microgpt sweeps` lists the sweeps"
         raise NoSuchRun(f"--sweep {wanted.sweep}: {problem}")
     chosen = Wanted(wanted.count, wanted.sort, wanted.status, wanted.name, sweep).chosen(rows)
     headings = {"run": "id", "status": "status", "step": "step", "held-out": "held_out"}
     _show(chosen, headings | {"params": "n_params", "name": "name"}, as_json)
+    if wanted.is_latest and len(chosen) == wanted.count and out.is_terminal:
+        out.print(f"the latest {wanted.count}; -n 0 lists all")
 
 
 def _stored_id(name: str, rows: Sequence[Row]) -> str | None:
@@ -117,7 +120,7 @@ def run_row(folder: RunFolder) -> Row:
     return {
         "id": folder.path.name,
         "name": info["name"],
-        "status": status,
+        "status": told(info, status),
         "step": int(last.get("step", 0)),
         "num_steps": info["num_steps"],
         "held_out": finite(last.get("val/loss")),
@@ -142,6 +145,7 @@ def sweep_row(folder: SweepFolder) -> Row:
         "jobs": len(states),
         "finished": states.count(FINISHED),
         "failed": states.count(FAILED),
+        "refused": states.count(REFUSED),
         "varied": info["grid"],
         "begun": when(info["begun"]),
         "mlflow": folder.mlflow_run_id or None,
@@ -151,7 +155,7 @@ def sweep_row(folder: SweepFolder) -> Row:
 
 def _state(run: RunFolder) -> str:
     try:
-        return run.status if run.exists else "waiting"
+        return told(*run.info_and_status()) if run.exists else "waiting"
     except BadRecord:
         return FAILED
 

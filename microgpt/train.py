@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from microgpt.build import Parts, build, built, part, resolve
 from microgpt.console import out
+from microgpt.core.data import Documents
 from microgpt.core.events import Checkpointed
 from microgpt.core.trainer import Trainer
 from microgpt.datasets.checks import remarks
@@ -76,8 +77,10 @@ def check_split(parts: Parts) -> None:
     ):
         nothing = not any(True for _ in corpus.held_out(held_out, 1, 1, block_size))
         if data.get(key) and wanted and nothing:
-            problem = f"leaves nothing to evaluate of {len(parts.documents):,} documents"
-            advice = f"data.{key}=0 evaluates nothing, data=text is for running text"
+            count, advice = len(parts.documents), f"data.{key}=0 evaluates nothing"
+            problem = f"leaves nothing to evaluate of {count:,} document{'s' * (count != 1)}"
+            if isinstance(corpus, Documents):
+                advice += ", data=text is for running text"
             raise ConfigError(f"data.{key}={data[key]}: {problem}; {advice}")
 
 

@@ -135,7 +135,7 @@ def test_prose_in_lines(place: Path, within: Within) -> None:
     assert train(within, prose.encode(), "data=text").err == ""
     one = prose.replace("\n", " ").encode()
     refused(
-        train(within, one, "data=lines"), ["data.val_fraction=0.1", "of 1 documents", "data=text"]
+        train(within, one, "data=lines"), ["data.val_fraction=0.1", "of 1 document;", "data=text"]
     )
 
 
@@ -161,6 +161,9 @@ def test_a_part_that_would_be_empty_is_refused(
     content = "\n".join(["pat", "quin", "roy", "sue", "tom"]).encode()
     refused(train(within, content, *words.split()), parts)
     assert files(place) == ["data.txt"]
+    text = train(within, content * 9, "data=text", "data.val_fraction=0.001")
+    nothing = "leaves nothing to evaluate of 1 document; data.val_fraction=0 evaluates nothing\n"
+    assert text.err == f"microgpt: data.val_fraction=0.001: {nothing}"
     assert train(within, content, "data.val_fraction=0").code == 0
     assert train(within, content, "trainer.eval_documents=0").code == 0
 

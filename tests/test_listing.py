@@ -161,28 +161,46 @@ def test_the_store_alone_is_enough(made: Path, tmp_path: Path, listed: Json) -> 
     ]
 
 
+def test_the_runs_of_a_sweep_without_its_folder_are_those_of_the_store(
+    made: Path, tmp_path: Path, listed: Json
+) -> None:
+    shutil.copy(made / "mlflow.db", tmp_path / "mlflow.db")
+    shutil.copytree(made / "runs/alone", tmp_path / "runs/alone")
+    assert ids(listed(tmp_path, "runs")) == ["alone"]
+    assert ids(listed(tmp_path, "runs", "--sweep", "22bb")) == ["of-both"]
+
+
+def test_a_sweep_is_not_compared_with_a_run(made: Path, here: Here) -> None:
+    said = here(made, "compare", IDS["two"], "alone", code=2)[1]
+    assert said == (
+        f"microgpt: RUN='{IDS['two']}': is a sweep, and is compared with one other sweep\n"
+    )
+
+
 def test_a_sweep_that_is_not_there_has_no_list(made: Path, tmp_path: Path, here: Here) -> None:
     shutil.copy(made / "mlflow.db", tmp_path / "mlflow.db")
     for outputs in (made, tmp_path):
         assert "--sweep none: no such sweep" in here(outputs, "runs", "--sweep", "none", code=2)[1]
 
 
+@pytest.mark.parametrize("status", ["failed", "refused"])
 def test_a_run_that_never_began_is_in_the_list_of_a_store(
-    store_template: Path, made: Path, tmp_path: Path, listed: Json
+    status: str, store_template: Path, made: Path, tmp_path: Path, listed: Json
 ) -> None:
     shutil.copy(store_template, tmp_path / "mlflow.db")
     run = RunFolder(tmp_path / "runs/never")
     facts: dict[str, Any] = {key: {} for key in ("git", "fingerprint", "data")}
     facts |= {"name": "never", "signature": "a", "source": "a", "num_steps": 3, "begun": 1.8e9}
     run.create(RunFolder(made / "runs/alone").config, [], "", **facts)
-    run.update(status="failed", failed_at=0, reason="why", ended=1.8e9)
+    refused = status == "refused"
+    run.update(status="failed", failed_at=0, reason="why", ended=1.8e9, refused=refused)
     list(sync([run], None, tmp_path))
     own = listed(tmp_path, "runs")
     shutil.rmtree(tmp_path / "runs")
     told = ("id", "status", "step", "num_steps", "n_params")
     (row,) = listed(tmp_path, "runs")
     assert [row[key] for key in told] == [own[0][key] for key in told]
-    assert row["status"] == "failed"
+    assert row["status"] == status
 
 
 def test_a_prefix_of_a_sweep_and_a_run_names_neither(tmp_path: Path) -> None:

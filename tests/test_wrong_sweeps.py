@@ -1,5 +1,6 @@
 """Sweeps with jobs that cannot be, sweeps that are none, and faults of the program."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ def test_what_makes_no_sense_is_refused_once_and_fails_no_sweep(place: Path) -> 
     assert ended.code == 0, ended
     assert ended.err == "microgpt: n_head=3 refused: model.n_head=3: must divide n_embd=4\n"
     assert "2 jobs: 1 finished, 1 refused" in ended.out
+    (listed,) = json.loads(command(["sweeps", "--json"], place).out)
+    assert [listed[key] for key in ("finished", "failed", "refused")] == [1, 0, 1]
     again = command([*words, "model.n_head=1,3"], place)
     assert (again.code, again.err) == (0, ended.err)
     assert "2 jobs: 1 finished before, skipped, 1 refused before, skipped" in again.out

@@ -17,6 +17,7 @@ from microgpt.core.check import BadValue
 from microgpt.run.find import find_sweep
 from microgpt.tracking import comparable
 from microgpt.tracking.find import find_parent
+from microgpt.tracking.view import is_sweep
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,6 +40,9 @@ def compare(references: Sequence[str], uri: str | None, outputs: Path, as_json: 
     ids, homes = zip(*(pointed(outputs, reference) for reference in references))
     store = Store(uri or next(filter(None, homes), None), outputs)
     runs = [store.find(own) for own in ids]
+    for reference, run in zip(references, runs):
+        if is_sweep(run):
+            raise BadValue("RUN", reference, "is a sweep, and is compared with one other sweep")
     differs = different(comparable([run.data.params for run in runs]))
     figures = merged([figures_of(run.data.metrics) for run in runs])
     parting = partings([by_step(store.series(run)) for run in runs])

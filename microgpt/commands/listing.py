@@ -8,7 +8,7 @@ from microgpt.terminal import Parser
 
 LATEST = 20
 RUN_KEYS = ("begun", "held-out", "test", "params", "step", "name", "status")
-STATUSES = ("running", "finished", "failed", "stopped", "killed")
+STATUSES = ("running", "finished", "failed", "stopped", "killed", "refused")
 
 
 def runs(words: Sequence[str]) -> None:

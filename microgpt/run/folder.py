@@ -57,6 +57,10 @@ class NoSuchRun(LookupError):
     """A reference that does not identify a run."""
 
 
+class Ambiguous(NoSuchRun):
+    """A reference with which the ids of several runs begin."""
+
+
 class RunFolder(Record):
     """Reads and writes the record of a run; a callback of the trainer. A damaged file raises BadRecord."""
 
@@ -229,9 +233,11 @@ def find_run(outputs: Path, reference: str) -> RunFolder:
     found = [run for run in runs if len(reference) >= SHORTEST and begins(run, reference)]
     if len(found) == 1:
         return found[0]
-    many = ", ".join(run.path.name for run in found[:3])
-    problem = f"prefix of more than one run ({many}, ...)" if found else "no such run or folder"
-    raise NoSuchRun(f"{reference}: {problem}; `microgpt runs` lists the runs")
+    listed = "`microgpt runs` lists the runs"
+    if found:
+        many = ", ".join(run.path.name for run in found[:3])
+        raise Ambiguous(f"{reference}: prefix of more than one run ({many}, ...); {listed}")
+    raise NoSuchRun(f"{reference}: no such run or folder; {listed}")
 
 
 def all_runs(outputs: Path) -> list[RunFolder]:

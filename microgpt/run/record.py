@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedWriter
@@ -21,12 +21,18 @@ from microgpt.secret import masked
 
 RUNNING, FINISHED, FAILED, STOPPED = STATUSES
 KILLED = "killed"  # recorded as running, but no process holds the lock
+REFUSED = "refused"  # recorded as failed: a job of a sweep whose combination makes no sense
 POLL = 0.2  # seconds between attempts to take a lock
 MLFLOW_ID = re.compile(rb"[\w-]+")
 LOCK = ".lock"
 HIDDEN = (LOCK, ".mlflow.lock", ".mlflow_run_id")
 COPYING = ".copying"  # while a fork's folder gets the records of its parent: no run has begun there
 PLACES = ("runs", "sweeps")  # folders in the outputs
+
+
+def told(info: Mapping[str, Any], status: str) -> str:
+    """A status as people are told it, by the facts of the same reading."""
+    return REFUSED if status == FAILED and info.get("refused") else status
 
 
 class Busy(RuntimeError):

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from microgpt.console import out, print_table
 from microgpt.protocol.stopping import interval_of
-from microgpt.run.record import FAILED, FINISHED, KILLED, RUNNING
+from microgpt.run.record import FAILED, FINISHED, KILLED, REFUSED, RUNNING
 from microgpt.sweep.arms import Arm, arms_of, table_of
 from microgpt.sweep.redrawn import Redrawn
-from microgpt.sweep.watch import OVER, REFUSED, SKIPPED, WAITING, Watch
+from microgpt.sweep.watch import OVER, SKIPPED, WAITING, Watch
 from microgpt.terminal import carried, complain, counted
 
 PAUSE = 0.5  # seconds between two looks

@@ -9,11 +9,10 @@ from typing import Any
 
 from microgpt.run.folder import RunFolder
 from microgpt.run.reading import BadRecord, reading, row_of
-from microgpt.run.record import FAILED, FINISHED, KILLED
+from microgpt.run.record import FAILED, FINISHED, KILLED, REFUSED, told
 from microgpt.run.sweep import SweepFolder
 
 WAITING, SKIPPED = "waiting", "skipped"
-REFUSED = "refused"  # a combination that makes no sense
 OVER = (SKIPPED, FINISHED, FAILED, REFUSED)
 TAIL = 4096  # bytes that hold the last record of a run
 
@@ -128,8 +127,7 @@ def standing(run: RunFolder) -> Standing:
         return Standing(FAILED, reason=str(error))
     loss = row.get("train/loss")
     step, why = int(row.get("step", 0)), info.get("reason") or ""
-    status = REFUSED if status == FAILED and info.get("refused") else status
-    return Standing(status, step, loss, held_out, why, info.get("ended"))
+    return Standing(told(info, status), step, loss, held_out, why, info.get("ended"))
 
 
 def last_rows(run: RunFolder) -> tuple[dict[str, float], float | None]:

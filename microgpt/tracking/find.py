@@ -87,11 +87,14 @@ def find_shown(client: "MlflowClient", name: str, store: str) -> "Run":
     """The run, or the run of the sweep, that has this name. Raises BadValue."""
     try:
         return find_parent(client, name, store)
-    except BadValue:
+    except BadValue as error:
         found = find_runs(client, name)
-        if len(found) != 1:
+        if len(found) == 1:
+            return found[0]
+        if found or error.key != "experiment":
             raise
-        return found[0]
+        listed = "`microgpt runs` and `microgpt sweeps` list what there is"
+        raise BadValue("name", name, f"no run and no sweep of it in {store}; {listed}") from error
 
 
 def _called(client: "MlflowClient", name: str, tag: str, also: str = "") -> "list[Run]":

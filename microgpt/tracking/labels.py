@@ -76,6 +76,8 @@ def tags_of(info: Mapping[str, Any], status: str) -> dict[str, str]:
     origin = {key: fact for key, fact in info.get("fork", {}).items() if key != "fork"}
     tags |= {f"fork.{key}": str(fact) for key, fact in origin.items() if fact != ""}
     tags |= {key: str(info[key]) for key in OUTCOME[1:] if info.get(key) is not None}
+    if info.get("refused"):
+        tags["refused"] = "true"
     if status == KILLED:
         tags["reason"] = "its process was killed"
     if info.get("description"):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microgpt.core.check import BadValue
-from microgpt.run.record import finite, when
+from microgpt.run.record import FAILED, FINISHED, REFUSED, finite, told, when
 from microgpt.tracking.address import database_file, store_uri
 from microgpt.tracking.find import searched
 from microgpt.tracking.owner import FOLDER, NAME, status_of
@@ -76,13 +76,14 @@ def _step(run: "Run", num_steps: int) -> int | None:
 
 
 def _sweep_row(parent: "Run", own: "list[Run]") -> dict[str, Any]:
-    states = [run.info.status for run in own]
+    states = [told(run.data.tags, status_of(run)) for run in own]
     return {
         **_common(parent, "sweep.id"),
         "experiment": parent.data.tags.get("sweep.experiment"),
         "jobs": len(own),
-        "finished": states.count("FINISHED"),
-        "failed": states.count("FAILED"),
+        "finished": states.count(FINISHED),
+        "failed": states.count(FAILED),
+        "refused": states.count(REFUSED),
     }
 
 
@@ -95,7 +96,7 @@ def _common(run: "Run", name: str) -> dict[str, Any]:
     return {
         "id": run.data.tags.get(name, run.info.run_id),
         "name": run.info.run_name or "",
-        "status": status_of(run),
+        "status": told(run.data.tags, status_of(run)),
         "begun": when((run.info.start_time or 0) / 1000),
         "mlflow": run.info.run_id,
         "folder": run.data.tags.get(FOLDER),

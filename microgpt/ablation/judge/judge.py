@@ -95,8 +95,9 @@ def _judged(pair: Pair, matters: float, most: int, workers: int | None, quiet: b
             tell(f"{found.n:>5}  {found.mean:>+10.4f}  {_interval(found):<20}  {word}")
         done = Judgement(pair, matters, found, word, losses, grown.sweep.path.name)
         grown.sweep.update(judged=done.facts)
-    difference = f"{found.mean:+.4f}, 95 % {_interval(found)}: {word}"
-    tell(f"[bold]{done.answer}[/]: the candidate's loss less the base's is {difference}")
+    difference = f"{found.mean:+.4f}, 95 % {_interval(found)}"
+    closer = "" if str(word) == done.answer else f": {word}"
+    tell(f"[bold]{done.answer}[/]: the candidate's loss less the base's is {difference}{closer}")
     if grown.look:
         tell(f"look   {grown.look}")
     return done

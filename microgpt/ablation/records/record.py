@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from microgpt.ablation.records.store import client_of, documents_of
 from microgpt.core.check import BadValue
 from microgpt.run.documents import DOCUMENTS
-from microgpt.run.folder import NoSuchRun, RunFolder, find_run
+from microgpt.run.folder import Ambiguous, NoSuchRun, RunFolder, find_run
 from microgpt.run.reading import BadRecord
 from microgpt.run.record import FINISHED
 from microgpt.terminal import complain
@@ -180,6 +180,8 @@ def pointed(outputs: Path, reference: str) -> tuple[str, str | None]:
     """
     try:
         folder = find_run(outputs, reference)
+    except Ambiguous:
+        raise
     except NoSuchRun:
         return reference, None
     name = folder.mlflow_run_id or folder.path.name

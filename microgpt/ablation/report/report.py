@@ -166,3 +166,7 @@ def show(lock: Mapping[str, Any]) -> None:
             out.print(f"no result: {run['name']}: {run['reason']}", markup=False)
     for line in (words.standing(lock), words.verdict(lock), *words.numbers(lock)):
         out.print(line, markup=False)
+    if words.compares(lock):
+        out.print(
+            "intervals of the table hold together; those beside the claim where it needs that"
+        )
