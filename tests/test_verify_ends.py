@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from microgpt.core.trainer import Trainer
 from microgpt.run.record import KILLED, STOPPED
 from microgpt.tracking import sync
 from tests.conftest import Verify
@@ -35,6 +36,20 @@ def test_a_run_that_was_stopped_and_resumed(outputs: Path, verify: Verify) -> No
     code, said = verify(outputs, "here")
     assert code == 0, said
     assert "bit-exact: 12 steps, 40 figures, 3 samples, parameters " in said
+
+
+def test_a_run_that_was_stopped_before_its_first_step(
+    outputs: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Trainer) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "run", interrupted)
+        _, run = train_here(outputs, *SHORT)
+    assert run.info["stopped_at"] == "step 0 of 12"
+    code, said = verify(outputs, "here")
+    assert (code, "stopped before its first step: there is nothing" in said) == (2, True), said
 
 
 def test_a_run_that_diverged(outputs: Path, verify: Verify) -> None:

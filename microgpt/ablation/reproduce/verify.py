@@ -173,7 +173,10 @@ def whole(record: Record, parts: Parts, fresh: Fresh) -> str:
     if "fork" in info:
         _start(record, trainer, rows, witness)
     end = ending(record.folder, rows)
-    trainer.last_step = min(end.step or trainer.last_step, trainer.last_step)
+    if end.step is not None:
+        if end.step <= trainer.step:
+            raise Gone("it was stopped before its first step: there is nothing to train again")
+        trainer.last_step = min(end.step, trainer.last_step)
     with watcher(True, trainer.step, trainer.last_step) as shown:
         done = again(trainer, watching(record, trainer, witness, end, shown))
     witness.finish()
