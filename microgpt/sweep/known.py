@@ -9,18 +9,17 @@ from microgpt.secret import ADDRESS, kept
 
 def known_here(sweep: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Values for keys of the configurations of a sweep's jobs; `config` is the sweep's own."""
-    known = {"sweep": sweep, "paths.outputs": config["paths"]["outputs"]}
-    if uri := _address(config["tracking"]):
-        known["tracking.uri"] = uri
-    return known
+    return {"sweep": sweep, "paths.outputs": config["paths"]["outputs"], **store_here(config)}
 
 
-def _address(tracking: Mapping[str, Any]) -> str | None:
+def store_here(config: Mapping[str, Any]) -> dict[str, str]:
     """The store that jobs are told of: that of this environment, or their own without its password."""
-    own = tracking.get("uri", "")
+    own = config["tracking"].get("uri", "")
     if own is None:
-        return os.environ.get(ADDRESS)
-    return kept(own) if isinstance(own, str) and kept(own) != own else None
+        uri = os.environ.get(ADDRESS)
+    else:
+        uri = kept(own) if isinstance(own, str) and kept(own) != own else None
+    return {"tracking.uri": uri} if uri else {}
 
 
 def given(config: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
