@@ -72,6 +72,8 @@ def sweep(grid: dict[str, list[str]], **facts: Any) -> dict[str, Any]:
 def test_a_sweep_shows_its_runs_alone_by_arm_and_averaged_over_seeds() -> None:
     state = sweep_state(sweep({"model.n_head": ["1", "2", "4"], "seed": ["0", "1"]}))
     assert state["searchFilter"] == "tags.`sweep.0123456789ab-01234567` != ''"
+    ended = sweep_state(sweep({"model.n_head": ["1", "2"]}), only_finished=True)["searchFilter"]
+    assert ended == f"{state['searchFilter']} AND attributes.status = 'FINISHED'"
     assert state["groupBy"] == {
         "aggregateFunction": "average",
         "groupByKeys": [{"mode": "tag", "groupByData": "sweep.0123456789ab-01234567"}],

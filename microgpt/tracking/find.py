@@ -93,8 +93,7 @@ def find_shown(client: "MlflowClient", name: str, store: str) -> "Run":
             return found[0]
         if found or error.key != "experiment":
             raise
-        listed = "`microgpt runs` and `microgpt sweeps` list what there is"
-        raise BadValue("name", name, f"no run and no sweep of it in {store}; {listed}") from error
+        raise BadValue("name", name, error.allowed.replace("no", "no run and no", 1)) from error
 
 
 def _called(client: "MlflowClient", name: str, tag: str, also: str = "") -> "list[Run]":

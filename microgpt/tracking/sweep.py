@@ -55,7 +55,10 @@ class SweepProjection:
         if end is None:
             self._beat()
             self.client.update_run(self.run_id, STATUS[RUNNING])
+            self._show(only_finished=False)
         else:
+            states = {state for _, state in self._members().values()}
+            self._show(only_finished=STATUS[FINISHED] in states and len(states) > 1)
             self.client.set_terminated(self.run_id, *end)
             self._final, self.complete = end, True
         self._shown = status
@@ -65,7 +68,7 @@ class SweepProjection:
 
         What another sweep has finished elsewhere, and no folder here knows of, joins this one.
         """
-        found = stored(self.client, self.experiment, self.folder.path.name)
+        found = self._members()
         names = {name for name, _ in found.values()}
         jobs = {job["run"]: job for job in self.folder.jobs}
         unknown = [n for n in jobs if n not in names and not self.folder.run(jobs[n]).exists]
@@ -129,8 +132,14 @@ class SweepProjection:
         new = with_report(description(info, self.experiment), note.partition(REPORTED)[2])
         if new != note:
             self.client.set_tag(self.run_id, NOTE, new)
-        set_sweep_view(self.client, self.experiment, info)
+        self._show(only_finished=False)
         self._told = lasting
+
+    def _show(self, only_finished: bool) -> None:
+        set_sweep_view(self.client, self.experiment, self.folder.info, only_finished)
+
+    def _members(self) -> dict[str, tuple[str, str]]:
+        return stored(self.client, self.experiment, self.folder.path.name)
 
 
 def stored(client: "MlflowClient", experiment: str, sweep: str) -> dict[str, tuple[str, str]]:

@@ -39,6 +39,7 @@ LOOKED_AT = 200  # the latest runs decide the columns
 LOADED = 100  # runs that the UI loads at a time; its means are of those
 PARAMS = 8  # columns at most
 BEST = column("metrics", LOSS), True  # the order of rows: lowest first
+FINISHED_ONLY = "attributes.status = 'FINISHED'"
 
 
 def runs_address(store: str, outputs: Path, server: str, wanted: str | None = None) -> str:
@@ -114,17 +115,21 @@ def set_view(client: "MlflowClient", experiment: str, key: str, state: Mapping[s
     client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{key}", json.dumps(state))
 
 
-def set_sweep_view(client: "MlflowClient", experiment: str, sweep: Mapping[str, Any]) -> None:
+def set_sweep_view(
+    client: "MlflowClient", experiment: str, sweep: Mapping[str, Any], only_finished: bool = False
+) -> None:
     """Keep the view of a sweep under its id: its runs alone, by arm, averaged over seeds."""
-    set_view(client, experiment, sweep["id"], sweep_state(sweep))
+    set_view(client, experiment, sweep["id"], sweep_state(sweep, only_finished))
 
 
-def sweep_state(sweep: Mapping[str, Any]) -> dict[str, Any]:
+def sweep_state(sweep: Mapping[str, Any], only_finished: bool = False) -> dict[str, Any]:
     """The view of a sweep, whose runs may be still to come.
 
     Arms of one number come in its order, others the best first; those of more runs than are loaded
     at once by seed, or the means would be of the first arms, or of the best runs, alone. The seed is
     a tag's column: a group would show the mean of a param.
+
+    only_finished  leaves out runs that failed or were stopped, whose last figures are no results
     """
     arms = {key.replace("/", "."): values for key, values in sweep["grid"].items() if key != "seed"}
     params = list(arms)[:PARAMS]
@@ -139,6 +144,8 @@ def sweep_state(sweep: Mapping[str, Any]) -> dict[str, Any]:
     names = [job["arm"] for job in sweep["jobs"]]
     state = view_state(loss_first(selected), order, names)
     state["searchFilter"] = f"tags.`sweep.{sweep['id']}` != ''"
+    if only_finished:
+        state["searchFilter"] += f" AND {FINISHED_ONLY}"
     if params:
         state["compareRunCharts"].insert(1, by_arm({key: arms[key] for key in params}))
     if "seed" not in sweep["grid"]:
