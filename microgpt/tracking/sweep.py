@@ -57,8 +57,7 @@ class SweepProjection:
             self.client.update_run(self.run_id, STATUS[RUNNING])
             self._show(only_finished=False)
         else:
-            states = {state for _, state in self._members().values()}
-            self._show(only_finished=STATUS[FINISHED] in states and len(states) > 1)
+            self._show(only_finished=self._has("=") and self._has("!="))
             self.client.set_terminated(self.run_id, *end)
             self._final, self.complete = end, True
         self._shown = status
@@ -68,7 +67,7 @@ class SweepProjection:
 
         What another sweep has finished elsewhere, and no folder here knows of, joins this one.
         """
-        found = self._members()
+        found = stored(self.client, self.experiment, self.folder.path.name)
         names = {name for name, _ in found.values()}
         jobs = {job["run"]: job for job in self.folder.jobs}
         unknown = [n for n in jobs if n not in names and not self.folder.run(jobs[n]).exists]
@@ -138,8 +137,11 @@ class SweepProjection:
     def _show(self, only_finished: bool) -> None:
         set_sweep_view(self.client, self.experiment, self.folder.info, only_finished)
 
-    def _members(self) -> dict[str, tuple[str, str]]:
-        return stored(self.client, self.experiment, self.folder.path.name)
+    def _has(self, sign: str) -> bool:
+        """Whether the store has a run of the sweep that is (`=`), or is not (`!=`), finished."""
+        query = f"tags.`sweep.{self.folder.path.name}` != '' AND attributes.status {sign} "
+        query += f"'{STATUS[FINISHED]}'"
+        return bool(self.client.search_runs([self.experiment], query, max_results=1))
 
 
 def stored(client: "MlflowClient", experiment: str, sweep: str) -> dict[str, tuple[str, str]]:

@@ -51,6 +51,7 @@ FACTS: Kinds = {
     "numbers": TEXT,
     "table": each(with_keys("an arm", {"arm": TEXT, "differs": KEYS})),
     "runs": each(RUN),
+    "robustness": each(with_keys("a verdict elsewhere", {"experiment": TEXT})),
 }
 NEUTRAL: dict[str, Any] = {
     "paths": {"outputs": "outputs"},

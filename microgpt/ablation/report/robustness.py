@@ -15,6 +15,7 @@ from microgpt.ablation.report.page import html_page, linked
 from microgpt.ablation.report.place import renewed
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord, read_text
+from microgpt.terminal import complain
 from microgpt.tracking.find import find_parent
 
 if TYPE_CHECKING:
@@ -39,22 +40,30 @@ def tell_others(experiments: Path, lock: Mapping[str, Any]) -> list[Path]:
 
     A report stays as it is if its lock cannot be read, or its line was rewritten by hand.
     """
-    name, folders = str(lock["experiment"]), []
+    folders = []
     for file in sorted(experiments.glob(f"*/{LOCK}")):
-        with suppress(BadRecord):
-            # To look for the name takes a small part of the time that reading a lock takes.
-            if f'"experiment": {json.dumps(name)}' not in read_text(file):
-                continue
-            other = read_lock(file)
-            rows = [
-                _row(name, lock["verdict"], other["verdict"]) if row["experiment"] == name else row
-                for row in other["robustness"]
-            ]
-            if rows != other["robustness"] and _rewritten(
-                file.parent, {**other, "robustness": rows}
-            ):
+        try:
+            if _told(file, lock):
                 folders.append(file.parent)
+        except BadRecord:
+            continue
+        except OSError as error:  # of an archive, perhaps
+            complain(f"{file.parent}: does not say so yet ({error})")
     return folders
+
+
+def _told(file: Path, lock: Mapping[str, Any]) -> bool:
+    """Whether a report has a line about the experiment of `lock`, and it was another. Raises BadRecord."""
+    name = lock["experiment"]
+    # To look for the name takes a small part of the time that reading a lock takes.
+    if f'"experiment": {json.dumps(name)}' not in read_text(file):
+        return False
+    other = read_lock(file)
+    rows = [
+        _row(name, lock["verdict"], other["verdict"]) if row["experiment"] == name else row
+        for row in other["robustness"]
+    ]
+    return rows != other["robustness"] and _rewritten(file.parent, {**other, "robustness": rows})
 
 
 def _rewritten(folder: Path, lock: dict[str, Any]) -> bool:
