@@ -24,7 +24,7 @@ from microgpt.ablation.report.place import renewed
 from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
-from microgpt.ablation.report.render import arms
+from microgpt.ablation.report.render import PARTS, arms
 from microgpt.ablation.report.repeats import repeats, signatures
 from microgpt.ablation.report.robustness import elsewhere, tell_others
 from microgpt.console import out
@@ -161,6 +161,7 @@ def show(lock: Mapping[str, Any]) -> None:
     for row in rows:
         grid.add_row(*map(escape, row))
     Console(width=WIDE, highlight=False).print(grid)
+    out.print(f"held-out loss: of the {PARTS[lock['figure']]} part")
     for run in lock["runs"]:
         if run["status"] != "finished":
             out.print(f"no result: {run['name']}: {run['reason']}", markup=False)
