@@ -120,7 +120,7 @@ def of_other_documents(lock: Lock) -> str:
         if found["word"] != words[name]
     ]
     if not other:
-        return "By the interval over both, every arm has the same verdict."
+        return "By the interval over both, the verdict of no arm changes."
     return f"By the interval over both, {'; '.join(other)}."
 
 
