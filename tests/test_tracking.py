@@ -273,7 +273,9 @@ def test_a_sweep_is_kept_for_the_store_of_its_runs(
     monkeypatch.setenv("MICROGPT_OUTPUTS", str(outputs))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     words = ["train", "-m", *TINY, "hydra/launcher=basic", "trainer.num_steps=1", "seed=1,2"]
-    assert "later: microgpt sync" in Within(monkeypatch, capfd)(*words).err
+    ended = Within(monkeypatch, capfd)(*words)
+    assert "later: microgpt sync" in ended.err
+    assert "microgpt report" not in ended.out  # which needs the store
     folders = [*all_runs(outputs), *all_sweeps(outputs)]
     assert [folder.config["tracking"]["uri"] for folder in folders] == [NOWHERE] * 3
 

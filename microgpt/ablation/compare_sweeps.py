@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -19,6 +20,9 @@ from microgpt.tracking.find import LOSS, members
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+
+LONG = 80  # characters of a value, of which a table has the first; `--json` has all
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,10 @@ def compare_sweeps(client: "MlflowClient", parents: "Sequence[Run]", as_json: bo
         return
     table = Table("differs" if differs else "differs: nothing", one.name, two.name, box=None)
     for key, values in differs.items():
-        table.add_row(*(Text(value or "·") for value in (key, *values)))
+        table.add_row(*(Text(shorten(value, LONG) if value else "·") for value in (key, *values)))
     print_table(table)
+    if any(not value for values in differs.values() for value in values):
+        print("· is no one value: it is varied there, or not known")
     level = "95 % at any time" if is_sequence else "95 %"
     table = Table("arm", one.id, two.id, "second less first", level, box=None)
     for arm in arms:

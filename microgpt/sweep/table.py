@@ -169,7 +169,7 @@ def tell_end(
         out.print(f"stopped; go on with the same command: {again}", markup=False)
     elif left:
         out.print(f"do again what failed, and nothing else: {again}", markup=False)
-    if arms and store is not None:
+    if arms and store is not None and not problem:
         report = ["microgpt", "report", watch.sweep.path.name, *store, *carried()]
         out.print(f"next   {shlex.join(report)}", markup=False)
     tell_look(look)

@@ -81,7 +81,7 @@ def test_an_hour_of_random_kills(outputs: Path, noted: Noted) -> None:
             next_kill = time.monotonic() + rng.uniform(*BETWEEN)
         time.sleep(1)
     process.send_signal(signal.SIGINT)
-    ended(process, 130)
+    ended(process, 130, patience=3600)  # the store has yet to get what was done last
     wait_until(lambda: not family_of(outputs))
     grown = {kind: watched.most[kind] / size for kind, size in watched.warm.items()}
     assert max(grown.values()) <= MORE, (watched.warm, watched.most)
