@@ -52,12 +52,12 @@ class SweepProjection:
             self._beat()
         if status == self._shown:
             return
+        # A run that was stopped, and one that is trained again, would be in the means of their arm.
+        self._show(only_finished=self._has("=") and self._has("!="))
         if end is None:
             self._beat()
             self.client.update_run(self.run_id, STATUS[RUNNING])
-            self._show(only_finished=False)
         else:
-            self._show(only_finished=self._has("=") and self._has("!="))
             self.client.set_terminated(self.run_id, *end)
             self._final, self.complete = end, True
         self._shown = status
