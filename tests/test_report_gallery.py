@@ -51,13 +51,17 @@ def test_verdicts_elsewhere_are_those_of_locks_beside_or_of_the_store(
 def test_a_report_writes_its_verdict_into_those_that_ask_the_same(
     bench: Path, tmp_path: Path
 ) -> None:
-    for name in ("small", "by_hand"):
+    for name in ("small", "by_hand", "forged"):
         made = heads(experiment=name, ablation=asked(robustness=["large"]))
         log_sweep(bench, made)
         report(made.id, address(bench), bench, tmp_path)
-    small, by_hand = (tmp_path / name / "README.md" for name in ("small", "by_hand"))
+    small, by_hand, forged = (
+        tmp_path / name / "README.md" for name in ("small", "by_hand", "forged")
+    )
     replace(by_hand, "- large: no verdict yet", "- At another size it may differ.")
-    files = [file.read_bytes() for file in by_hand.parent.iterdir()]
+    forged.write_text(forged.read_text().replace("2.2", "2.1"))
+    left = [file for page in (by_hand, forged) for file in page.parent.iterdir()]
+    files = [file.read_bytes() for file in left]
     assert "- large: no verdict yet\n" in small.read_text()
     log_sweep(bench, large := heads(experiment="large"))
     report(large.id, address(bench), bench, tmp_path)
@@ -66,7 +70,10 @@ def test_a_report_writes_its_verdict_into_those_that_ask_the_same(
     lock = read_lock(small.parent / LOCK)
     assert lock["robustness"] == [{"experiment": "large", "verdict": "supported", "same": True}]
     assert altered(lock, small.parent / LOCK) is None
-    assert [file.read_bytes() for file in by_hand.parent.iterdir()] == files
+    assert [file.read_bytes() for file in left] == files
+    found = altered(read_lock(forged.parent / LOCK), forged.parent / LOCK)
+    assert found
+    assert "README.md has other numbers" in found.verdict
 
 
 def test_a_gallery_shows_each_verdict_in_words(

@@ -1,7 +1,6 @@
 """A password in the address of a store is used, and written nowhere."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -119,9 +118,9 @@ def test_wherever_a_password_comes_from(way: str, tmp_path: Path) -> None:
 def test_an_error_with_a_traceback_has_no_password(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(f"def make(**keys):\n    raise RuntimeError('{SERVER}')\n")
     words = ["train", *TINY, *OFFLINE, f"tracking.uri={SERVER}", "schedule._target_=broken.make"]
-    ended = command([w for w in words if w != "tracking=none"], tmp_path, PYTHONPATH=str(tmp_path))
+    places = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = command([w for w in words if w != "tracking=none"], tmp_path, **places)
     assert ended.code != 0
     assert "RuntimeError" in ended.err
     (tmp_path / "broken.py").unlink()
-    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)  # of the same text
     check_nowhere(tmp_path, ended)

@@ -14,14 +14,11 @@ from threading import Thread
 import pytest
 
 from microgpt.core.events import Stepped
-from microgpt.run.folder import RunFolder, all_runs
+from microgpt.run.folder import RunFolder
 from microgpt.run.record import FAILED, FINISHED, RUNNING
-from microgpt.run.sweep import all_sweeps
 from microgpt.tracking import comparable, params_of, sync
 from microgpt.tracking.store import LONGEST
-from tests.command import Within
 from tests.running import (
-    NOWHERE,
     REPOSITORY,
     SHORT,
     SLOWLY,
@@ -251,33 +248,6 @@ def test_a_killed_run_is_shown_as_failed_until_it_goes_on(outputs: Path) -> None
         (there,) = stored(outputs)
         assert there.info.status == "RUNNING"
         assert "reason" not in there.data.tags
-
-
-def test_the_environment_names_the_store(
-    outputs: Path, store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    shutil.copy(store_template, other / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}/mlflow.db")
-    train_here(outputs, *SHORT, "tracking.experiment=mine")
-    assert stored(outputs, "mine") == []
-    (there,) = stored(other, "mine")
-    assert there.info.artifact_uri.startswith((outputs / "artifacts/mine").as_uri())
-
-
-def test_a_sweep_is_kept_for_the_store_of_its_runs(
-    outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The environment may name another one when they are sent."""
-    monkeypatch.setenv("MICROGPT_OUTPUTS", str(outputs))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    words = ["train", "-m", *TINY, "hydra/launcher=basic", "trainer.num_steps=1", "seed=1,2"]
-    ended = Within(monkeypatch, capfd)(*words)
-    assert "later: microgpt sync" in ended.err
-    assert "microgpt report" not in ended.out  # which needs the store
-    folders = [*all_runs(outputs), *all_sweeps(outputs)]
-    assert [folder.config["tracking"]["uri"] for folder in folders] == [NOWHERE] * 3
 
 
 def test_more_steps_than_a_call_takes(outputs: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stores in folders of any name, and databases that are replaced or made read-only meanwhile."""
+"""Which store a run is sent to: of any name, by the environment, replaced or made read-only meanwhile."""
 
 import os
 import shutil
@@ -7,14 +7,44 @@ from pathlib import Path
 import pytest
 
 from microgpt.core.check import BadValue
+from microgpt.run.folder import all_runs
+from microgpt.run.sweep import all_sweeps
 from microgpt.tracking import open_store, store_uri, sync
 from microgpt.tracking.address import database_file, file_uri, own_database
 from microgpt.tracking.sender import Sending
 from microgpt.tracking.store import experiment_id
 from microgpt.tracking.sync import Store
-from tests.running import SHORT, history, recorded, train_here, untracked
+from tests.command import Within
+from tests.running import NOWHERE, SHORT, TINY, history, recorded, stored, train_here, untracked
 
 ODD = ["a%20b", "a?b", "a b%"]
+
+
+def test_the_environment_names_the_store(
+    outputs: Path, store_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(store_template, other / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}/mlflow.db")
+    train_here(outputs, *SHORT, "tracking.experiment=mine")
+    assert stored(outputs, "mine") == []
+    (there,) = stored(other, "mine")
+    assert there.info.artifact_uri.startswith((outputs / "artifacts/mine").as_uri())
+
+
+def test_a_sweep_is_kept_for_the_store_of_its_runs(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The environment may name another one when they are sent."""
+    monkeypatch.setenv("MICROGPT_OUTPUTS", str(outputs))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+    words = ["train", "-m", *TINY, "hydra/launcher=basic", "trainer.num_steps=1", "seed=1,2"]
+    ended = Within(monkeypatch, capfd)(*words)
+    assert "later: microgpt sync" in ended.err
+    assert "microgpt report" not in ended.out  # which needs the store
+    folders = [*all_runs(outputs), *all_sweeps(outputs)]
+    assert [folder.config["tracking"]["uri"] for folder in folders] == [NOWHERE] * 3
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -15,7 +15,7 @@ from microgpt.sweep.asked import asked_of
 from microgpt.sweep.conduct import conduct
 from microgpt.sweep.expand import varied
 from microgpt.sweep.job import Assignment
-from microgpt.sweep.known import given, known_here, store_here
+from microgpt.sweep.known import given, known_here
 from microgpt.sweep.plan import Job
 from microgpt.sweep.planned import plan_of
 from microgpt.sweep.sequence import Rounds, at_once, until_decided
@@ -48,7 +48,7 @@ def sweep(sweeper: Any, arguments: Sequence[str]) -> Ended:
         "grid": plan.grid,
         "ablation": plan.section,
         "asked": asked,
-        "config": given(config, store_here(config)),
+        "config": config,
     }
 
     launcher = sweeper.launcher

@@ -17,6 +17,7 @@ from microgpt.run.record import FAILED, FINISHED, RUNNING, STOPPED
 from microgpt.run.sweep import SweepFolder, key, sweep_folder
 from microgpt.run.unborn import sweep_up
 from microgpt.sweep.job import membership
+from microgpt.sweep.known import given, store_here
 from microgpt.sweep.plan import Job
 from microgpt.sweep.sequence import Rounds
 from microgpt.sweep.table import tell_begin, tell_end, tell_protocol, watching
@@ -116,6 +117,7 @@ def begin(sweep: SweepFolder, **facts: Any) -> None:
     """Write what is known of a sweep; one that goes on began when it first did.
 
     `asked` among the facts is the content of its protocol, which is frozen now unless the sweep knows it.
+    Its store is that of its jobs, whatever the environment names when it is sent.
     """
     new: dict[str, Any] = {"begun": time.time(), "uid": uuid4().hex}
     known = sweep.info if sweep.exists else new
@@ -124,6 +126,7 @@ def begin(sweep: SweepFolder, **facts: Any) -> None:
     if asked is not None:
         protocols = frozen(protocols, asked, commit())
     facts |= {"protocols": protocols, "protocol": protocols[-1]["digest"] if asked else None}
+    facts |= {"config": given(facts["config"], store_here(facts["config"]))}
     sweep.begin(id=sweep.path.name, status=RUNNING, ended=None, **facts)
 
 

@@ -30,11 +30,11 @@ class JobFailed(Exception):
 class Growing:
     """A sweep whose jobs are trained in batches by the same workers."""
 
-    def __init__(self, sweep: SweepFolder, workers: int | None) -> None:
+    def __init__(self, sweep: SweepFolder, config: Mapping[str, Any], workers: int | None) -> None:
         self.sweep = sweep
         self.count = worker_count(workers)
         self.pool: Pool | None = None
-        self.known = known_here(sweep.path.name, sweep.config)
+        self.known = known_here(sweep.path.name, config)
         self.look: str | None = None  # where the sweep is shown, once it has ended
 
     def train(self, jobs: Sequence[Job]) -> None:
@@ -95,7 +95,7 @@ def growing(
         with sweep.locked():
             begin(sweep, **identity, **facts, jobs=[job.facts for job in jobs])
             tracking.start(sweep, outputs)
-            grown, status = Growing(sweep, workers), FAILED
+            grown, status = Growing(sweep, config, workers), FAILED
             try:
                 yield grown
                 status = FINISHED

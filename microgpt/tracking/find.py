@@ -63,10 +63,14 @@ def find_parent(client: "MlflowClient", name: str, store: str) -> "Run":
     if called:
         many = ", ".join(run.data.tags["sweep.id"] for run in called[:3])
         raise BadValue("sweep", name, f"prefix of more than one in {store} ({many}, ...)")
-    parents = client.search_runs(homes, "tags.`sweep.experiment` != ''")
+    raise BadValue("experiment", name, f"no sweep of it in {store}; {_experiments(client)}")
+
+
+def _experiments(client: "MlflowClient") -> str:
+    """What experiments have sweeps, for a message."""
+    parents = client.search_runs(_homes(client), "tags.`sweep.experiment` != ''")
     names = sorted({run.data.tags["sweep.experiment"] for run in parents})
-    there = f"there are {', '.join(names)}" if names else "there are no sweeps of experiments"
-    raise BadValue("experiment", name, f"no sweep of it in {store}; {there}")
+    return f"there are {', '.join(names)}" if names else "there are no sweeps of experiments"
 
 
 def find_best(client: "MlflowClient", name: str, store: str) -> "Run":
@@ -93,7 +97,8 @@ def find_shown(client: "MlflowClient", name: str, store: str) -> "Run":
             return found[0]
         if found or error.key != "experiment":
             raise
-        raise BadValue("name", name, error.allowed.replace("no", "no run and no", 1)) from error
+        there = _experiments(client)
+        raise BadValue("name", name, f"no run and no sweep of it in {store}; {there}") from error
 
 
 def _called(client: "MlflowClient", name: str, tag: str, also: str = "") -> "list[Run]":

@@ -47,13 +47,12 @@ class SweepProjection:
         if not self._is_own or (end == self._final and self._is_whole()):
             self.complete = True
             return
-        self._describe()
+        if self._describe() or status != self._shown:
+            self._show()
         if status == self._shown == RUNNING and time() - self._alive > BEAT:
             self._beat()
         if status == self._shown:
             return
-        # A run that was stopped, and one that is trained again, would be in the means of their arm.
-        self._show(only_finished=self._has("=") and self._has("!="))
         if end is None:
             self._beat()
             self.client.update_run(self.run_id, STATUS[RUNNING])
@@ -116,12 +115,12 @@ class SweepProjection:
         files = self.client.list_artifacts(self.run_id)
         return NOTE in self._run.data.tags and SPEC in [f.path for f in files]
 
-    def _describe(self) -> None:
-        """What is known of a sweep, where the store does not know it."""
+    def _describe(self) -> bool:
+        """Sends what is known of a sweep and the store does not know; whether there was any."""
         info = self.folder.info
         lasting = {key: value for key, value in info.items() if key not in ("status", "ended")}
         if lasting == self._told:
-            return
+            return False
         self.client.log_dict(self.run_id, lasting, SPEC)
         if protocol := self.folder.protocol:
             self.client.log_dict(self.run_id, protocol, PROTOCOL)
@@ -131,10 +130,15 @@ class SweepProjection:
         new = with_report(description(info, self.experiment), note.partition(REPORTED)[2])
         if new != note:
             self.client.set_tag(self.run_id, NOTE, new)
-        self._show(only_finished=False)
         self._told = lasting
+        return True
 
-    def _show(self, only_finished: bool) -> None:
+    def _show(self) -> None:
+        """Keeps the view of the sweep.
+
+        A run that was stopped, and one that is trained again, would be in the mean of its arm.
+        """
+        only_finished = self._has("=") and self._has("!=")
         set_sweep_view(self.client, self.experiment, self.folder.info, only_finished)
 
     def _has(self, sign: str) -> bool:

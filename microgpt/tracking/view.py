@@ -39,7 +39,6 @@ LOOKED_AT = 200  # the latest runs decide the columns
 LOADED = 100  # runs that the UI loads at a time; its means are of those
 PARAMS = 8  # columns at most
 BEST = column("metrics", LOSS), True  # the order of rows: lowest first
-FINISHED_ONLY = "attributes.status = 'FINISHED'"
 
 
 def runs_address(store: str, outputs: Path, server: str, wanted: str | None = None) -> str:
@@ -145,7 +144,7 @@ def sweep_state(sweep: Mapping[str, Any], only_finished: bool = False) -> dict[s
     state = view_state(loss_first(selected), order, names)
     state["searchFilter"] = f"tags.`sweep.{sweep['id']}` != ''"
     if only_finished:
-        state["searchFilter"] += f" AND {FINISHED_ONLY}"
+        state["searchFilter"] += " AND attributes.status = 'FINISHED'"
     if params:
         state["compareRunCharts"].insert(1, by_arm({key: arms[key] for key in params}))
     if "seed" not in sweep["grid"]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microgpt.ablation.evidence.files import README, covered, numbers_sha256
+from microgpt.ablation.evidence.files import README, changed, covered, numbers_sha256
 from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
 from microgpt.ablation.report import words
 from microgpt.ablation.report.page import html_page, linked
@@ -38,7 +38,8 @@ def elsewhere(
 def tell_others(experiments: Path, lock: Mapping[str, Any]) -> list[Path]:
     """Writes a verdict into the reports of experiments that ask the same; returns their folders.
 
-    A report stays as it is if its lock cannot be read, or its line was rewritten by hand.
+    A report stays as it is if its lock cannot be read, its files are not as it was written, or its line
+    was rewritten by hand.
     """
     folders = []
     for file in sorted(experiments.glob(f"*/{LOCK}")):
@@ -53,28 +54,29 @@ def tell_others(experiments: Path, lock: Mapping[str, Any]) -> list[Path]:
 
 
 def _told(file: Path, lock: Mapping[str, Any]) -> bool:
-    """Whether a report has a line about the experiment of `lock`, and it was another. Raises BadRecord."""
-    name = lock["experiment"]
+    """Whether a report said something else of the experiment of `lock`, and was written anew.
+
+    Raises BadRecord.
+    """
+    name, folder = str(lock["experiment"]), file.parent
     # To look for the name takes a small part of the time that reading a lock takes.
     if f'"experiment": {json.dumps(name)}' not in read_text(file):
         return False
     other = read_lock(file)
-    rows = [
-        _row(name, lock["verdict"], other["verdict"]) if row["experiment"] == name else row
-        for row in other["robustness"]
-    ]
-    return rows != other["robustness"] and _rewritten(file.parent, {**other, "robustness": rows})
+    rows = {row["experiment"]: row for row in other["robustness"]}
+    new = _row(name, lock["verdict"], other["verdict"])
+    if rows.get(name, new) == new or changed(folder, other["files"], other["numbers"]):
+        return False
+    (line,) = words.robustness({"robustness": [new]})
+    old = re.compile(rf"^- (\[{re.escape(name)}\]\(.*\)|{re.escape(name)}): .*$", re.MULTILINE)
+    page, found = old.subn(lambda _: linked(f"- {line}", folder), read_text(folder / README))
+    if found == 1:
+        _write_anew(folder, page, {**other, "robustness": [*(rows | {name: new}).values()]})
+    return found == 1
 
 
-def _rewritten(folder: Path, lock: dict[str, Any]) -> bool:
-    """Whether the page had a line for each experiment that asks the same. Raises BadRecord."""
-    page = read_text(folder / README)
-    for row, line in zip(lock["robustness"], words.robustness(lock), strict=True):
-        name = re.escape(row["experiment"])
-        before = re.compile(rf"^- (\[{name}\]\(.*\)|{name}): .*$", re.MULTILINE)
-        if len(before.findall(page)) != 1:
-            return False
-        page = before.sub(linked(f"- {line}", folder).replace("\\", r"\\"), page)
+def _write_anew(folder: Path, page: str, lock: dict[str, Any]) -> None:
+    """Writes a report with another page, and a lock of it."""
     with renewed(folder) as beside:
         shutil.copytree(folder, beside, dirs_exist_ok=True)
         (beside / README).write_text(page, encoding="utf-8")
@@ -83,7 +85,6 @@ def _rewritten(folder: Path, lock: dict[str, Any]) -> bool:
         del lock["digest"]  # which is that of the old content
         lock |= {"files": covered(beside), "numbers": numbers_sha256(beside)}
         (beside / LOCK).write_text(text_of(lock), encoding="utf-8")
-    return True
 
 
 def _row(name: str, found: str | None, verdict: str | None) -> dict[str, Any]:
