@@ -275,6 +275,10 @@ def test_jobs_that_fail(outputs: Path) -> None:
     assert runs["n_head=2 lr=100000"].info["failed_at"] > 0
     (parent,) = parents(outputs)
     assert parent.info.status == "FAILED"
+    sweep = only_sweep(outputs).path.name
+    tags = store(outputs).get_experiment(parent.info.experiment_id).tags
+    shown = json.loads(tags[f"mlflow.sharedViewState.{sweep}"])["searchFilter"]
+    assert shown == f"tags.`sweep.{sweep}` != '' AND attributes.status = 'FINISHED'"
     assert "4 jobs: 1 finished, 1 failed, 2 refused" in said
     (again,) = (line for line in said.splitlines() if line.startswith("do again what failed"))
     assert again.endswith(" ".join(words[-2:]))

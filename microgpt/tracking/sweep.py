@@ -1,9 +1,11 @@
 """A sweep projected into MLflow: a run that its jobs' runs stand below, and a view of them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
+from microgpt.run.reading import BadRecord
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.run.sweep import SweepFolder
 from microgpt.terminal import counted, span
@@ -48,7 +50,7 @@ class SweepProjection:
             self.complete = True
             return
         if self._describe() or status != self._shown:
-            self._show()
+            self._show(status)
         if status == self._shown == RUNNING and time() - self._alive > BEAT:
             self._beat()
         if status == self._shown:
@@ -133,19 +135,27 @@ class SweepProjection:
         self._told = lasting
         return True
 
-    def _show(self) -> None:
+    def _show(self, status: str) -> None:
         """Keeps the view of the sweep.
 
-        A run that was stopped, and one that is trained again, would be in the mean of its arm.
+        A run that was stopped, and one that is trained again, would be in the mean of its arm. How
+        runs ended may be sent after how the sweep did, so that the folders are asked what is finished.
         """
-        only_finished = self._has("=") and self._has("!=")
+        is_whole = status in (RUNNING, FINISHED) and not self._has_others()
+        only_finished = not is_whole and any(map(self._is_finished, self.folder.jobs))
         set_sweep_view(self.client, self.experiment, self.folder.info, only_finished)
 
-    def _has(self, sign: str) -> bool:
-        """Whether the store has a run of the sweep that is (`=`), or is not (`!=`), finished."""
-        query = f"tags.`sweep.{self.folder.path.name}` != '' AND attributes.status {sign} "
-        query += f"'{STATUS[FINISHED]}'"
+    def _has_others(self) -> bool:
+        """Whether the store has a run of the sweep that is not finished."""
+        query = f"tags.`sweep.{self.folder.path.name}` != '' AND "
+        query += f"attributes.status != '{STATUS[FINISHED]}'"
         return bool(self.client.search_runs([self.experiment], query, max_results=1))
+
+    def _is_finished(self, job: Mapping[str, Any]) -> bool:
+        run = self.folder.run(job)
+        with suppress(BadRecord):
+            return run.exists and run.status == FINISHED
+        return False
 
 
 def stored(client: "MlflowClient", experiment: str, sweep: str) -> dict[str, tuple[str, str]]:
