@@ -283,7 +283,7 @@ def rows(lock: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def page_of(lock: dict[str, Any]) -> str:
-    return render_readme(lock, [])
+    return render_readme(lock)
 
 
 _names = count()

@@ -34,7 +34,7 @@ def test_verdicts_elsewhere_are_those_of_locks_beside_or_of_the_store(
     assert read_lock(folder / LOCK)["verdict"] == "supported"
     client.set_tag(log_sweep(bench, heads(experiment="stored", seeds=[0])), "verdict", "refuted")
     names = ["beside", "stored", "nowhere"]
-    found = elsewhere(names, "supported", tmp_path, client, store)
+    found = elsewhere(names, read_lock(folder / LOCK), tmp_path, client, store)
     assert [(row["verdict"], row["same"]) for row in found] == [
         ("supported", True),
         ("refuted", False),
@@ -68,7 +68,8 @@ def test_a_report_writes_its_verdict_into_those_that_ask_the_same(
     assert "- [large](../large/README.md): the same verdict, supported\n" in small.read_text()
     assert "large: the same verdict, supported<" in (small.parent / "report.html").read_text()
     lock = read_lock(small.parent / LOCK)
-    assert lock["robustness"] == [{"experiment": "large", "verdict": "supported", "same": True}]
+    told = {"experiment": "large", "verdict": "supported", "same": True, "contradict": []}
+    assert lock["robustness"] == [told]
     assert altered(lock, small.parent / LOCK) is None
     assert [file.read_bytes() for file in left] == files
     found = altered(read_lock(forged.parent / LOCK), forged.parent / LOCK)

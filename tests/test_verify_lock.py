@@ -259,6 +259,24 @@ def test_every_experiment(
     assert lines[-2:] == ["bit-exact: 1 of 2", "differs: 1 of 2: edited"]
 
 
+@pytest.mark.slow
+def test_a_run_that_two_experiments_have_is_trained_again_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Unless the second says something else of it."""
+    monkeypatch.setattr(microgpt, "__file__", str(folder.parent / "none/__init__.py"))
+    monkeypatch.chdir(folder.parent.parent)
+    forged = Path(shutil.copytree(folder, folder.parent / "twice"))
+    ended = Within(monkeypatch, capfd)("verify", "--all")
+    assert (ended.code, ended.out.count("bit-exact: 6 steps")) == (0, 4), ended
+    assert ended.out.count("bit-exact: the run of rates, parameters ") == 4
+    assert ended.out.count("the intervals over seeds and documents follow from the nats") == 2
+    edit(forged, lambda lock: lock["runs"][0].update(parameters_sha256="0" * 64))
+    ended = Within(monkeypatch, capfd)("verify", "--all")
+    assert (ended.code, ended.out.count("bit-exact: the run of rates")) == (1, 3), ended
+    assert "diverged in the parameters" in ended.out
+
+
 def test_other_data(folder: Path, verify: Callable[..., Ended], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("anna\nbert\ncarla\ndora\nemil\nfritz\n" * 4)
     ended = verify("--data", "mine.txt")
@@ -285,3 +303,46 @@ def test_code_that_has_changed_is_said(folder: Path, verify: Callable[..., Ended
     assert ended.code == 0, ended
     said = "changed since the record: source: changed, in files that the record"
     assert ended.out.count(said) == 1  # not for each run
+
+
+@pytest.fixture
+def again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
+    """`microgpt report --from-lock` in a folder with a copy of the report and no store."""
+    monkeypatch.chdir(tmp_path)
+    words = ("report", "--publish", "--from-lock")
+    return lambda name: Within(monkeypatch, capfd)(*words, name)
+
+
+def test_a_page_is_written_anew_from_its_lock(folder: Path, again: Callable[..., Ended]) -> None:
+    """As it was, byte for byte; only what needs other code, or is said of others, may change."""
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    ended = again("rates")
+    assert ended.code == 0, ended
+    assert ended.out.endswith("written to experiments/rates, from its lock\n")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    page = folder / "README.md"
+    page.write_text(page.read_text().replace("## Limits", "## What is not said"))
+    edit(folder, lambda lock: lock.update(multiplier_intervals={}, because="None", flattened=None))
+    assert again("rates").code == 0
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_page_that_was_altered_is_not_written_anew(
+    folder: Path, again: Callable[..., Ended]
+) -> None:
+    page = folder / "README.md"
+    page.write_text(page.read_text().replace("2.", "1."))
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    ended = again("rates")
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended
+    assert "README.md has other numbers than were written" in ended.err
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_no_page_is_written_without_a_lock(folder: Path, again: Callable[..., Ended]) -> None:
+    ended = again("nosuch")
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended
+    assert "experiments/nosuch/results.lock.json" in ended.err
+    assert not (folder.parent / "nosuch").exists()

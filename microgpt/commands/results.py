@@ -5,10 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microgpt.commands.common import REPORTS, STORE, add_json, aside, name, outputs_folder, trust_in
 from microgpt.terminal import Parser, add_trust
+
+if TYPE_CHECKING:
+    from microgpt.ablation.reproduce.shared import Shared
 
 ANSWERS = ("bit-exact", "differs", "cannot be repeated")  # by the exit codes of `verify`
 
@@ -23,16 +26,23 @@ def report(words: Sequence[str]) -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--out", metavar="DIR", help="where to write it; default: outputs/reports")
     place.add_argument("--publish", action="store_true", help="the same as --out experiments")
+    parser.add_argument(
+        "--from-lock", action="store_true", help="its page anew, from the lock in that place"
+    )
     add_json(parser)
     add_trust(parser)
     options = parser.parse_args(words)
     from microgpt.ablation.evidence.lock import LOCK
     from microgpt.ablation.report.report import report as write
+    from microgpt.ablation.reproduce.renew import renew
 
     own = Path("experiments") if options.publish else outputs_folder() / REPORTS
-    place_of = Path(options.out or own)
+    place_of, trust = Path(options.out or own), trust_in(options)
     with aside(options.json):
-        folder = write(options.name, options.uri, outputs_folder(), place_of, trust_in(options))
+        if options.from_lock:
+            folder = renew(options.name, place_of, trust)
+        else:
+            folder = write(options.name, options.uri, outputs_folder(), place_of, trust)
     if options.json:
         print((folder / LOCK).read_text(encoding="utf-8"), end="")
 
@@ -75,10 +85,12 @@ def _all(options: Any) -> dict[str, int]:
         runs = f"{options.sample} of the runs"
     told = f"{len(names)} experiments, one after the other by name; trained again of each: {runs}"
     out.print(told, markup=False)
+    shared = _shared(names)
     for number, what in enumerate(names, 1):
         seconds = monotonic() - begun
         out.print(f"\n{number} of {len(names)}: {what}, after {seconds:.0f} s", markup=False)
-        codes[what] = _verified(what, options)
+        codes[what] = _verified(what, options, shared)
+    out.print(f"\nafter {monotonic() - begun:.0f} s", markup=False)
     for code, answer in enumerate(ANSWERS):
         if found := [what for what in names if codes[what] == code]:
             which = f": {', '.join(found)}" if code else ""
@@ -100,7 +112,16 @@ def _asked(options: Any) -> list[str]:
     return names
 
 
-def _verified(what: str, options: Any) -> int:
+def _shared(names: Sequence[str]) -> "Shared":
+    """What is known of the runs that several of these experiments have. Raises BadRecord."""
+    from microgpt.ablation.reproduce.shared import Shared
+    from microgpt.ablation.reproduce.verify_lock import lock_of
+
+    reports = outputs_folder() / REPORTS
+    return Shared(lock for what in names if (lock := lock_of(what, reports)))
+
+
+def _verified(what: str, options: Any, shared: "Shared | None" = None) -> int:
     """The exit code. Raises NoSuchRun, BadValue, BadRecord and Untrusted."""
     from microgpt.ablation.reproduce.stretches import Stretches
     from microgpt.ablation.reproduce.verify import verify_run
@@ -113,7 +134,7 @@ def _verified(what: str, options: Any) -> int:
         part = Stretches(integer("--segments", options.segments, 1), options.seed)
     if part is None and (lock := lock_of(what, reports)):
         count = sys.maxsize if options.all else options.sample
-        return verify_lock(lock, count, options.seed, options.data, trust)
+        return verify_lock(lock, count, options.seed, options.data, trust, shared)
     try:
         return verify_run(what, options.uri, outputs_folder(), options.data, trust, part)
     except NoSuchRun as error:

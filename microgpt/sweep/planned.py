@@ -66,6 +66,15 @@ def protocol_of(words: Sequence[str], folder: Path) -> dict[str, Any] | None:
     return asked_of(plan.section, plan.jobs, plan.config)
 
 
+def section_of(words: Sequence[str], folder: Path) -> Any:
+    """The `ablation` section of `microgpt train -m` with these words, as of today, as plain values."""
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("train", list(words), RunMode.MULTIRUN)
+    stated = master.hydra.sweeper.ablation
+    return plain(stated) if OmegaConf.is_config(stated) else stated
+
+
 def zipped(value: Any) -> list[list[str]]:
     """`hydra.sweeper.zip` as groups of keys: a list of keys is one. Raises ConfigError."""
     groups = [value] if is_list(value) and value and isinstance(value[0], str) else value

@@ -24,7 +24,7 @@ def _(claim: Compared, evidence: Evidence) -> Judged:
         if outcome is not Outcome.SUPPORTED:
             outcome, shown = _outcome(claim, one.together, matters), one.together
         outcomes.append(outcome)
-        told.append(one.told(shown, claimed))
+        told.append(one.told(shown, outcome, claimed))
     return Judged(together(outcomes), "; ".join(told))
 
 

@@ -23,7 +23,8 @@ def _(claim: Optimum, evidence: Evidence) -> Judged:
     outcomes = [_inner(pair) for pair in told]
     best = max(told, key=lambda pair: min(one.together.mean for one in pair))
     claimed = claimed_of(claim, evidence.matters)
-    because = "; ".join(one.told(one.together, claimed) for one in best)
+    ends = sorted(best, key=lambda one: one.together.mean)  # what falls short comes first
+    because = "; ".join(one.told(one.together, _end(one), claimed) for one in ends)
     if Outcome.SUPPORTED in outcomes:
         return Judged(Outcome.SUPPORTED, because)
     refuted = set(outcomes) == {Outcome.REFUTED}
@@ -32,7 +33,12 @@ def _(claim: Optimum, evidence: Evidence) -> Judged:
 
 def _inner(pair: tuple[Pair, Pair]) -> Outcome:
     """Whether an inner arm beats both ends."""
-    ends = {at_least(*signed(one.together, 1), one.matters) for one in pair}
+    ends = {_end(one) for one in pair}
     if ends == {Outcome.SUPPORTED}:
         return Outcome.SUPPORTED
     return Outcome.REFUTED if ends & FALSE else Outcome.UNDECIDED
+
+
+def _end(one: Pair) -> Outcome:
+    """Whether an end is worse than an inner arm."""
+    return at_least(*signed(one.together, 1), one.matters)

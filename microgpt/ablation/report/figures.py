@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from microgpt.ablation.report.render import PARTS, of_documents
@@ -30,6 +31,7 @@ STYLE: Any = {
 }
 LETTER = 0.09  # inches of one in the name of an arm, on average
 LINE = 0.21  # inches of one in a legend
+FAR = 3  # times the usual fall of a curve: one that begins above that is cut
 CURVES = len(COLOURS)  # in one figure: the legend of many leaves no place for them
 NATS = "held-out loss, nats per token"
 
@@ -146,7 +148,20 @@ def curves(axes: "Axes", shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> No
         low, high = zip(*((p["low"] or p["mean"], p["high"] or p["mean"]) for p in points))
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="step", ylabel="validation loss, nats per token")
+    _cut(axes, shown)
     legend(axes)
+
+
+def _cut(axes: "Axes", shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Leaves the beginning of a curve out, where it would press all others together; and says so."""
+    means = {name: [point["mean"] for point in points] for name, points in shown.items()}
+    lowest = min(map(min, means.values()))
+    top = lowest + FAR * (median(own[0] for own in means.values()) - lowest)
+    if over := [name for name, own in means.items() if max(own) > top > lowest]:
+        kept = max(mean for own in means.values() for mean in own if mean <= top)
+        axes.set_ylim(lowest - 0.05 * (kept - lowest), kept + 0.15 * (kept - lowest))
+        told = f"beginning not shown, above {axes.get_ylim()[1]:.2f}: {', '.join(over)}"
+        axes.set_title(told, fontsize=9, loc="right")
 
 
 def farthest(names: Sequence[str], lock: Mapping[str, Any]) -> list[str]:
@@ -192,7 +207,10 @@ def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]], part: str) -> None:
         axes.errorbar(x, y, yerr=_error(losses), fmt=f"{marker}-", label=label, **_bars(colour))
         best = [(at, loss) for at, loss in zip(x, y) if at == (grid["best"] or 0) * aside]
         axes.plot(*zip(*best), "o", markersize=14, fillstyle="none", color=colour) if best else None
-    axes.set(xscale="log", xlabel="peak learning rate", ylabel=f"{part} loss, nats per token")
+    failed = sorted({p["rate"] for grid in grids for p in grid["points"] if not p["loss"]})
+    told = f"; runs failed, no point: {' '.join(f'{rate:g}' for rate in failed)}" * bool(failed)
+    label = f"peak learning rate, logarithmic{told}"
+    axes.set(xscale="log", xlabel=label, ylabel=f"{part} loss, nats per token")
     ticks = sorted({p["rate"] for grid in grids for p in grid["points"]})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
@@ -220,7 +238,8 @@ def fit(axes: "Axes", lock: Mapping[str, Any]) -> None:
         axes.annotate(
             row["arm"].split()[0], (size, loss), (6, 6), textcoords="offset points", fontsize=9
         )
-    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel=NATS)
+    axes.set(xscale="log", yscale="log", xlabel="parameters, logarithmic")
+    axes.set_ylabel(f"{NATS}, logarithmic")
     axes.set_xticks(x, [f"{size:,}" for size in x])
     axes.margins(x=0.12)
     axes.yaxis.set_major_formatter("{x:.3f}")

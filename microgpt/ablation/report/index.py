@@ -49,9 +49,13 @@ def locks_with(signatures: Set[str], experiments: Path) -> Iterator[dict[str, An
     """
     for file in sorted(experiments.glob(f"*/{LOCK}")):
         with suppress(BadRecord):
-            found = {match.decode() for match in SIGNATURE.findall(read_bytes(file))}
-            if not signatures.isdisjoint(found):
+            if not signatures.isdisjoint(signatures_in(file)):
                 yield whole(file)
+
+
+def signatures_in(file: Path) -> set[str]:
+    """The signatures in the text of a lock. Raises BadRecord."""
+    return {match.decode() for match in SIGNATURE.findall(read_bytes(file))}
 
 
 def whole(file: Path) -> dict[str, Any]:

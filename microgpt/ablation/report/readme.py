@@ -34,13 +34,10 @@ def templates() -> Environment:
     return found
 
 
-def render_readme(
-    lock: Mapping[str, Any], times: Sequence[Mapping[str, Any]], own: Sequence[str] = ()
-) -> str:
+def render_readme(lock: Mapping[str, Any], own: Sequence[str] = ()) -> str:
     """The page of an experiment.
 
-    times  clock times, which no lock contains
-    own    words that its commands need, too: where own configurations are
+    own  words that its commands need, too: where own configurations are
     """
     asked = dict.fromkeys(KEYS) | (lock["ablation"] or {})
     sampled: Mapping[str, Any] = next(iter((lock["samples"] or {}).values()), {})
@@ -48,7 +45,6 @@ def render_readme(
     return page.render(
         lock=lock,
         asked=asked,
-        times=times,
         own="".join(f" {quote(word)}" for word in own),
         tables=_tables(),
         compared=sum(1 for row in lock["table"] if row["difference"]),

@@ -52,22 +52,25 @@ def _details(row: Row, tested: bool) -> list[str]:
 
 def costs(lock: Lock, multiplier: Callable[[Lock, str], str]) -> str:
     """What each arm takes, without clocks."""
-    rows = [("arm", "parameters", "training tokens", "compute multiplier")]
+    rows = [("arm", "parameters", "training tokens", "compute multiplier, in steps")]
     for row in lock["table"]:
         numbers = count(row["n_params"]), count(row["tokens"])
         rows.append((row["arm"], *numbers, multiplier(lock, row["arm"])))
     return markdown_table(rows)
 
 
-def grids(found: Iterable[Mapping[str, Any]]) -> str:
-    """The best learning rate of each arm."""
-    heads = ("arm", "rates tried", "best", "its held-out loss", "95 % interval", "remark")
+def grids(found: Iterable[Mapping[str, Any]], judge: str) -> str:
+    """The best learning rate of each arm, by the metric that judges."""
+    loss = f"its {PARTS[judge]} loss"
+    heads = ("arm", "rates tried", "best", loss, "95 % interval", "remark")
     return markdown_table([heads, *map(_grid, found)])
 
 
 def _grid(grid: Mapping[str, Any]) -> tuple[str, ...]:
     best = next((p["loss"] for p in grid["points"] if p["rate"] == grid["best"]), None) or {}
-    tried = " ".join(f"{point['rate']:g}" for point in grid["points"])
+    tried = " ".join(
+        f"{point['rate']:g}" + " (failed)" * (point["loss"] is None) for point in grid["points"]
+    )
     rate = "" if grid["best"] is None else f"{grid['best']:g}"
     return grid["arm"], tried, rate, figure(best.get("mean")), interval(best), grid["flag"] or ""
 
@@ -98,7 +101,7 @@ def _plain(text: str) -> str:
 
 
 def times(found: Iterable[Mapping[str, Any]]) -> str:
-    """Clock times, which no lock has."""
+    """Clock times."""
     rows = [("arm", "seconds a run (median)", "tokens a second (median)")]
     rows += [(t["arm"], f"{t['seconds']:,.1f}", f"{t['rate']:,.0f}") for t in found]
     return markdown_table(rows)

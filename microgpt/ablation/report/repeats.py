@@ -27,6 +27,13 @@ def repeats(lock: Lock, others: Iterable[Lock]) -> dict[str, int]:
     return found
 
 
+def shares(lock: Lock, others: Iterable[Lock]) -> list[str]:
+    """The other experiments that have runs of its baseline, by name."""
+    own = {run["signature"] for run in lock["runs"] if run["arm"] == lock["baseline"]}
+    names = {str(other["experiment"]) for other in others if own & signatures(other)}
+    return sorted(names - {str(lock["experiment"])})
+
+
 def time(lock: Lock) -> str:
     """When its protocol was frozen; after all others without one."""
     return str((lock["protocol"] or {"time": "9999"})["time"])
@@ -45,4 +52,14 @@ def told(lock: Lock, found: Mapping[str, int]) -> str:
     return (
         f" Beside the baseline's, {sum(found.values())} of the {len(lock['runs'])} runs repeat runs of "
         f"questions that were asked before, whose results may have been known: {named}."
+    )
+
+
+def shared(lock: Lock) -> str:
+    """Which experiments have the same runs of the baseline; empty if none does."""
+    names = lock["shares"]
+    if not names:
+        return ""
+    return (
+        f", whose runs are also those of {', '.join(names)}, so these results are not independent"
     )

@@ -1,6 +1,6 @@
 """`microgpt report`: writes the report of a sweep from the store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from microgpt.ablation.evidence.entries import digits
 from microgpt.ablation.evidence.files import covered, numbers_sha256
 from microgpt.ablation.evidence.history import earlier_in, merged, told_before
 from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
@@ -25,7 +26,7 @@ from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.render import PARTS, arms
-from microgpt.ablation.report.repeats import repeats, signatures
+from microgpt.ablation.report.repeats import repeats, shares, signatures
 from microgpt.ablation.report.robustness import elsewhere, tell_others
 from microgpt.console import out
 from microgpt.core.check import BadValue
@@ -53,7 +54,7 @@ def report(
     lock["earlier"] = merged(lock, lock["earlier"], earlier_in(folder / LOCK))
     warn_of_another(folder / LOCK, lock)
     with renewed(folder) as beside:
-        write_all(sweep, lock, beside)
+        write_all(lock, beside, own_words(sweep))
     show(lock)
     out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     publish(client, sweep.parent, lock, folder, store)
@@ -102,10 +103,13 @@ def examine(
     """
     sweep = read_sweep(client, find_parent(client, name, store), trust)
     asked, lock = asked_by(sweep), lock_of(client, sweep, store)
+    others = [*locks_with(signatures(lock), experiments)]
     return sweep, lock | {
         "earlier": merged(lock, told_before(client, sweep.experiment)),
-        "robustness": elsewhere(asked.robustness, lock["verdict"], experiments, client, store),
-        "repeats": repeats(lock, locks_with(signatures(lock), experiments)),
+        "robustness": elsewhere(asked.robustness, lock, experiments, client, store),
+        "repeats": repeats(lock, others),
+        "shares": shares(lock, others),
+        "took": times(sweep),
     }
 
 
@@ -123,11 +127,15 @@ def folder_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip(".-") or "sweep"
 
 
-def write_all(sweep: Sweep, lock: Mapping[str, Any], folder: Path) -> None:
+def own_words(sweep: Sweep) -> list[str]:
+    """The words that commands on a page need, too: where own configurations are."""
+    return carried() or (["--config-dir", sweep.config_dir] if sweep.config_dir else [])
+
+
+def write_all(lock: Mapping[str, Any], folder: Path, own: Sequence[str]) -> None:
     """Writes all files of a report."""
     draw(lock, folder)
-    own = carried() or (["--config-dir", sweep.config_dir] if sweep.config_dir else [])
-    readme = linked(render_readme(lock, times(sweep), own), folder)
+    readme = linked(render_readme(lock, own), folder)
     (folder / "README.md").write_text(readme, encoding="utf-8")
     page = html_page(readme, str(lock["experiment"]), folder)
     (folder / "report.html").write_text(page, encoding="utf-8")
@@ -148,7 +156,8 @@ def times(sweep: Sweep) -> list[dict[str, Any]]:
         ]
         seconds = [row["cost/seconds"] for row in ends if "cost/seconds" in row]
         if seconds and rates:
-            rows.append({"arm": arm.name, "seconds": median(seconds), "rate": median(rates)})
+            known = {"seconds": digits(median(seconds)), "rate": digits(median(rates))}
+            rows.append({"arm": arm.name, **known})
     return rows
 
 

@@ -13,6 +13,7 @@ from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
 from microgpt.ablation.report import words
 from microgpt.ablation.report.page import html_page, linked
 from microgpt.ablation.report.place import renewed
+from microgpt.ablation.report.sizes import both
 from microgpt.core.check import BadValue
 from microgpt.run.reading import BadRecord, read_text
 from microgpt.terminal import complain
@@ -23,16 +24,28 @@ if TYPE_CHECKING:
 
 
 def elsewhere(
-    names: Iterable[str], verdict: str | None, experiments: Path, client: "MlflowClient", store: str
+    names: Iterable[str],
+    lock: Mapping[str, Any],
+    experiments: Path,
+    client: "MlflowClient",
+    store: str,
 ) -> list[dict[str, Any]]:
-    """The verdict of each experiment, by its lock in the folder `experiments` or else by the store.
-
-    `same` is None if either has no verdict.
-    """
+    """What each experiment says beside `lock`, by its lock in `experiments`, or else by the store."""
     return [
-        _row(name, _locked(experiments / name / LOCK) or _stored(client, name, store), verdict)
+        beside(lock, _locked(experiments / name / LOCK) or _stored(client, name, store), name)
         for name in names
     ]
+
+
+def beside(lock: Mapping[str, Any], other: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The verdict of the experiment `name`, whose lock is `other`, beside that of `lock`.
+
+    `same` is None if either has no verdict. `contradict` are the arms on which no difference fits both.
+    """
+    found, verdict = other.get("verdict"), lock["verdict"]
+    same = found == verdict if found and verdict else None
+    arms = [arm.arm for arm in both(lock, other) if arm.contradict] if "table" in other else []
+    return {"experiment": name, "verdict": found, "same": same, "contradict": arms}
 
 
 def tell_others(experiments: Path, lock: Mapping[str, Any]) -> list[Path]:
@@ -64,7 +77,7 @@ def _told(file: Path, lock: Mapping[str, Any]) -> bool:
         return False
     other = read_lock(file)
     rows = {row["experiment"]: row for row in other["robustness"]}
-    new = _row(name, lock["verdict"], other["verdict"])
+    new = beside(other, lock, name)
     if rows.get(name, new) == new or changed(folder, other["files"], other["numbers"]):
         return False
     (line,) = words.robustness({"robustness": [new]})
@@ -77,28 +90,26 @@ def _told(file: Path, lock: Mapping[str, Any]) -> bool:
 
 def _write_anew(folder: Path, page: str, lock: dict[str, Any]) -> None:
     """Writes a report with another page, and a lock of it."""
-    with renewed(folder) as beside:
-        shutil.copytree(folder, beside, dirs_exist_ok=True)
-        (beside / README).write_text(page, encoding="utf-8")
-        html = html_page(page, str(lock["experiment"]), beside)
-        (beside / "report.html").write_text(html, encoding="utf-8")
+    with renewed(folder) as new:
+        shutil.copytree(folder, new, dirs_exist_ok=True)
+        (new / README).write_text(page, encoding="utf-8")
+        html = html_page(page, str(lock["experiment"]), new)
+        (new / "report.html").write_text(html, encoding="utf-8")
         del lock["digest"]  # which is that of the old content
-        lock |= {"files": covered(beside), "numbers": numbers_sha256(beside)}
-        (beside / LOCK).write_text(text_of(lock), encoding="utf-8")
+        lock |= {"files": covered(new), "numbers": numbers_sha256(new)}
+        (new / LOCK).write_text(text_of(lock), encoding="utf-8")
 
 
-def _row(name: str, found: str | None, verdict: str | None) -> dict[str, Any]:
-    same = found == verdict if found and verdict else None
-    return {"experiment": name, "verdict": found, "same": same}
-
-
-def _locked(path: Path) -> str | None:
+def _locked(path: Path) -> dict[str, Any] | None:
+    """A lock that can be read and has a verdict."""
     with suppress(BadRecord):
-        return read_lock(path)["verdict"] or None
+        found = read_lock(path)
+        return found if found["verdict"] else None
     return None
 
 
-def _stored(client: "MlflowClient", name: str, store: str) -> str | None:
+def _stored(client: "MlflowClient", name: str, store: str) -> dict[str, Any]:
+    """What the store has of a lock: the verdict, if there is one."""
     with suppress(BadValue):
-        return find_parent(client, name, store).data.tags.get("verdict")
-    return None
+        return {"verdict": find_parent(client, name, store).data.tags.get("verdict")}
+    return {}

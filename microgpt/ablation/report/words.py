@@ -2,16 +2,17 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from microgpt.ablation.evidence import history
 from microgpt.ablation.report.looks import is_cut_short, stopped, stopping
-from microgpt.ablation.report.render import PARTS, count, figure, interval, signed
+from microgpt.ablation.report.render import PARTS, count, figure, interval, is_known, signed
 from microgpt.ablation.statistics.verdict import Outcome
 from microgpt.terminal import span
 
 Lock: TypeAlias = Mapping[str, Any]
+LENGTHS = {"trainer.num_steps", "trainer.batch_size", "trainer.accumulate"}
 MOST = 9  # arms that are all named in one line
 MEANING = {
     Outcome.SUPPORTED: "the runs show what was claimed, by as much as was claimed",
@@ -282,18 +283,36 @@ def robustness(lock: Lock) -> list[str]:
             else "the same verdict" * one["same"] or "another verdict"
         )
         + (f", {one['verdict']}" if one["verdict"] else "")
+        + _contradicted(one["contradict"])
         for one in lock["robustness"]
     ]
 
 
+def _contradicted(arms: Sequence[str]) -> str:
+    """On which arms the other experiment says what fits no difference that this one allows."""
+    return f"; the two contradict each other on {', '.join(arms)}" if arms else ""
+
+
 def multiplier(lock: Lock, arm: str) -> str:
-    """`1.20 [1.17, 1.23] (1,000 for 830 steps)`; empty without a value."""
+    """`1.20 [1.17, 1.23] (1,000 for 830 steps)`; without a value, why there is none."""
     found = lock["multipliers"].get(arm)
     if not found:
-        return ""
+        return _no_multiplier(lock, arm)
     own, base = (count(round(found[key])) for key in ("arm", "baseline"))
     between = interval(lock["multiplier_intervals"].get(arm, {}), "{:.2f}".format)
     return " ".join(filter(None, [f"{found['times']:.2f}", between, f"({own} for {base} steps)"]))
+
+
+def _no_multiplier(lock: Lock, arm: str) -> str:
+    rows = {row["arm"]: row for row in lock["table"]}
+    row, base = rows[arm], rows[lock["baseline"]]
+    if row is base:
+        return "baseline"
+    if not is_known(row):
+        return "no known difference"
+    if row["tokens"] != base["tokens"] or LENGTHS & row["differs"].keys():
+        return "other steps, or tokens"
+    return "off the other's curve" if lock["curves"] else "no curve"
 
 
 def sentence(text: str) -> str:

@@ -29,6 +29,7 @@ from microgpt.ablation.reproduce.draw import draw
 from microgpt.ablation.reproduce.recount import miscounted
 from microgpt.ablation.reproduce.replay import Difference
 from microgpt.ablation.reproduce.retrain import Entry, built_again, run_again
+from microgpt.ablation.reproduce.shared import Shared
 from microgpt.ablation.reproduce.verify import CANNOT, EXACT, Gone, Verdict, tell
 from microgpt.build import Parts
 from microgpt.console import out
@@ -65,12 +66,17 @@ def _experiments(reports: Path | None) -> list[Path]:
 
 
 def verify_lock(
-    path: Path, sample: int | None, seed: int | None, data: Path | None, trust: Trust = OURS_ALONE
+    path: Path,
+    sample: int | None,
+    seed: int | None,
+    data: Path | None,
+    trust: Trust = OURS_ALONE,
+    shared: Shared | None = None,
 ) -> int:
     """Verifies an experiment and prints the verdict; returns an exit code.
 
     `sample` runs are drawn by `seed`, other ones each time if it is None; a `sample` of None is a tenth, at
-    least one. Raises BadValue, BadRecord and Untrusted.
+    least one. Runs that are in `shared` are not trained again. Raises BadValue, BadRecord and Untrusted.
     """
     if sample is not None:
         integer("sample", sample, 1)
@@ -93,7 +99,10 @@ def verify_lock(
     out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again{which}:")
     out.print(f"  {', '.join(run['name'] for run in chosen)}", markup=False)
     kept: dict[str, HeldOut] | None = {} if len(chosen) == len(finished) else None
-    code = _all(chosen, kept, (lock, data, trust))
+    left = (
+        chosen if shared is None else [run for run in chosen if not _told(shared, lock, run, kept)]
+    )
+    code = _all(left, kept, (lock, data, trust), shared)
     if code == EXACT and kept and len(kept) == len(finished):
         if found := miscounted(lock, base.documents, trust, kept):
             return tell(Verdict(found, []))
@@ -136,15 +145,30 @@ def contradicted(lock: Entry, path: Path, base: Parts, trust: Trust) -> Differen
     return None
 
 
+def _told(shared: Shared, lock: Entry, run: Entry, kept: dict[str, HeldOut] | None) -> bool:
+    """Whether a run was trained again for another experiment, which is then printed."""
+    found = shared.find(lock, run)
+    if found:
+        told = f"bit-exact: the run of {found.experiment}, parameters {found.parameters[:12]}"
+        out.print(f"run {run['name']}\n{told}", markup=False)
+        if kept is not None and found.held_out:
+            kept[run["name"]] = found.held_out
+    return found is not None
+
+
 def _all(
-    runs: Sequence[Entry], kept: dict[str, HeldOut] | None, given: tuple[Entry, Path | None, Trust]
+    runs: Sequence[Entry],
+    kept: dict[str, HeldOut] | None,
+    given: tuple[Entry, Path | None, Trust],
+    shared: Shared | None,
 ) -> int:
     """Trains all runs again and prints the verdicts; stops at the first that differs.
 
-    kept   takes the nats of the test documents, by the runs' names, if all of them are wanted
-    given  the lock, the file of the data if it is not the lock's, and what is trusted
+    kept    takes the nats of the test documents, by the runs' names, if all of them are wanted
+    given   the lock, the file of the data if it is not the lock's, and what is trusted
+    shared  takes the runs
     """
-    count = min(PROCESSES, len(runs), os.cpu_count() or 1)
+    count = max(1, min(PROCESSES, len(runs), os.cpu_count() or 1))
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, given)
     bar = Progress(
         TextColumn("runs"),
@@ -157,18 +181,20 @@ def _all(
     try:
         with bar:
             task = bar.add_task("", total=len(runs))
-            waiting = {pool.submit(_run_again, run): run["name"] for run in runs}
+            waiting = {pool.submit(_run_again, run): run for run in runs}
             told: set[str] = set()  # changes already printed, since most runs share them
             for future in as_completed(waiting):
-                name = waiting.pop(future)
-                out.print(f"run {name}", markup=False)
+                run = waiting.pop(future)
+                out.print(f"run {run['name']}", markup=False)
                 verdict = future.result()
                 if verdict.difference:
                     return tell(verdict)
                 tell(replace(verdict, changed=[c for c in verdict.changed if c not in told]))
                 told.update(verdict.changed)
                 if kept is not None and verdict.held_out:
-                    kept[name] = verdict.held_out
+                    kept[run["name"]] = verdict.held_out
+                if shared is not None:
+                    shared.add(given[0], run, verdict.held_out)
                 bar.advance(task)
     except (Gone, BrokenProcessPool) as error:
         complain(f"cannot run again: {error}")
