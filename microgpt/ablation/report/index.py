@@ -64,7 +64,7 @@ def whole(file: Path) -> dict[str, Any]:
     try:
         for told in (words.verdict, words.standing, words.effect, repeats.time, repeats.signatures):
             told(lock)
-        sizes.both(lock, lock)
+        sizes.contradictions(sizes.both(lock, lock))
     except (
         Exception
     ) as error:  # a neighbour's lock, which may hold anything, must not stop a report

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microgpt.ablation.evidence.files import README, changed, covered, numbers_sha256
-from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
+from microgpt.ablation.evidence.lock import LOCK, text_of
 from microgpt.ablation.report import words
+from microgpt.ablation.report.index import whole
 from microgpt.ablation.report.page import html_page, linked
 from microgpt.ablation.report.place import renewed
 from microgpt.ablation.report.sizes import both
@@ -75,7 +76,7 @@ def _told(file: Path, lock: Mapping[str, Any]) -> bool:
     # To look for the name takes a small part of the time that reading a lock takes.
     if f'"experiment": {json.dumps(name)}' not in read_text(file):
         return False
-    other = read_lock(file)
+    other = whole(file)
     rows = {row["experiment"]: row for row in other["robustness"]}
     new = beside(other, lock, name)
     if rows.get(name, new) == new or changed(folder, other["files"], other["numbers"]):
@@ -103,7 +104,7 @@ def _write_anew(folder: Path, page: str, lock: dict[str, Any]) -> None:
 def _locked(path: Path) -> dict[str, Any] | None:
     """A lock that can be read and has a verdict."""
     with suppress(BadRecord):
-        found = read_lock(path)
+        found = whole(path)
         return found if found["verdict"] else None
     return None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.ablation.evidence.lock import LOCK, read_lock
-from microgpt.ablation.report.index import locks_with, write_index
+from microgpt.ablation.report.index import locks_with, whole, write_index
 from microgpt.ablation.report.place import renewed
 from microgpt.ablation.report.repeats import repeats, shares, signatures
 from microgpt.ablation.report.report import folder_name, show, write_all
@@ -59,7 +59,7 @@ def _computed(lock: Mapping[str, Any], experiments: Path, trust: Trust) -> dict[
 def _beside(lock: Mapping[str, Any], experiments: Path, row: Mapping[str, Any]) -> dict[str, Any]:
     name = row["experiment"]
     try:
-        other = read_lock(experiments / name / LOCK)
+        other = whole(experiments / name / LOCK)
     except BadRecord:  # the store said it
         return {"contradict": [], **row}
     return beside(lock, other, name)
