@@ -27,7 +27,7 @@ class Pair:
         low, high = signed(difference, 1)
         names = f"{self.this.name} minus {self.other.name} is {difference.mean:+.4f} nats per token"
         between = "no interval yet" if math.isinf(low) else f"95 % {low:+.4f} to {high:+.4f}"
-        return f"{names} ({between}), {beside(outcome, claimed)}"
+        return f"{names} ({between}), where {claimed} was claimed: {outcome}"
 
 
 def compare(this: Evident, other: Evident, evidence: Evidence, comparisons: int) -> Pair | str:
@@ -41,12 +41,6 @@ def compare(this: Evident, other: Evident, evidence: Evidence, comparisons: int)
     pairs = [this.losses[seed] - other.losses[seed] for seed in seeds]
     alone, together = evidence.interval(pairs), evidence.interval(pairs, comparisons)
     return Pair(this, other, alone, together, evidence.matters)
-
-
-def beside(outcome: Outcome, claimed: str) -> str:
-    """Whether a number is as claimed, in words."""
-    verb = {Outcome.SUPPORTED: "is", Outcome.UNDECIDED: "may or may not be"}.get(outcome, "is not")
-    return f"which {verb} the {claimed} that was claimed"
 
 
 def claimed_of(claim: Claim, matters: float) -> str:

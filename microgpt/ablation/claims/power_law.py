@@ -1,7 +1,6 @@
 """Judges the exponent and the bend of a power law."""
 
 from microgpt.ablation.claims.judging import Evidence, Judged, judge, together
-from microgpt.ablation.claims.pairs import beside
 from microgpt.ablation.statistics.verdict import Outcome
 from microgpt.protocol.claims import PowerLaw
 
@@ -14,13 +13,14 @@ def _(claim: PowerLaw, evidence: Evidence) -> Judged:
     low, high = fit.exponent.low, fit.exponent.high
     inside, outside = claim.low <= low and high <= claim.high, high < claim.low or low > claim.high
     each = [Outcome.SUPPORTED if inside else Outcome.REFUTED if outside else Outcome.UNDECIDED]
-    because = f"The exponent is {fit.exponent.mean:.4f} (95 % {low:.4f} to {high:.4f}), "
-    because += beside(each[0], f"{claim.low:g} to {claim.high:g}")
+    because = f"The exponent is {fit.exponent.mean:.4f} (95 % {low:.4f} to {high:.4f}), where "
+    because += f"{claim.low:g} to {claim.high:g} was claimed: {each[0]}"
     if claim.bend:
         opposite = {"flattens": "steepens", "steepens": "flattens"}[claim.bend]
         known = {claim.bend: Outcome.SUPPORTED, opposite: Outcome.OPPOSITE}
         each.append(known.get(fit.word, Outcome.UNDECIDED))
-        because += f"; the law {fit.word} (coefficient {fit.bend.mean:+.4f}, 95 % "
-        because += f"{fit.bend.low:+.4f} to {fit.bend.high:+.4f}), "
-        because += beside(each[1], f"'{claim.bend}'")
+        because += (
+            f"; the law {fit.word} (coefficient {fit.bend.mean:+.4f}, 95 % {fit.bend.low:+.4f} "
+        )
+        because += f"to {fit.bend.high:+.4f}), where '{claim.bend}' was claimed: {each[1]}"
     return Judged(together(each), because)
