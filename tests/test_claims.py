@@ -143,7 +143,7 @@ def test_an_arm_that_is_not_ranked_decides_nothing() -> None:
     for stated in ({"kind": "optimum"}, {"kind": "worse", "arms": [{KEY: 1}]}):
         judged = judge(claim(stated), evidence(VALLEY, unranked=1))
         assert judged.verdict == UNDECIDED
-        assert judged.because == "n_head=1 is not ranked: no reason"
+        assert judged.because == "n_head=1 is not ranked (no reason)"
 
 
 def law(exponent: float, bend: float, sd: float = 0.0005) -> Evidence:

@@ -184,7 +184,7 @@ def test_what_has_no_result_is_named_and_in_no_mean(bench: Path) -> None:
     assert (last["loss"], last["word"], last["flag"]) == (None, "not ranked", "no run finished")
     assert lock["verdict"] == "undecided"
     page = page_of(lock)
-    assert "9 of 25 runs have no result and are in no mean" in page
+    assert "9 of the 25 runs have no result and count in no mean" in page
     assert "- n_head=1 seed=0: failed at step 7: train/loss is nan" in page
 
 

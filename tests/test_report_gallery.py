@@ -10,7 +10,7 @@ from microgpt.ablation.evidence.lock import LOCK, read_lock, text_of
 from microgpt.ablation.records.store import client_of
 from microgpt.ablation.report import words
 from microgpt.ablation.report.index import locks_with, write_index
-from microgpt.ablation.report.repeats import repeats, signatures
+from microgpt.ablation.report.repeats import marks, repeats, shared, shares
 from microgpt.ablation.report.repeats import told as told_of_repeats
 from microgpt.ablation.report.report import report
 from microgpt.ablation.report.robustness import elsewhere
@@ -145,14 +145,32 @@ def test_runs_of_older_questions_are_counted_once_for_the_oldest() -> None:
     old = lock_with("old", "2026-02", "a", "b", "c")
     others = [lock_with("unfrozen", None, "d"), old, own, older, lock_with("new", "2026-04", "d")]
     found = repeats(own, others)
-    assert found == {"older": 1, "old": 2}
+    assert found == {"older": {"runs": 1, "arms": ["a"]}, "old": {"runs": 2, "arms": ["b", "c"]}}
     assert told_of_repeats(own, found) == (
-        " Beside the baseline's, 3 of the 5 runs repeat runs of questions that were asked before, whose "
-        "results may have been known: older 1, old 2."
+        " Of the 5 runs, 3 (of a, b, c; the baseline's are not counted) repeat runs of questions that were "
+        "asked before, whose results may have been known: older 1, old 2."
     )
     assert told_of_repeats({**own, "verdict": None}, found) == ""
     assert repeats(others[0], others) == {}
     assert told_of_repeats(older, repeats(older, others)) == ""
+
+
+def test_whose_runs_the_baselines_are_is_told_by_their_figures_too() -> None:
+    """Another part that computes the same, such as as many heads of keys as of queries."""
+
+    def lock_with(name: str, *runs: tuple[str, str]) -> dict[str, Any]:
+        of = [{"signature": s, "metrics_sha256": m, "arm": "x"} for s, m in runs]
+        return {"experiment": name, "baseline": "x", "runs": of}
+
+    own = lock_with("own", ("a", "1"), ("b", "2"))
+    others = [lock_with("same", ("a", "3")), own, lock_with("alike", ("c", "1"), ("d", "2"))]
+    lock = own | {"shares": shares(own, [*others, lock_with("other", ("e", "4"))])}
+    assert lock["shares"] == {"alike": 2, "same": 1}
+    assert (
+        shared(lock)
+        == "; runs of it are also in alike (2), same (1), so these results are not independent"
+    )
+    assert shared({"shares": {}}) == ""
 
 
 def test_only_locks_that_share_a_run_are_read_and_broken_ones_are_left_out(
@@ -163,5 +181,5 @@ def test_only_locks_that_share_a_run_are_read_and_broken_ones_are_left_out(
         (told[0] / LOCK).read_text().replace("heads", "tails")
     )
     (tmp_path / "folder" / LOCK).mkdir(parents=True)
-    assert list(locks_with({min(signatures(lock)), "none"}, tmp_path)) == [lock]
+    assert list(locks_with({min(marks(lock)), "none"}, tmp_path)) == [lock]
     assert list(locks_with({"none"}, tmp_path)) == []

@@ -119,7 +119,7 @@ def test_a_baseline_without_results_has_a_page(bench: Path, tmp_path: Path) -> N
     lock = lock_of(bench, made)
     draw(lock, tmp_path)
     assert {row["word"] for row in lock["table"]} == {"not ranked", "baseline not ranked"}
-    assert "2 of 6 runs have no result" in page_of(lock)
+    assert "2 of the 6 runs have no result" in page_of(lock)
 
 
 def slope(falls: Sequence[float], last_rate: float = 0.01) -> str:
@@ -251,11 +251,11 @@ def test_departures_from_a_protocol_are_named(told: tuple[Path, str, Made]) -> N
     lock["runs"][1]["source"] = "other"
     lock["runs"][2]["fingerprint"] = {"python": "3.13"}
     said = " ".join(words.departures(lock))
-    assert "3 of 25 runs were known before this claim was written" in said
-    assert "1 of 25 runs have no result" in said
+    assert "3 of its 25 runs were known before" in said
+    assert "1 of the 25 runs has no result" in said
     assert "The protocol has the seeds 0-5; the runs have 0-4." in said
     assert "more than one version of the code" in said
-    assert "1 of the runs were trained on another machine" in said
+    assert "Trained on another machine, Python or library than the rest: 1 of the runs." in said
 
 
 def test_of_many_curves_those_farthest_from_the_baseline_are_drawn() -> None:

@@ -43,7 +43,7 @@ def test_what_belongs_to_one_part_of_a_claim_is_one_line(
     [
         (None, "a difference of 0.01 nats per token"),
         (WORSE, "a difference of 0.01 nats per token; *better* and *worse* claim that or more"),
-        (EQUAL, "a difference of 0.01 nats per token; *as good* claims less, either way"),
+        (EQUAL, "a difference of 0.01 nats per token; *as good* claims less, in either direction"),
     ],
 )
 def test_the_words_of_a_claim_say_by_how_much(claim: dict[str, Any] | None, said: str) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Client
 from pathlib import Path
 from signal import SIGINT, SIGTERM
-from threading import Thread
+from threading import Event, Thread
 from time import monotonic, sleep, time
 from typing import Any
 
@@ -20,7 +20,7 @@ from microgpt.tracking import MLflow, SendingProcess, open_store
 from microgpt.tracking.patience import Patience
 from microgpt.tracking.process import Trouble
 from microgpt.tracking.projection import Projection
-from microgpt.tracking.sender import Sending
+from microgpt.tracking.sender import Sender, Sending
 from microgpt.tracking.sending import Service
 from microgpt.tracking.store import experiment_id, one_sends
 from microgpt.tracking.sync import Store
@@ -109,6 +109,30 @@ def test_what_failed_once_is_not_told_when_all_is_there(
     assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
 
 
+def test_what_two_processes_ask_for_is_sent_once(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a sweep its launcher asks for each run that its workers' store has not yet."""
+    run, project, asked = untracked(outputs), Store.project, Event()
+    projected: list[Path] = []
+
+    def slow(store: Store, folder: RunFolder, experiment: str) -> Any:
+        assert asked.wait(100)
+        projected.append(folder.path)
+        return project(store, folder, experiment)
+
+    monkeypatch.setattr(Store, "project", slow)
+    senders: dict[str, Sender] = {}
+    worker, launcher = Service(senders), Service(senders)
+    for service in (worker, launcher):
+        service.add(f"sqlite:///{outputs}/mlflow.db", outputs, "microgpt", run)
+        assert service.left() == 1
+    asked.set()
+    assert launcher.flush() is None
+    assert (worker.left(), launcher.left(), projected) == (0, 0, [run.path])
+    assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
+
+
 def test_the_next_run_has_another_process_that_sends(outputs: Path) -> None:
     train_here(outputs, *SHORT, name="first")
     sender = SendingProcess.beside()._child
@@ -117,6 +141,16 @@ def test_the_next_run_has_another_process_that_sends(outputs: Path) -> None:
     sender.wait(20)
     _, run = train_here(outputs, *SHORT, name="second")
     assert history(store(outputs), run.mlflow_run_id) == recorded(run)
+
+
+def test_the_process_that_sends_is_small(outputs: Path) -> None:
+    """It has no libraries for data frames, which MLflow does not need to send."""
+    train_here(outputs, *SHORT)
+    sender = SendingProcess.beside()._child
+    assert sender is not None
+    files = [Path(each.path) for each in psutil.Process(sender.pid).memory_maps()]
+    assert any("_sqlite3" in file.name for file in files)
+    assert not {"numpy", "pandas", "pyarrow"} & {part for file in files for part in file.parts}
 
 
 def test_one_process_sends_for_others_too(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

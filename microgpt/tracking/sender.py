@@ -2,6 +2,7 @@
 
 import gc
 from collections import deque
+from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 from time import monotonic
 
@@ -85,6 +86,11 @@ class Sending:
         new = self.projection is None and isinstance(self.folder, RunFolder)
         return new and monotonic() < self._added + PAUSE and self.folder.status == RUNNING
 
+    def goes_on(self) -> bool:
+        """Whether it is not over, and sends all that the folder has and gets."""
+        is_ours = not self.ended.is_set() or self.folder.status != RUNNING
+        return is_ours and not self.over.is_set()
+
     def _is_ours(self) -> bool:
         """Whether nobody goes on with what we have ended."""
         if self.folder.status == RUNNING:
@@ -113,7 +119,14 @@ class Sender:
         self._lasting = False  # whether what MLflow has imported is known to stay
         self._lock = Lock()
         self._sendings: dict[Sending, Patience] = {}
+        self._latest: dict[Path, Sending] = {}  # by the path of the folder
         self._patience = Patience()  # with the store
+
+    def find(self, folder: Folder) -> Sending | None:
+        """The folder on its way, if another process asked for it: to send it twice takes twice as long."""
+        with self._lock:
+            found = self._latest.get(folder.path)
+        return found if found and found.goes_on() else None
 
     def add(self, sending: Sending) -> None:
         """Send what its folder has, and gets."""
@@ -122,8 +135,15 @@ class Sender:
                 self._working = True
                 Thread(target=self._work, daemon=True).start()
             self._sendings[sending] = Patience()
+            self._latest[sending.folder.path] = sending
         if not self._patience.problem:
             self.wake()
+
+    def _forget(self, sending: Sending) -> None:
+        """Let go of what is over."""
+        del self._sendings[sending]
+        if self._latest.get(sending.folder.path) is sending:
+            del self._latest[sending.folder.path]
 
     def wake(self) -> None:
         """Do not wait for the next update."""
@@ -140,7 +160,7 @@ class Sender:
                 self._lasting = True
             with self._lock:
                 for over in [each for each in self._sendings if each.over.is_set()]:
-                    del self._sendings[over]
+                    self._forget(over)
                 self._working = bool(self._sendings)
                 if not self._working:
                     return
@@ -173,7 +193,7 @@ class Sender:
             patience.note(sending.problem, begun)
             if sending.over.is_set():
                 with self._lock:
-                    del self._sendings[sending]
+                    self._forget(sending)
             if sending.problem and (problem := self.store.silence()):
                 return problem
         return None

@@ -24,10 +24,10 @@ def _(claim: All, evidence: Evidence) -> Judged:
 
 
 def _part(claim: Claim, evidence: Evidence, parts: int) -> Judged:
-    """What is said of a part: as of a claim by itself, unless the correction changes its word."""
+    """What is said of a part: as of a claim by itself if it holds, else with the correction."""
 
     def interval(values: Sequence[float], comparisons: int = 1) -> Summary:
         return evidence.interval(values, comparisons * parts)
 
     alone, corrected = judge(claim, evidence), judge(claim, replace(evidence, interval=interval))
-    return alone if alone.verdict in (Outcome.SUPPORTED, corrected.verdict) else corrected
+    return alone if alone.verdict is Outcome.SUPPORTED else corrected

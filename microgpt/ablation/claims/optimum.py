@@ -24,7 +24,8 @@ def _(claim: Optimum, evidence: Evidence) -> Judged:
     best = max(told, key=lambda pair: min(one.together.mean for one in pair))
     claimed = claimed_of(claim, evidence.matters)
     ends = sorted(best, key=lambda one: one.together.mean)  # what falls short comes first
-    because = "; ".join(one.told(one.together, _end(one), claimed) for one in ends)
+    because = f"the best inner arm is {ends[0].other.name}; "
+    because += "; ".join(one.told(one.together, _end(one), claimed) for one in ends)
     if Outcome.SUPPORTED in outcomes:
         return Judged(Outcome.SUPPORTED, because)
     refuted = set(outcomes) == {Outcome.REFUTED}

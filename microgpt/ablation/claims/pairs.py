@@ -34,7 +34,7 @@ def compare(this: Evident, other: Evident, evidence: Evidence, comparisons: int)
     """One of `comparisons` comparisons of two arms, or why they cannot be compared."""
     for arm in (this, other):
         if arm.unranked:
-            return f"{arm.name} is not ranked: {arm.unranked}"
+            return f"{arm.name} is not ranked ({arm.unranked})"
     seeds = sorted(this.losses.keys() & other.losses.keys())
     if len(seeds) < 2:
         return f"{this.name} and {other.name} have {len(seeds)} seeds in common; two are needed"

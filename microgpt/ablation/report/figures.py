@@ -208,7 +208,8 @@ def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]], part: str) -> None:
         best = [(at, loss) for at, loss in zip(x, y) if at == (grid["best"] or 0) * aside]
         axes.plot(*zip(*best), "o", markersize=14, fillstyle="none", color=colour) if best else None
     failed = sorted({p["rate"] for grid in grids for p in grid["points"] if not p["loss"]})
-    told = f"; runs failed, no point: {' '.join(f'{rate:g}' for rate in failed)}" * bool(failed)
+    rates = " ".join(f"{rate:g}" for rate in failed) + " (some arms)" * (len(grids) > 1)
+    told = f"; no point where runs failed: {rates}" * bool(failed)
     label = f"peak learning rate, logarithmic{told}"
     axes.set(xscale="log", xlabel=label, ylabel=f"{part} loss, nats per token")
     ticks = sorted({p["rate"] for grid in grids for p in grid["points"]})

@@ -14,7 +14,7 @@ from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord, read_bytes
 from microgpt.terminal import complain
 
-SIGNATURE = re.compile(rb'"signature":\s*"(\w+)"')  # of a run, in the text of a lock
+MARK = re.compile(rb'"(?:signature|metrics_sha256)":\s*"(\w+)"')  # of a run, in the text of a lock
 
 
 def write_index(experiments: Path) -> None:
@@ -42,27 +42,27 @@ def locks_in(
             tell(error)
 
 
-def locks_with(signatures: Set[str], experiments: Path) -> Iterator[dict[str, Any]]:
-    """Those that can be shown and have a run with one of these signatures.
+def locks_with(marks: Set[str], experiments: Path) -> Iterator[dict[str, Any]]:
+    """Those that can be shown and have a run with one of these marks: see repeats.py.
 
-    To look for signatures in a file takes a 25th of the time that reading it as a lock takes.
+    To look for marks in a file takes a 25th of the time that reading it as a lock takes.
     """
     for file in sorted(experiments.glob(f"*/{LOCK}")):
         with suppress(BadRecord):
-            if not signatures.isdisjoint(signatures_in(file)):
+            if not marks.isdisjoint(marks_in(file)):
                 yield whole(file)
 
 
-def signatures_in(file: Path) -> set[str]:
-    """The signatures in the text of a lock. Raises BadRecord."""
-    return {match.decode() for match in SIGNATURE.findall(read_bytes(file))}
+def marks_in(file: Path) -> set[str]:
+    """What tells runs from others in the text of a lock. Raises BadRecord."""
+    return {match.decode() for match in MARK.findall(read_bytes(file))}
 
 
 def whole(file: Path) -> dict[str, Any]:
     """A lock with all that its entry shows. Raises BadRecord."""
     lock = read_lock(file)
     try:
-        for told in (words.verdict, words.standing, words.effect, repeats.time, repeats.signatures):
+        for told in (words.verdict, words.standing, words.effect, repeats.time, repeats.marks):
             told(lock)
         sizes.contradictions(sizes.both(lock, lock))
     except (

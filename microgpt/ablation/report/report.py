@@ -26,7 +26,7 @@ from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
 from microgpt.ablation.report.render import PARTS, arms
-from microgpt.ablation.report.repeats import repeats, shares, signatures
+from microgpt.ablation.report.repeats import marks, repeats, shares
 from microgpt.ablation.report.robustness import elsewhere, tell_others
 from microgpt.console import out
 from microgpt.core.check import BadValue
@@ -103,7 +103,7 @@ def examine(
     """
     sweep = read_sweep(client, find_parent(client, name, store), trust)
     asked, lock = asked_by(sweep), lock_of(client, sweep, store)
-    others = [*locks_with(signatures(lock), experiments)]
+    others = [*locks_with(marks(lock), experiments)]
     return sweep, lock | {
         "earlier": merged(lock, told_before(client, sweep.experiment)),
         "robustness": elsewhere(asked.robustness, lock, experiments, client, store),

@@ -45,7 +45,9 @@ def beside(lock: Mapping[str, Any], other: Mapping[str, Any], name: str) -> dict
     """
     found, verdict = other.get("verdict"), lock["verdict"]
     same = found == verdict if found and verdict else None
-    arms = [arm.arm for arm in both(lock, other) if arm.contradict] if "table" in other else []
+    arms = (
+        [arm.one["arm"] for arm in both(lock, other) if arm.contradict] if "table" in other else []
+    )
     return {"experiment": name, "verdict": found, "same": same, "contradict": arms}
 
 

@@ -83,7 +83,7 @@ def matters(lock: Lock) -> str:
     told = f"a difference of {least:g} nats per token"
     if found & {"better", "worse", "optimum"}:
         told += "; *better* and *worse* claim that or more"
-    return f"{told}; *as good* claims less, either way" if "equal" in found else told
+    return f"{told}; *as good* claims less, in either direction" if "equal" in found else told
 
 
 def ends(lock: Lock) -> str:
@@ -134,10 +134,10 @@ def _departures(lock: Lock) -> Iterator[str]:
     protocol, runs = lock["protocol"], lock["runs"]
     if protocol is None:
         yield "There was no protocol."
-    elif protocol["known_before"]:
-        yield standing(lock)
+    elif known := protocol["known_before"]:
+        yield f"{known} of its {len(runs)} runs were known before, as the first line says."
     if left := [run for run in runs if run["status"] != "finished"]:
-        yield f"{len(left)} of {len(runs)} runs have no result, and are in no mean (see Failed runs)."
+        yield f"{of_failed_runs(len(left), len(runs))} (see Failed runs)."
     if "stopped" in lock:
         if is_cut_short(lock):
             yield f"No more seeds were added, though the answer was open: {stopped(lock)}"
@@ -149,7 +149,7 @@ def _departures(lock: Lock) -> Iterator[str]:
     if _versions(lock):
         yield "The runs were trained by more than one version of the code."
     if others := [run for run in done if "fingerprint" in run]:
-        yield f"{len(others)} of the runs were trained on another machine, Python or library than the rest."
+        yield f"Trained on another machine, Python or library than the rest: {len(others)} of the runs."
 
 
 def _versions(lock: Lock) -> bool:
@@ -176,7 +176,7 @@ def earlier(lock: Lock) -> list[str]:
 
 def setting(lock: Lock) -> list[str]:
     """The settings that all arms share; what differs between arms stands with each arm."""
-    config, data = lock["config"], lock["data"]
+    config = lock["config"]
     varied = {key for run in lock["runs"] for key in run.get("overrides", ())}
     trainer, model = config["trainer"], config["model"]
 
@@ -198,9 +198,7 @@ def setting(lock: Lock) -> list[str]:
     lines = [
         compared(lock),
         stopping(lock),
-        f"data: {data['name']}, {count(data['documents'])} documents; digest `{data['digest'][:12]}`"
-        if shared("data.")
-        else "",
+        _data(lock) if shared("data.") else "",
         f"model: {', '.join(sizes)}" if sizes else "",
         f"training: {training}" if training else "",
         f"engine: {lock['fingerprint'].get('engine', 'unknown')}",
@@ -208,6 +206,16 @@ def setting(lock: Lock) -> list[str]:
         f"sweep: `{lock['sweep']['id']}`",
     ]
     return [line for line in lines if line]
+
+
+def _data(lock: Lock) -> str:
+    """Which documents there are, and how they are split."""
+    data, config = lock["data"], lock["config"]["data"]
+    told = f"data: {data['name']}, {count(data['documents'])} documents; digest `{data['digest'][:12]}`"
+    parts = {"train": "train", "val": "are looked at", "test": "judge"}
+    sizes = [f"{count(n)} {verb}" for p, verb in parts.items() if (n := data.get(f"{p}_documents"))]
+    seed = f"; split with the seed {config['split_seed']}" if "split_seed" in config else ""
+    return f"{told}: {', '.join(sizes)}{seed}"
 
 
 def compared(lock: Lock) -> str:
@@ -290,7 +298,20 @@ def robustness(lock: Lock) -> list[str]:
 
 def _contradicted(arms: Sequence[str]) -> str:
     """On which arms the other experiment says what fits no difference that this one allows."""
-    return f"; the two contradict each other on {', '.join(arms)}" if arms else ""
+    return f"; the two words for {', '.join(arms)} exclude each other" if arms else ""
+
+
+def of_failed_runs(left: int, runs: int) -> str:
+    """How many runs count in no mean."""
+    verbs = ("has", "counts") if left == 1 else ("have", "count")
+    return f"{left} of the {runs} runs {verbs[0]} no result and {verbs[1]} in no mean"
+
+
+def of_failed(grids: Sequence[Mapping[str, Any]]) -> str:
+    """What becomes of rates at which a run failed, as a paragraph; empty if there is none."""
+    if all(point["loss"] for grid in grids for point in grid["points"]):
+        return ""
+    return "A rate at which a run *failed* has no point in the figure, and is never the best.\n\n"
 
 
 def multiplier(lock: Lock, arm: str) -> str:
@@ -308,6 +329,8 @@ def _no_multiplier(lock: Lock, arm: str) -> str:
     row, base = rows[arm], rows[lock["baseline"]]
     if row is base:
         return "baseline"
+    if row["flag"]:
+        return "not ranked"
     if not is_known(row):
         return "no known difference"
     if row["tokens"] != base["tokens"] or LENGTHS & row["differs"].keys():

@@ -44,12 +44,6 @@ def _same_text(said: str, given: str) -> bool:
     )
 
 
-def same_numbers(said: str, given: str) -> bool:
-    """Whether two texts have the same numbers, in whatever order and words."""
-    texts = [" ".join(sorted(NUMBER.findall(text), key=float)) for text in (said, given)]
-    return _same_text(*texts)
-
-
 def _decimals(*numbers: str) -> float:
     """The decimals of numbers that are written alike; infinity if they have none, or not the same."""
     found = {len(number.partition(".")[2]) for number in numbers}

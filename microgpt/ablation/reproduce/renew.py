@@ -7,7 +7,7 @@ from typing import Any
 from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.ablation.report.index import locks_with, whole, write_index
 from microgpt.ablation.report.place import renewed
-from microgpt.ablation.report.repeats import repeats, shares, signatures
+from microgpt.ablation.report.repeats import marks, repeats, shares
 from microgpt.ablation.report.report import folder_name, show, write_all
 from microgpt.ablation.report.robustness import beside
 from microgpt.ablation.reproduce.recount import recounted
@@ -47,7 +47,7 @@ def renew(name: str, experiments: Path, trust: Trust = OURS_ALONE) -> Path:
 def _computed(lock: Mapping[str, Any], experiments: Path, trust: Trust) -> dict[str, Any]:
     finished = next(run for run in lock["runs"] if run["status"] == FINISHED)
     documents = built_again(lock, finished, None, trust).documents
-    others = [*locks_with(signatures(lock), experiments)]
+    others = [*locks_with(marks(lock), experiments)]
     return recounted(lock, documents, trust) | {
         "ablation": _with_limits(lock),
         "robustness": [_beside(lock, experiments, row) for row in lock["robustness"]],

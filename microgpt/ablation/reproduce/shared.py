@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.ablation.evidence.lock import config_of
-from microgpt.ablation.report.index import signatures_in
+from microgpt.ablation.report.index import marks_in
 from microgpt.protocol.protocol import digest_of
 from microgpt.run.held_out import HeldOut
 from microgpt.run.record import FINISHED
@@ -36,8 +36,8 @@ class Shared:
     """The runs of some locks that were found bit-exact, of those that several locks have."""
 
     def __init__(self, locks: Iterable[Path]) -> None:
-        counts = Counter(signature for lock in locks for signature in signatures_in(lock))
-        self._several = {signature for signature, count in counts.items() if count > 1}
+        counts = Counter(mark for lock in locks for mark in marks_in(lock))
+        self._several = {mark for mark, count in counts.items() if count > 1}
         self._found: dict[str, Found] = {}
 
     def find(self, lock: Mapping[str, Any], run: Mapping[str, Any]) -> Found | None:
