@@ -180,8 +180,10 @@ def test_a_claim_edited_after_the_runs_is_caught(
     assert "in claim; 4 runs had finished before it: its verdict is exploratory" in complaint
     second, told = reported()
     assert second["verdict"] == "supported"
-    assert second["protocol"]["known_before"] == 4
-    assert "Exploratory: 4 of 4 runs were known before this claim was written" in told
+    known = second["protocol"]
+    assert (known["known_before"], known["known_of_baseline"]) == (2, 2)
+    words_of = "2 of 4 runs, beside 2 of the baseline, were known before this claim was written"
+    assert f"Exploratory: {words_of}" in told
     (before,) = second["earlier"]
     assert before["digest"] == first["protocol"]["digest"]
     assert (before["claim"], before["verdict"]) == ("n_head=2 better than the baseline", "refuted")

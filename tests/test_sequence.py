@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,27 @@ def test_an_answer_is_of_the_claim_or_else_of_the_arms() -> None:
     assert seen(0.0092, 5, WORSE) == (False, "undecided")
     assert seen(0.03, 9, None) == (True, "decided")
     assert seen(0.03, 3, None) == (False, "undecided for 1 arms")
+
+
+@pytest.mark.parametrize(
+    ("best", "told"), [(0.02, (True, "supported")), (0.01, (False, "undecided"))]
+)
+def test_arms_whose_best_rate_is_at_an_end_of_its_grid_decide_nothing(
+    best: float, told: tuple[bool, str]
+) -> None:
+    """As in the report: the sweep would else end before its question is answered."""
+    rate = "optimizer.lr"
+    jobs, losses = [], {}
+    for n, lr, seed in product((1, 4), (0.01, 0.02, 0.04), range(9)):
+        name = f"n_head={n} lr={lr} seed={seed}"
+        differs = {HEADS: str(n), rate: str(lr), "seed": str(seed)}
+        arm = f"n_head={n} lr={lr}"
+        jobs.append({"run": name, "name": name, "arm": arm, "seed": seed, "differs": differs})
+        least = best if n == 1 else 0.02
+        losses[name] = 2.3 + 0.1 * (n == 1) + abs(lr - least) + 0.0001 * (seed % 3)
+    one, other = ({HEADS: n, rate: 0.02} for n in (1, 4))
+    stated = section(baseline=other, claim={"kind": "worse", "arms": [one]}, axis=rate)
+    assert answer(question(stated), jobs, losses) == told
 
 
 MEANS = {1: 2.32, 2: 2.26, 4: 2.23}

@@ -133,6 +133,23 @@ def test_what_two_processes_ask_for_is_sent_once(
     assert [there.info.status for there in stored(outputs)] == ["FINISHED"]
 
 
+def test_a_run_that_changes_hands_is_sent_by_who_has_it(outputs: Path) -> None:
+    """A worker is killed, and another goes on with its job before the first is known to be gone."""
+    run, senders = untracked(outputs), dict[str, Sender]()
+    killed, other = Service(senders), Service(senders)
+    with run.locked():
+        run.update(status=RUNNING, ended=None)
+        for service in (killed, other):
+            service.add(f"sqlite:///{outputs}/mlflow.db", outputs, "microgpt", run)
+        killed.end()
+        assert (killed.left(), other.left()) == (0, 1)
+        run.update(status=FINISHED, ended=time())
+    assert other.flush() is None
+    (there,) = stored(outputs)
+    assert there.info.status == "FINISHED"
+    assert history(store(outputs), there.info.run_id) == recorded(run)
+
+
 def test_the_next_run_has_another_process_that_sends(outputs: Path) -> None:
     train_here(outputs, *SHORT, name="first")
     sender = SendingProcess.beside()._child

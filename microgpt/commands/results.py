@@ -29,6 +29,7 @@ def report(words: Sequence[str]) -> None:
     parser.add_argument(
         "--from-lock", action="store_true", help="its page anew, from the lock in that place"
     )
+    parser.add_argument("--data", type=Path, help="with --from-lock: the lock's documents")
     add_json(parser)
     add_trust(parser)
     options = parser.parse_args(words)
@@ -40,11 +41,21 @@ def report(words: Sequence[str]) -> None:
     place_of, trust = Path(options.out or own), trust_in(options)
     with aside(options.json):
         if options.from_lock:
-            folder = renew(options.name, place_of, trust)
+            refuse("--uri", options.uri, "not with --from-lock, which needs no store")
+            folder = renew(options.name, place_of, options.data, trust)
         else:
+            refuse("--data", options.data, "only with --from-lock: a store has its documents")
             folder = write(options.name, options.uri, outputs_folder(), place_of, trust)
     if options.json:
         print((folder / LOCK).read_text(encoding="utf-8"), end="")
+
+
+def refuse(option: str, value: Any, allowed: str) -> None:
+    """Raises BadValue if an option was given."""
+    from microgpt.core.check import BadValue
+
+    if value is not None:
+        raise BadValue(option, str(value), allowed)
 
 
 def verify(words: Sequence[str]) -> int:

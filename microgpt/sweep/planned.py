@@ -1,6 +1,7 @@
 """What a sweep will train, from its configuration and the words of a command line."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,7 @@ def plan_of(
     compose = Composer(loader, master)
     config = plain(compose(constant))
     check_keys(config)
-    stated = sweeper.ablation
-    section = plain(stated) if OmegaConf.is_config(stated) else stated
-    return Plan(jobs_of(rows, grid, compose), grid, constant, config, section)
+    return Plan(jobs_of(rows, grid, compose), grid, constant, config, section_in(sweeper))
 
 
 def protocol_of(words: Sequence[str], folder: Path) -> dict[str, Any] | None:
@@ -59,19 +58,27 @@ def protocol_of(words: Sequence[str], folder: Path) -> dict[str, Any] | None:
 
     folder  has the configurations
     """
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        master = loader.load_configuration("train", list(words), RunMode.MULTIRUN)
+    with _composed(words, folder) as (loader, master):
         plan = plan_of(master.hydra.sweeper, loader, master, words)
     return asked_of(plan.section, plan.jobs, plan.config)
 
 
 def section_of(words: Sequence[str], folder: Path) -> Any:
     """The `ablation` section of `microgpt train -m` with these words, as of today, as plain values."""
+    with _composed(words, folder) as (_, master):
+        return section_in(master.hydra.sweeper)
+
+
+@contextmanager
+def _composed(words: Sequence[str], folder: Path) -> Iterator[tuple[ConfigLoader, DictConfig]]:
     with initialize_config_dir(str(folder), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        master = loader.load_configuration("train", list(words), RunMode.MULTIRUN)
-    stated = master.hydra.sweeper.ablation
+        yield loader, loader.load_configuration("train", list(words), RunMode.MULTIRUN)
+
+
+def section_in(sweeper: Any) -> Any:
+    """`hydra.sweeper.ablation`, as plain values."""
+    stated = sweeper.ablation
     return plain(stated) if OmegaConf.is_config(stated) else stated
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from microgpt.ablation.claims import Evident, judged
+from microgpt.ablation.statistics.rates import best_rate, not_ranked
 from microgpt.ablation.statistics.verdict import Outcome, Verdict, verdict
 from microgpt.console import out
-from microgpt.protocol.arms import planned
+from microgpt.protocol.arms import Planned, planned
 from microgpt.protocol.section import Question
 from microgpt.protocol.stopping import INTERVALS, looks
 from microgpt.run.sweep import SweepFolder
@@ -61,8 +63,14 @@ def answer(
     for job in jobs:
         if job["run"] in losses:
             found[job["arm"]][job["seed"]] = losses[job["run"]]
+    edges = at_edges(arms, found, asked.axis) if asked.of_rates else {}
     seen = [
-        Evident(arm.name, arm.differs, found[arm.name], _unranked(arm.seeds, found[arm.name]))
+        Evident(
+            arm.name,
+            arm.differs,
+            found[arm.name],
+            _unranked(arm.seeds, found[arm.name]) or edges.get(arm.name),
+        )
         for arm in arms
     ]
     if said := judged(asked, seen):
@@ -75,6 +83,26 @@ def answer(
     }
     left = [name for name, word in words.items() if word is Verdict.UNDECIDED]
     return bool(words) and not left, f"undecided for {len(left)} arms" if left else "decided"
+
+
+def at_edges(
+    arms: Sequence[Planned], losses: Mapping[str, Mapping[int, float]], axis: str | None
+) -> dict[str, str]:
+    """Why arms may not be ranked, by name: of several grids of rates, whose best rate is at an end."""
+    grids: dict[str, list[Planned]] = {}
+    for arm in arms:
+        rest = {key: value for key, value in arm.differs.items() if key != axis}
+        grids.setdefault(str(rest), []).append(arm)
+    found: dict[str, str] = {}
+    for grid in grids.values() if len(grids) > 1 else ():
+        tried = [(float(arm.differs[str(axis)]), _mean(arm, losses[arm.name])) for arm in grid]
+        if why := not_ranked(*best_rate(tried)):
+            found |= dict.fromkeys((arm.name for arm in grid), why)
+    return found
+
+
+def _mean(arm: Planned, losses: Mapping[int, float]) -> float | None:
+    return fmean(losses.values()) if losses.keys() == {*arm.seeds} else None
 
 
 def _unranked(seeds: Sequence[int], losses: Mapping[int, float]) -> str | None:

@@ -7,7 +7,7 @@ from threading import Condition, Event, Lock, Thread
 from time import monotonic
 
 from microgpt.run.folder import RunFolder
-from microgpt.run.record import RUNNING
+from microgpt.run.record import FINISHED, RUNNING
 from microgpt.tracking.machine import Machine
 from microgpt.tracking.patience import Patience
 from microgpt.tracking.projection import Projection
@@ -86,11 +86,6 @@ class Sending:
         new = self.projection is None and isinstance(self.folder, RunFolder)
         return new and monotonic() < self._added + PAUSE and self.folder.status == RUNNING
 
-    def goes_on(self) -> bool:
-        """Whether it is not over, and sends all that the folder has and gets."""
-        is_ours = not self.ended.is_set() or self.folder.status != RUNNING
-        return is_ours and not self.over.is_set()
-
     def _is_ours(self) -> bool:
         """Whether nobody goes on with what we have ended."""
         if self.folder.status == RUNNING:
@@ -122,22 +117,25 @@ class Sender:
         self._latest: dict[Path, Sending] = {}  # by the path of the folder
         self._patience = Patience()  # with the store
 
-    def find(self, folder: Folder) -> Sending | None:
-        """The folder on its way, if another process asked for it: to send it twice takes twice as long."""
-        with self._lock:
-            found = self._latest.get(folder.path)
-        return found if found and found.goes_on() else None
+    def add(self, sending: Sending) -> Sending:
+        """Send what its folder has, and gets; returns who does that.
 
-    def add(self, sending: Sending) -> None:
-        """Send what its folder has, and gets."""
+        It is another if the run is finished and on its way already: to send it twice takes twice as long.
+        One that is not may change hands, so that each sends for himself.
+        """
+        path = sending.folder.path
         with self._lock:
+            known = self._latest.get(path)
+            if known and not known.over.is_set() and known.folder.status == FINISHED:
+                return known
             if not self._working:
                 self._working = True
                 Thread(target=self._work, daemon=True).start()
             self._sendings[sending] = Patience()
-            self._latest[sending.folder.path] = sending
+            self._latest[path] = sending
         if not self._patience.problem:
             self.wake()
+        return sending
 
     def _forget(self, sending: Sending) -> None:
         """Let go of what is over."""

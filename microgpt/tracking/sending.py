@@ -45,13 +45,10 @@ class Service:
     def add(self, uri: str, outputs: Path, experiment: str, folder: Folder) -> None:
         """Send what `folder` has, and gets."""
         sender = self._senders.setdefault(uri, Sender(Store(uri, outputs)))
-        known = sender.find(folder)
-        sending = known or Sending(sender.store, folder, experiment)
+        sending = sender.add(Sending(sender.store, folder, experiment))
         if isinstance(folder, SweepFolder):
             self._sweeps[folder.path] = sending
-        self._own = [*(each for each in self._under_way() if each is not known), sending]
-        if not known:
-            sender.add(sending)
+        self._own = [*dict.fromkeys([*self._under_way(), sending])]
 
     def stored(self, sweep: Path) -> dict[str, tuple[str, str]]:
         """The runs that the store has of a sweep: their id -> their folder's name, their status."""
@@ -100,7 +97,7 @@ class Service:
         for sending in left:
             sending.ended.set()
         if heir:
-            heir._own = [*heir._under_way(), *left]
+            heir._own = [*dict.fromkeys([*heir._under_way(), *left])]
         self._wake()
         for sending in left:
             sending.over.wait(max(0.0, deadline - monotonic()))

@@ -24,8 +24,9 @@ def _(claim: Compared, evidence: Evidence) -> Judged:
         if outcome is not Outcome.SUPPORTED:
             outcome, shown = _outcome(claim, one.together, matters), one.together
         outcomes.append(outcome)
-        told.append(one.told(shown, outcome, claimed))
-    return Judged(together(outcomes), "; ".join(told))
+        told.append((outcome is Outcome.SUPPORTED, one.told(shown, outcome, claimed)))
+    told.sort(key=lambda pair: pair[0])  # what falls short comes first
+    return Judged(together(outcomes), "; ".join(text for _, text in told))
 
 
 def _outcome(claim: Compared, difference: Summary, matters: float) -> Outcome:

@@ -29,5 +29,7 @@ def _part(claim: Claim, evidence: Evidence, parts: int) -> Judged:
     def interval(values: Sequence[float], comparisons: int = 1) -> Summary:
         return evidence.interval(values, comparisons * parts)
 
-    alone, corrected = judge(claim, evidence), judge(claim, replace(evidence, interval=interval))
-    return alone if alone.verdict is Outcome.SUPPORTED else corrected
+    alone = judge(claim, evidence)
+    if alone.verdict is Outcome.SUPPORTED:
+        return alone
+    return judge(claim, replace(evidence, interval=interval))

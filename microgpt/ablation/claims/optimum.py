@@ -23,7 +23,8 @@ def _(claim: Optimum, evidence: Evidence) -> Judged:
     outcomes = [_inner(pair) for pair in told]
     best = max(told, key=lambda pair: min(one.together.mean for one in pair))
     claimed = claimed_of(claim, evidence.matters)
-    ends = sorted(best, key=lambda one: one.together.mean)  # what falls short comes first
+    # What falls short comes first.
+    ends = sorted(best, key=lambda one: (_end(one) is Outcome.SUPPORTED, one.together.mean))
     because = f"the best inner arm is {ends[0].other.name}; "
     because += "; ".join(one.told(one.together, _end(one), claimed) for one in ends)
     if Outcome.SUPPORTED in outcomes:

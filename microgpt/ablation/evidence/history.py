@@ -25,13 +25,25 @@ TOLD: Kinds = {
 NONE = "none"  # for a claim that was not made
 
 
-def protocol_entry(sweep: Sweep) -> dict[str, Any] | None:
-    """The frozen protocol, and how many of the runs that it judges had ended before; None if none was."""
+def protocol_entry(sweep: Sweep, baseline: str) -> dict[str, Any] | None:
+    """The frozen protocol, and how many of the runs that it judges had ended before; None if none was.
+
+    `known_before` are those of other arms than the baseline: its own, `known_of_baseline`, alone show no
+    difference.
+    """
     if sweep.protocol is None:
         return None
     frozen = datetime.fromisoformat(sweep.protocol["time"]).timestamp()
-    ended = [run.ended for run in sweep.runs if run.ended is not None and run.status == "finished"]
-    return {**sweep.protocol, "known_before": sum(end < frozen for end in ended)}
+    known = [
+        run.arm == baseline
+        for run in sweep.runs
+        if run.ended is not None and run.status == "finished" and run.ended < frozen
+    ]
+    return {
+        **sweep.protocol,
+        "known_before": len(known) - sum(known),
+        "known_of_baseline": sum(known),
+    }
 
 
 def verdict_tag(digest: str) -> str:

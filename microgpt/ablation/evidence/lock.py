@@ -33,7 +33,8 @@ from microgpt.run.reading import (
 
 LOCK = "results.lock.json"
 CURVE = ("step", "lr", "val/loss")  # of each evaluation on the way
-SCHEMA = 2  # the version of what a lock holds
+SCHEMA = 3  # the version of what a lock holds
+BEFORE = 2  # of which one of this version can be made without a store
 ASKED = with_keys("a question", {"question": TEXT, "source": TEXT, "claim": or_null(KEYS)})
 TEXTS_OF_RUN = ("name", "arm", "status", "signature", "source")
 RUN = with_keys("a run", {**dict.fromkeys(TEXTS_OF_RUN, TEXT), "seed": COUNT})
@@ -52,6 +53,9 @@ FACTS: Kinds = {
     "table": each(with_keys("an arm", {"arm": TEXT, "differs": KEYS})),
     "runs": each(RUN),
     "robustness": each(with_keys("a verdict elsewhere", {"experiment": TEXT})),
+    "shares": KEYS,
+    "took": each(KEYS),
+    "words": each(TEXT),
 }
 NEUTRAL: dict[str, Any] = {
     "paths": {"outputs": "outputs"},
@@ -75,11 +79,26 @@ def text_of(content: Mapping[str, Any]) -> str:
 
 def read_lock(path: Path) -> dict[str, Any]:
     """Reads a lock. Raises BadRecord, also if its digest is of other content, or its schema another."""
+    content = _intact(path)
+    check_schema(content, path)
+    check(content, path, FACTS)
+    return content
+
+
+def read_earlier(path: Path) -> dict[str, Any]:
+    """Reads a lock of this schema, or of the one before with what it did not have. Raises BadRecord."""
+    content = _intact(path)
+    if content.get("schema") == BEFORE:
+        content = {"shares": {}, "took": [], "words": [], **content, "schema": SCHEMA}
+    check_schema(content, path)
+    check(content, path, FACTS)
+    return content
+
+
+def _intact(path: Path) -> dict[str, Any]:
     content = content_of(path)
     if content["digest"] != digest(content):
         raise BadRecord(path, "was changed by hand: its digest is of other content")
-    check_schema(content, path)
-    check(content, path, FACTS)
     return content
 
 
@@ -94,7 +113,8 @@ def check_schema(content: Mapping[str, Any], path: Path) -> None:
     """Raises BadRecord for a lock of another schema; the first had no number."""
     found = content.get("schema", 1)
     if found != SCHEMA:
-        way = f"`microgpt report {content.get('experiment', 'NAME')}` writes it anew"
+        words = f"{content.get('experiment', 'NAME')}{' --from-lock' * (found == BEFORE)}"
+        way = f"`microgpt report {words}` writes it anew"
         raise BadRecord(
             path, f"is of schema {found}, and this version reads schema {SCHEMA}; {way}"
         )

@@ -55,7 +55,7 @@ def analyse(sweep: Sweep, tuned: Tuning | None) -> dict[str, Any]:
         "description": sweep.description,
         "sweep": sweep_entry(sweep),
         "ablation": dict(sweep.ablation) if sweep.ablation else None,
-        "protocol": protocol_entry(sweep),
+        "protocol": protocol_entry(sweep, base.name),
         "verdict": found.verdict if found else None,
         "because": found.because if found else None,
         "baseline": base.name,

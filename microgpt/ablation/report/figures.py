@@ -157,11 +157,18 @@ def _cut(axes: "Axes", shown: Mapping[str, Sequence[Mapping[str, Any]]]) -> None
     means = {name: [point["mean"] for point in points] for name, points in shown.items()}
     lowest = min(map(min, means.values()))
     top = lowest + FAR * (median(own[0] for own in means.values()) - lowest)
-    if over := [name for name, own in means.items() if max(own) > top > lowest]:
+    over = [name for name, own in means.items() if max(own) > top > lowest]
+    if over and all(_comes_down(means[name], top) for name in over):
         kept = max(mean for own in means.values() for mean in own if mean <= top)
         axes.set_ylim(lowest - 0.05 * (kept - lowest), kept + 0.15 * (kept - lowest))
         told = f"beginning not shown, above {axes.get_ylim()[1]:.2f}: {', '.join(over)}"
         axes.set_title(told, fontsize=9, loc="right")
+
+
+def _comes_down(means: Sequence[float], top: float) -> bool:
+    """Whether only the beginning of a curve is above `top`: where it rises is not left out."""
+    beyond = [mean > top for mean in means]
+    return not beyond[-1] and beyond == sorted(beyond, reverse=True)
 
 
 def farthest(names: Sequence[str], lock: Mapping[str, Any]) -> list[str]:
@@ -207,9 +214,9 @@ def rates(axes: "Axes", grids: Sequence[Mapping[str, Any]], part: str) -> None:
         axes.errorbar(x, y, yerr=_error(losses), fmt=f"{marker}-", label=label, **_bars(colour))
         best = [(at, loss) for at, loss in zip(x, y) if at == (grid["best"] or 0) * aside]
         axes.plot(*zip(*best), "o", markersize=14, fillstyle="none", color=colour) if best else None
-    failed = sorted({p["rate"] for grid in grids for p in grid["points"] if not p["loss"]})
-    rates = " ".join(f"{rate:g}" for rate in failed) + " (some arms)" * (len(grids) > 1)
-    told = f"; no point where runs failed: {rates}" * bool(failed)
+    without = sorted({p["rate"] for grid in grids for p in grid["points"] if not p["loss"]})
+    named = " ".join(f"{rate:g}" for rate in without) + " (some arms)" * (len(grids) > 1)
+    told = f"; no point where a run has no result: {named}" * bool(without)
     label = f"peak learning rate, logarithmic{told}"
     axes.set(xscale="log", xlabel=label, ylabel=f"{part} loss, nats per token")
     ticks = sorted({p["rate"] for grid in grids for p in grid["points"]})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microgpt.ablation.records.sweep import Arm, Sweep
+from microgpt.ablation.statistics.rates import best_rate, not_ranked
 from microgpt.ablation.statistics.summary import Interval, Summary
 from microgpt.protocol.section import FIGURES, RATE, Question, fits, scalar
 from microgpt.run.identity import leaves
@@ -28,9 +29,7 @@ class Grid:
     @property
     def flag(self) -> str | None:
         """Why the arm may not be ranked."""
-        if self.best is None:
-            return "no learning rate at which all runs finished"
-        return f"best learning rate {self.best:g} is its grid's {self.edge}" if self.edge else None
+        return not_ranked(self.best, self.edge)
 
 
 def grids(sweep: Sweep, rate: str) -> list[Grid]:
@@ -44,11 +43,9 @@ def grids(sweep: Sweep, rate: str) -> list[Grid]:
 
 def _grid(differs: Mapping[str, str], rate: str, arms: Sequence[Arm], interval: Interval) -> Grid:
     tried = sorted((float(arm.differs[rate]), _mean(arm, interval)) for arm in arms)
-    whole = [(found.mean, value) for value, found in tried if found is not None]
-    best = min(whole)[1] if whole else None
-    ends = {tried[0][0]: "lowest", tried[-1][0]: "highest"}
+    best, edge = best_rate((value, found.mean if found else None) for value, found in tried)
     name = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in differs.items())
-    return Grid(name or "all", differs, tuple(tried), best, ends.get(best) if best else None)
+    return Grid(name or "all", differs, tuple(tried), best, edge)
 
 
 def _mean(arm: Arm, interval: Interval) -> Summary | None:

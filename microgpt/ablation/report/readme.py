@@ -1,6 +1,6 @@
 """Renders the pages of a report from its lock, by the templates beside this file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache, partial
 from shlex import quote
 from types import SimpleNamespace
@@ -34,18 +34,15 @@ def templates() -> Environment:
     return found
 
 
-def render_readme(lock: Mapping[str, Any], own: Sequence[str] = ()) -> str:
-    """The page of an experiment.
-
-    own  words that its commands need, too: where own configurations are
-    """
+def render_readme(lock: Mapping[str, Any]) -> str:
+    """The page of an experiment."""
     asked = dict.fromkeys(KEYS) | (lock["ablation"] or {})
     sampled: Mapping[str, Any] = next(iter((lock["samples"] or {}).values()), {})
     page = templates().get_template("readme.md.j2")
     return page.render(
         lock=lock,
         asked=asked,
-        own="".join(f" {quote(word)}" for word in own),
+        own="".join(f" {quote(word)}" for word in lock["words"]),
         tables=_tables(),
         compared=sum(1 for row in lock["table"] if row["difference"]),
         left=[run for run in lock["runs"] if run["status"] != "finished"],

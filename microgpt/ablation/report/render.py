@@ -69,7 +69,7 @@ def grids(found: Iterable[Mapping[str, Any]], judge: str) -> str:
 def _grid(grid: Mapping[str, Any]) -> tuple[str, ...]:
     best = next((p["loss"] for p in grid["points"] if p["rate"] == grid["best"]), None) or {}
     tried = " ".join(
-        f"{point['rate']:g}" + " (failed)" * (point["loss"] is None) for point in grid["points"]
+        f"{point['rate']:g}" + " (no result)" * (point["loss"] is None) for point in grid["points"]
     )
     rate = "" if grid["best"] is None else f"{grid['best']:g}"
     return grid["arm"], tried, rate, figure(best.get("mean")), interval(best), grid["flag"] or ""

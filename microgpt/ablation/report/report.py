@@ -1,6 +1,6 @@
 """`microgpt report`: writes the report of a sweep from the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -54,7 +54,7 @@ def report(
     lock["earlier"] = merged(lock, lock["earlier"], earlier_in(folder / LOCK))
     warn_of_another(folder / LOCK, lock)
     with renewed(folder) as beside:
-        write_all(lock, beside, own_words(sweep))
+        write_all(lock, beside)
     show(lock)
     out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
     publish(client, sweep.parent, lock, folder, store)
@@ -103,14 +103,19 @@ def examine(
     """
     sweep = read_sweep(client, find_parent(client, name, store), trust)
     asked, lock = asked_by(sweep), lock_of(client, sweep, store)
-    others = [*locks_with(marks(lock), experiments)]
     return sweep, lock | {
         "earlier": merged(lock, told_before(client, sweep.experiment)),
         "robustness": elsewhere(asked.robustness, lock, experiments, client, store),
-        "repeats": repeats(lock, others),
-        "shares": shares(lock, others),
+        **in_others(lock, experiments),
         "took": times(sweep),
+        "words": own_words(sweep),
     }
+
+
+def in_others(lock: Mapping[str, Any], experiments: Path) -> dict[str, Any]:
+    """Which runs of a lock the other locks of a folder have too."""
+    others = [*locks_with(marks(lock), experiments)]
+    return {"repeats": repeats(lock, others), "shares": shares(lock, others)}
 
 
 def lock_of(client: "MlflowClient", sweep: Sweep, store: str) -> dict[str, Any]:
@@ -132,10 +137,10 @@ def own_words(sweep: Sweep) -> list[str]:
     return carried() or (["--config-dir", sweep.config_dir] if sweep.config_dir else [])
 
 
-def write_all(lock: Mapping[str, Any], folder: Path, own: Sequence[str]) -> None:
+def write_all(lock: Mapping[str, Any], folder: Path) -> None:
     """Writes all files of a report."""
     draw(lock, folder)
-    readme = linked(render_readme(lock, own), folder)
+    readme = linked(render_readme(lock), folder)
     (folder / "README.md").write_text(readme, encoding="utf-8")
     page = html_page(readme, str(lock["experiment"]), folder)
     (folder / "report.html").write_text(page, encoding="utf-8")

@@ -32,10 +32,12 @@ def elsewhere(
     store: str,
 ) -> list[dict[str, Any]]:
     """What each experiment says beside `lock`, by its lock in `experiments`, or else by the store."""
-    return [
-        beside(lock, _locked(experiments / name / LOCK) or _stored(client, name, store), name)
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        other = _locked(experiments / name / LOCK)
+        found = beside(lock, other, name) if other else None
+        rows.append(found or _row(lock, _stored(client, name, store), name))
+    return rows
 
 
 def beside(lock: Mapping[str, Any], other: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -43,12 +45,13 @@ def beside(lock: Mapping[str, Any], other: Mapping[str, Any], name: str) -> dict
 
     `same` is None if either has no verdict. `contradict` are the arms on which no difference fits both.
     """
-    found, verdict = other.get("verdict"), lock["verdict"]
-    same = found == verdict if found and verdict else None
-    arms = (
-        [arm.one["arm"] for arm in both(lock, other) if arm.contradict] if "table" in other else []
-    )
-    return {"experiment": name, "verdict": found, "same": same, "contradict": arms}
+    arms = [arm.one["arm"] for arm in both(lock, other) if arm.contradict]
+    return _row(lock, other["verdict"], name) | {"contradict": arms}
+
+
+def _row(lock: Mapping[str, Any], found: str | None, name: str) -> dict[str, Any]:
+    same = found == lock["verdict"] if found and lock["verdict"] else None
+    return {"experiment": name, "verdict": found, "same": same, "contradict": []}
 
 
 def tell_others(experiments: Path, lock: Mapping[str, Any]) -> list[Path]:
@@ -111,8 +114,7 @@ def _locked(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _stored(client: "MlflowClient", name: str, store: str) -> dict[str, Any]:
-    """What the store has of a lock: the verdict, if there is one."""
+def _stored(client: "MlflowClient", name: str, store: str) -> str | None:
     with suppress(BadValue):
-        return {"verdict": find_parent(client, name, store).data.tags.get("verdict")}
-    return {}
+        return find_parent(client, name, store).data.tags.get("verdict")
+    return None

@@ -7,6 +7,8 @@ from microgpt.ablation.statistics.verdict import Verdict
 from microgpt.sweep.expand import short_names
 
 Lock: TypeAlias = Mapping[str, Any]
+# Words where any difference matters, with those that say as much.
+PLAIN = {"better": Verdict.BETTER_SOME, "worse": Verdict.WORSE_SOME}
 RATES = ("lr", "adam_lr")  # the last part of their keys
 
 
@@ -20,7 +22,10 @@ class Both(NamedTuple):
     @property
     def contradict(self) -> bool:
         """Whether no difference fits both verdicts."""
-        return Verdict(self.one["word"]).contradicts(Verdict(self.other["word"]))
+        one, other = (
+            Verdict(PLAIN.get(row["word"], row["word"])) for row in (self.one, self.other)
+        )
+        return one.contradicts(other)
 
 
 def counterpart(lock: Lock, locks: Sequence[Lock]) -> Lock | None:

@@ -12,7 +12,7 @@ from microgpt.ablation.statistics.verdict import Outcome
 from microgpt.terminal import span
 
 Lock: TypeAlias = Mapping[str, Any]
-LENGTHS = {"trainer.num_steps", "trainer.batch_size", "trainer.accumulate"}
+LENGTHS = ("trainer.num_steps", "trainer.batch_size", "trainer.accumulate")
 MOST = 9  # arms that are all named in one line
 MEANING = {
     Outcome.SUPPORTED: "the runs show what was claimed, by as much as was claimed",
@@ -27,11 +27,15 @@ def standing(lock: Lock) -> str:
     protocol, runs = lock["protocol"], len(lock["runs"])
     if protocol is None:
         return "Exploratory: no protocol was frozen before these runs."
-    known, named = protocol["known_before"], f"(protocol {protocol['digest'][:12]})"
+    known, of_base = protocol["known_before"], protocol.get("known_of_baseline", 0)
     what, kind = ("claim", "Confirmatory") if lock["verdict"] else ("question", "Descriptive")
+    named = f"(protocol {protocol['digest'][:12]})"
     if known:
-        return f"Exploratory: {known} of {runs} runs were known before this {what} was written {named}."
-    return f"{kind}: the {what} was written before any of its {runs} runs had ended {named}."
+        beside = f", beside {of_base} of the baseline," * bool(of_base)
+        told = f"{known} of {runs} runs{beside} were known before this {what} was written"
+        return f"Exploratory: {told} {named}."
+    but = f" but {of_base} of the baseline, which alone show no difference," * bool(of_base)
+    return f"{kind}: the {what} was written before any of its {runs} runs{but} had ended {named}."
 
 
 def verdict(lock: Lock) -> str:
@@ -212,7 +216,8 @@ def _data(lock: Lock) -> str:
     """Which documents there are, and how they are split."""
     data, config = lock["data"], lock["config"]["data"]
     told = f"data: {data['name']}, {count(data['documents'])} documents; digest `{data['digest'][:12]}`"
-    parts = {"train": "train", "val": "are looked at", "test": "judge"}
+    judged = lock["figure"].partition("/")[0]
+    parts = {"train": "train", "val": "are looked at", "test": "are left aside", judged: "judge"}
     sizes = [f"{count(n)} {verb}" for p, verb in parts.items() if (n := data.get(f"{p}_documents"))]
     seed = f"; split with the seed {config['split_seed']}" if "split_seed" in config else ""
     return f"{told}: {', '.join(sizes)}{seed}"
@@ -307,11 +312,11 @@ def of_failed_runs(left: int, runs: int) -> str:
     return f"{left} of the {runs} runs {verbs[0]} no result and {verbs[1]} in no mean"
 
 
-def of_failed(grids: Sequence[Mapping[str, Any]]) -> str:
-    """What becomes of rates at which a run failed, as a paragraph; empty if there is none."""
+def of_no_result(grids: Sequence[Mapping[str, Any]]) -> str:
+    """What becomes of rates at which a run has no result, as a paragraph; empty if there is none."""
     if all(point["loss"] for grid in grids for point in grid["points"]):
         return ""
-    return "A rate at which a run *failed* has no point in the figure, and is never the best.\n\n"
+    return "A rate at which a run has *no result* has no point in the figure, and is never the best.\n\n"
 
 
 def multiplier(lock: Lock, arm: str) -> str:
@@ -331,9 +336,12 @@ def _no_multiplier(lock: Lock, arm: str) -> str:
         return "baseline"
     if row["flag"]:
         return "not ranked"
+    if not row["difference"]:
+        return "not compared"
     if not is_known(row):
         return "no known difference"
-    if row["tokens"] != base["tokens"] or LENGTHS & row["differs"].keys():
+    lengths = ([each["differs"].get(key) for key in LENGTHS] for each in (row, base))
+    if row["tokens"] != base["tokens"] or len({*map(tuple, lengths)}) > 1:
         return "other steps, or tokens"
     return "off the other's curve" if lock["curves"] else "no curve"
 

@@ -20,7 +20,6 @@ GIVEN = {
     *("schema", "experiment", "description", "sweep", "ablation", "protocol", "config", "data"),
     *("fingerprint", "source_files", "runs"),
 }
-LATER = {"multiplier_intervals"}  # what locks of this schema did not have at first
 
 
 def miscounted(
@@ -35,9 +34,7 @@ def miscounted(
               them is not compared
     """
     counted = analyse(_sweep(lock, documents, trust, held_out), _tuning(lock, trust))
-    aside = {*GIVEN, *(LATER - lock.keys())} | (set() if held_out else {"crossed"})
-    if "took" not in lock:  # an earlier version's words
-        aside |= {"because"}
+    aside = GIVEN if held_out else GIVEN | {"crossed"}
     for key in (key for key in counted if key not in aside):
         if found := unlike(lock.get(key), counted[key], key):
             place, said, given = found

@@ -6,21 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from microgpt.ablation.evidence.lock import config_of
 from microgpt.ablation.report.index import marks_in
 from microgpt.protocol.protocol import digest_of
 from microgpt.run.held_out import HeldOut
 from microgpt.run.record import FINISHED
 
-RESULTS: tuple[str, ...] = (
-    "signature",
-    "source",
-    "parameters_sha256",
-    "n_params",
-    "metrics",
-    "curve",
+RESULTS = (
+    *("signature", "source", "parameters_sha256", "n_params", "metrics", "curve"),
+    *("metrics_sha256", "samples_sha256", "held_out_sha256", "samples"),
 )
-RESULTS += ("metrics_sha256", "samples_sha256", "held_out_sha256", "samples")
 
 
 @dataclass(frozen=True)
@@ -33,11 +27,10 @@ class Found:
 
 
 class Shared:
-    """The runs of some locks that were found bit-exact, of those that several locks have."""
+    """The runs of some locks that were found bit-exact, until the last lock that has them is done."""
 
     def __init__(self, locks: Iterable[Path]) -> None:
-        counts = Counter(mark for lock in locks for mark in marks_in(lock))
-        self._several = {mark for mark, count in counts.items() if count > 1}
+        self._left = Counter(mark for lock in locks for mark in marks_in(lock))  # locks to come
         self._found: dict[str, Found] = {}
 
     def find(self, lock: Mapping[str, Any], run: Mapping[str, Any]) -> Found | None:
@@ -45,22 +38,38 @@ class Shared:
 
         None for a run whose signature is not checked against its configuration: see contradictions.py.
         """
-        if run["signature"] not in self._several or not _is_checked(lock, run):
+        if run["signature"] not in self._left or not _is_checked(lock, run):
             return None
-        return self._found.get(_key(run))
+        found = self._found.get(_key(run))
+        if found:
+            self._keep(run, found)
+        return found
 
     def add(
         self, lock: Mapping[str, Any], run: Mapping[str, Any], held_out: HeldOut | None
     ) -> None:
         """A run that was bit-exact."""
-        if run["signature"] in self._several:
-            parameters = run["parameters_sha256"]
-            self._found[_key(run)] = Found(lock["experiment"], parameters, held_out)
+        self._keep(run, Found(lock["experiment"], run["parameters_sha256"], held_out))
+
+    def _keep(self, run: Mapping[str, Any], found: Found) -> None:
+        """For the locks to come, if there are any."""
+        self._left[run["signature"]] -= 1
+        if self._left[run["signature"]] > 0:
+            self._found[_key(run)] = found
+        else:
+            self._found.pop(_key(run), None)
 
 
 def _is_checked(lock: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
     first = next(one for one in lock["runs"] if one["status"] == FINISHED)
-    return bool(config_of(lock, run)["engine"] == config_of(lock, first)["engine"])
+    return _engine(run) == _engine(first)
+
+
+def _engine(run: Mapping[str, Any]) -> list[Any]:
+    """How a run's configuration differs in its engine from that of its lock."""
+    keys = sorted(key for key in run["overrides"] if key.partition(".")[0] == "engine")
+    removed = [key for key in run.get("removed", ()) if key.partition(".")[0] == "engine"]
+    return [removed, *((key, run["overrides"][key]) for key in keys)]
 
 
 def _key(run: Mapping[str, Any]) -> str:

@@ -99,9 +99,9 @@ def verify_lock(
     out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again{which}:")
     out.print(f"  {', '.join(run['name'] for run in chosen)}", markup=False)
     kept: dict[str, HeldOut] | None = {} if len(chosen) == len(finished) else None
-    left = (
-        chosen if shared is None else [run for run in chosen if not _told(shared, lock, run, kept)]
-    )
+    left = [run for run in chosen if not (shared and _told(shared, lock, run, kept))]
+    if shared and len(left) < len(chosen):
+        out.print(f"{len(chosen) - len(left)} of them were, for other experiments")
     code = _all(left, kept, (lock, data, trust), shared)
     if code == EXACT and kept and len(kept) == len(finished):
         if found := miscounted(lock, base.documents, trust, kept):
