@@ -1,9 +1,15 @@
 """A sweep of two learning rates that was trained, in a store, for tests of its report."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from microgpt.ablation.evidence.lock import text_of
+from microgpt.ablation.report.report import report
 from microgpt.protocol.arms import Planned
 from microgpt.protocol.protocol import content, digest_of
 from microgpt.protocol.section import question
@@ -30,6 +36,24 @@ ASKED = {
 def trained(outputs: Path) -> None:
     """Two arms with two seeds each, and one run that failed, in the store of `outputs`."""
     _log_parent(outputs, [_train(outputs, lr, seed) for lr, seed in JOBS])
+
+
+def reported(template: Path, outputs: Path) -> Path:
+    """The folder of the report of that sweep, in outputs with a copy of a new store."""
+    shutil.copy(template, outputs / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        trained(outputs)
+        report("rates", None, outputs, outputs / "experiments")
+    return outputs / "experiments"
+
+
+def edit(folder: Path, change: Callable[[Any], None]) -> None:
+    """Change the lock by hand, its digest too, as one would who means to deceive."""
+    lock = json.loads((folder / "results.lock.json").read_text())
+    del lock["digest"]
+    change(lock)
+    (folder / "results.lock.json").write_text(text_of(lock))
 
 
 def _train(outputs: Path, lr: str, seed: int) -> dict[str, Any]:

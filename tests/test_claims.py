@@ -1,6 +1,8 @@
 """Claims and their verdicts, on losses whose truth is known."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -84,6 +86,51 @@ def test_verdicts(stated: dict[str, Any], means: dict[int, float], verdict: str)
     judged = judge(claim(stated), evidence(means))
     assert judged.verdict == verdict
     assert "(95 % " in judged.because
+
+
+def told(stated: dict[str, Any], means: dict[int, float]) -> list[str]:
+    """What is told of each comparison, without the numbers."""
+    because = judge(claim(stated), evidence(means)).because
+    return re.sub(r" is [-+]\d.*? was claimed", "", because).split("; ")
+
+
+def test_each_comparison_is_told_with_its_word_and_what_falls_short_first() -> None:
+    one, last = {KEY: 1}, {KEY: 16}
+    assert told({"kind": "better", "arms": [last, one]}, SLOPE) == [
+        "n_head=1 minus n_head=4: opposite",
+        "n_head=16 minus n_head=4: supported",
+    ]
+    assert told({"kind": "worse", "arms": [one]}, {**FLAT, 1: 2.205}) == [
+        "n_head=1 minus n_head=4: refuted"
+    ]
+    assert told({"kind": "optimum"}, SLOPE) == [
+        "the best inner arm is n_head=8",
+        "n_head=16 minus n_head=8: opposite",
+        "n_head=1 minus n_head=8: supported",
+    ]
+
+
+def test_what_is_open_is_told_before_what_holds_though_its_mean_is_larger() -> None:
+    found = evidence({**FLAT, 1: 2.26, 16: 2.23})
+    noisy = {seed: loss + 0.1 * (-1) ** seed for seed, loss in found.arms[0].losses.items()}
+    arms = [replace(found.arms[0], losses=noisy), *found.arms[1:]]
+    because = judge(claim({"kind": "optimum"}), replace(found, arms=arms)).because
+    words = [each.rpartition(": ")[2] for each in because.split("; ")[1:]]
+    assert words == ["undecided", "supported"]
+
+
+def test_a_part_that_does_not_hold_has_the_interval_of_all_parts() -> None:
+    worse = {"kind": "worse", "arms": [{KEY: 1}]}
+    found = evidence({**FLAT, 1: 2.205})
+    alone = judge(claim(worse), found).because
+    parts = judge(claim({"kind": "all", "claims": [worse, worse]}), found).because
+    low, low_of_all = (float(re.findall(r"95 % (\S+)", text)[0]) for text in (alone, parts))
+    assert low_of_all < low
+    held = evidence({**FLAT, 1: 2.3})
+    assert (
+        judge(claim(worse), held).because
+        in judge(claim({"kind": "all", "claims": [worse, worse]}), held).because
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +219,13 @@ def law(exponent: float, bend: float, sd: float = 0.0005) -> Evidence:
     ],
 )
 def test_power_laws(given: tuple[float, float], claimed: dict[str, Any], verdict: str) -> None:
-    assert judge(claim({"kind": "power_law", **claimed}), law(*given)).verdict == verdict
+    judged = judge(claim({"kind": "power_law", **claimed}), law(*given))
+    words = [part.rpartition(": ")[2] for part in judged.because.split("; ")]
+    assert judged.verdict == verdict
+    assert len(words) == len(claimed)
+    assert (verdict in words) or verdict == REFUTED
+    assert ("refuted" in words) == (given[0] == 0.02)
+    assert ("opposite" in words) == (given[1] < 0 and "bend" in claimed)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_gallery_shows_each_verdict_in_words(
     assert "of_before" not in page
     assert "{" not in page
     assert (
-        "of_before/results.lock.json: is of schema 1, and this version reads schema 2"
+        "of_before/results.lock.json: is of schema 1, and this version reads schema 3"
         in capfd.readouterr().err
     )
 
@@ -129,6 +129,9 @@ def test_arms_of_two_sizes_are_the_same_but_for_their_rates() -> None:
     assert counterpart(other, [one, other]) is one
     assert counterpart(one, [one, other]) is None
     assert counterpart(other, [other]) is None
+    plain = told_of("plain", {"a=1": "better", "a=2": "worse", "a=4": "undecided"})
+    against = told_of("against", {"a=1": "worse", "a=2": "worse by what matters", "a=4": "worse"})
+    assert [arm.contradict for arm in both(plain, against)] == [True, False, False]
     assert contradictions(both(one, other)).startswith("On 1 of 3 arms the two verdicts, in bold,")
     assert contradictions(both(one, one)) == "No two verdicts on an arm contradict each other."
 

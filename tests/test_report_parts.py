@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.ablation.records.sweep import Arm, Run
 from microgpt.ablation.report import words
-from microgpt.ablation.report.figures import draw, farthest, rates
+from microgpt.ablation.report.figures import curves, draw, farthest, rates
 from microgpt.ablation.report.flattened import flattened
 from microgpt.ablation.report.multiplier import mean_curve, multiplier, spread
 from microgpt.ablation.report.over_documents import crossed
@@ -287,3 +287,22 @@ def test_shares_of_samples_stand_beside_those_of_a_model_that_remembers_nothing(
     parts = {"train_documents": 80, "val_documents": 10, "test_documents": 10}
     assert "remembers none writes 4.0 times as many" in by_chance({"data": parts})
     assert by_chance({"data": {"documents": 1}}) == ""
+
+
+def test_a_beginning_far_above_all_others_is_not_shown_and_a_rise_is() -> None:
+    def drawn(*losses: float) -> tuple[float, str]:
+        shown = {"low": (2.4, 2.3, 2.25), "lower": (2.42, 2.31, 2.26), "far": losses}
+        axes = Figure(layout="constrained").subplots()
+        curves(axes, {name: points(*means) for name, means in shown.items()})
+        return axes.get_ylim()[1], axes.get_title(loc="right")
+
+    def points(*means: float) -> list[dict[str, Any]]:
+        found = [{"mean": mean, "low": None, "high": None} for mean in means]
+        return [{"step": step} | each for step, each in enumerate(found)]
+
+    top, told = drawn(4.5, 2.4, 2.3)
+    assert 2.42 < top < 3
+    assert told == f"beginning not shown, above {top:.2f}: far"
+    for rising in ((2.6, 3.0, 4.5), (4.5, 2.4, 4.4)):
+        top, told = drawn(*rising)
+        assert (top > 4.5, told) == (True, "")

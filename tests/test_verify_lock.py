@@ -11,24 +11,17 @@ from typing import Any
 import pytest
 
 import microgpt
-from microgpt.ablation.evidence.lock import text_of
-from microgpt.ablation.report.report import report
 from microgpt.ablation.reproduce.draw import draw
+from microgpt.ablation.reproduce.shared import RESULTS, Shared
 from microgpt.run.sweep import joint
 from tests.command import Ended, Within
-from tests.rates import JOBS, trained
+from tests.rates import JOBS, edit, reported
 
 
 @pytest.fixture(scope="module")
 def experiments(store_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a sweep that was trained: two arms, two seeds, and one run that failed."""
-    outputs = tmp_path_factory.mktemp("sweep")
-    shutil.copy(store_template, outputs / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        trained(outputs)
-        report("rates", None, outputs, outputs / "experiments")
-    return outputs / "experiments"
+    return reported(store_template, tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.fixture
@@ -43,14 +36,6 @@ def verify(
 @pytest.fixture
 def folder(experiments: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(experiments / "rates", tmp_path / "experiments/rates"))
-
-
-def edit(folder: Path, change: Callable[[Any], None]) -> None:
-    """Change the lock by hand, its digest too, as one would who means to deceive."""
-    lock = json.loads((folder / "results.lock.json").read_text())
-    del lock["digest"]
-    change(lock)
-    (folder / "results.lock.json").write_text(text_of(lock))
 
 
 def test_all_runs_are_bit_exact(folder: Path, verify: Callable[..., Ended]) -> None:
@@ -216,10 +201,10 @@ def test_figures_and_the_html_page_are_covered(
 
 
 def test_a_lock_of_another_schema(folder: Path, verify: Callable[..., Ended]) -> None:
-    edit(folder, lambda lock: lock.update(schema=3))
+    edit(folder, lambda lock: lock.update(schema=4))
     ended = verify()
     assert (ended.code, ended.err.count("\n")) == (2, 1), ended
-    assert "is of schema 3, and this version reads schema 2; `microgpt report rates`" in ended.err
+    assert "is of schema 4, and this version reads schema 3; `microgpt report rates`" in ended.err
 
 
 @pytest.mark.slow
@@ -257,6 +242,23 @@ def test_every_experiment(
     heads = [line.partition(", after")[0] for line in lines if " of 2: " in line]
     assert heads[:2] == ["1 of 2: edited", "2 of 2: rates"]
     assert lines[-2:] == ["bit-exact: 1 of 2", "differs: 1 of 2: edited"]
+
+
+def test_a_run_of_an_engine_that_nobody_checked_is_trained_again(tmp_path: Path) -> None:
+    """Signatures are held against configurations with the engine of the first run."""
+    run: dict[str, Any] = dict.fromkeys(RESULTS, "s") | {"overrides": {}, "status": "finished"}
+    forged = {**run, "overrides": {"engine._target_": "another"}}
+    files = [tmp_path / str(number) for number in range(3)]
+    for file in files:
+        file.write_text('"signature": "s"')
+    shared = Shared(files)
+    shared.add({"experiment": "first"}, run, None)
+    assert shared.find({"runs": [run, forged]}, forged) is None
+    for _ in files[1:]:
+        found = shared.find({"runs": [run]}, run)
+        assert found
+        assert found.experiment == "first"
+    assert shared.find({"runs": [run]}, run) is None  # nobody else has it, and it is let go of
 
 
 @pytest.mark.slow
@@ -303,46 +305,3 @@ def test_code_that_has_changed_is_said(folder: Path, verify: Callable[..., Ended
     assert ended.code == 0, ended
     said = "changed since the record: source: changed, in files that the record"
     assert ended.out.count(said) == 1  # not for each run
-
-
-@pytest.fixture
-def again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Ended]:
-    """`microgpt report --from-lock` in a folder with a copy of the report and no store."""
-    monkeypatch.chdir(tmp_path)
-    words = ("report", "--publish", "--from-lock")
-    return lambda name: Within(monkeypatch, capfd)(*words, name)
-
-
-def test_a_page_is_written_anew_from_its_lock(folder: Path, again: Callable[..., Ended]) -> None:
-    """As it was, byte for byte; only what needs other code, or is said of others, may change."""
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    ended = again("rates")
-    assert ended.code == 0, ended
-    assert ended.out.endswith("written to experiments/rates, from its lock\n")
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    page = folder / "README.md"
-    page.write_text(page.read_text().replace("## Limits", "## What is not said"))
-    edit(folder, lambda lock: lock.update(multiplier_intervals={}, because="None", flattened=None))
-    assert again("rates").code == 0
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-
-
-def test_a_page_that_was_altered_is_not_written_anew(
-    folder: Path, again: Callable[..., Ended]
-) -> None:
-    page = folder / "README.md"
-    page.write_text(page.read_text().replace("2.", "1."))
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    ended = again("rates")
-    assert (ended.code, ended.err.count("\n")) == (2, 1), ended
-    assert "README.md has other numbers than were written" in ended.err
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-
-
-def test_no_page_is_written_without_a_lock(folder: Path, again: Callable[..., Ended]) -> None:
-    ended = again("nosuch")
-    assert (ended.code, ended.err.count("\n")) == (2, 1), ended
-    assert "experiments/nosuch/results.lock.json" in ended.err
-    assert not (folder.parent / "nosuch").exists()
