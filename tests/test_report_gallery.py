@@ -158,11 +158,11 @@ def test_runs_of_older_questions_are_counted_once_for_the_oldest() -> None:
     assert told_of_repeats(older, repeats(older, others)) == ""
 
 
-def test_whose_runs_the_baselines_are_is_told_by_their_figures_too() -> None:
+def test_whose_runs_the_baselines_are_is_told_by_their_parameters_too() -> None:
     """Another part that computes the same, such as as many heads of keys as of queries."""
 
     def lock_with(name: str, *runs: tuple[str, str]) -> dict[str, Any]:
-        of = [{"signature": s, "metrics_sha256": m, "arm": "x"} for s, m in runs]
+        of = [{"signature": s, "parameters_sha256": m, "arm": "x"} for s, m in runs]
         return {"experiment": name, "baseline": "x", "runs": of}
 
     own = lock_with("own", ("a", "1"), ("b", "2"))

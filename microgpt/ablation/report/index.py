@@ -14,7 +14,9 @@ from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord, read_bytes
 from microgpt.terminal import complain
 
-MARK = re.compile(rb'"(?:signature|metrics_sha256)":\s*"(\w+)"')  # of a run, in the text of a lock
+MARK = re.compile(
+    rb'"(?:signature|parameters_sha256)":\s*"(\w+)"'
+)  # of a run, in the text of a lock
 
 
 def write_index(experiments: Path) -> None:

@@ -38,13 +38,15 @@ def render_readme(lock: Mapping[str, Any]) -> str:
     """The page of an experiment."""
     asked = dict.fromkeys(KEYS) | (lock["ablation"] or {})
     sampled: Mapping[str, Any] = next(iter((lock["samples"] or {}).values()), {})
+    differences = [row["difference"] for row in lock["table"] if row["difference"]]
     page = templates().get_template("readme.md.j2")
     return page.render(
         lock=lock,
         asked=asked,
         own="".join(f" {quote(word)}" for word in lock["words"]),
         tables=_tables(),
-        compared=sum(1 for row in lock["table"] if row["difference"]),
+        compared=len(differences),
+        bounded=sum(found["low"] is not None for found in differences),
         left=[run for run in lock["runs"] if run["status"] != "finished"],
         temperature=sampled.get("temperature"),
     )

@@ -1,8 +1,8 @@
 """Which runs of a sweep repeat those of older questions, so that their results may have been known.
 
 Runs of one signature have the same configuration, data and seed. A change of the code trains them again, so
-the time at which a sweep's own runs ended does not tell. Runs whose figures are the same at every step are
-the same too, whatever their configurations are called.
+the time at which a sweep's own runs ended does not tell. Runs that end with the same parameters are the
+same too, whatever their configurations are called, and however they were evaluated.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 Lock: TypeAlias = Mapping[str, Any]
 MOST = 3  # arms that are named
-MARKS = ("signature", "metrics_sha256")  # of a run
+MARKS = ("signature", "parameters_sha256")  # of a run
 
 
 def repeats(lock: Lock, others: Iterable[Lock]) -> dict[str, dict[str, Any]]:

@@ -75,8 +75,9 @@ def kinds(lock: Lock) -> set[str]:
 
 
 def compares(lock: Lock) -> bool:
-    """Whether the claim is about differences of arms."""
-    return bool(kinds(lock) & {"better", "worse", "equal", "optimum"})
+    """Whether the claim is about differences of arms, and their intervals are told."""
+    is_told = "95 % " in str(lock["because"])
+    return is_told and bool(kinds(lock) & {"better", "worse", "equal", "optimum"})
 
 
 def matters(lock: Lock) -> str:
@@ -174,8 +175,15 @@ def earlier(lock: Lock) -> list[str]:
         f"{one['time'][:16].replace('T', ' ') or 'before protocols were frozen'}: "
         f"'{one['claim']}' was {one['verdict'] or 'not reported'}"
         + (f" (protocol `{one['digest'][:12]}`)" if one["digest"] else "")
+        + _not_ranked(str(one["because"]))
         for one in lock["earlier"]
     ]
+
+
+def _not_ranked(because: str) -> str:
+    """Which arms an earlier verdict did not rank, and why: what it was undecided for."""
+    found = dict.fromkeys(re.findall(r"[^;:']+ is not ranked[^;]*", because))
+    return f":{';'.join(found)}" if found else ""
 
 
 def setting(lock: Lock) -> list[str]:
@@ -216,9 +224,17 @@ def _data(lock: Lock) -> str:
     """Which documents there are, and how they are split."""
     data, config = lock["data"], lock["config"]["data"]
     told = f"data: {data['name']}, {count(data['documents'])} documents; digest `{data['digest'][:12]}`"
-    judged = lock["figure"].partition("/")[0]
-    parts = {"train": "train", "val": "are looked at", "test": "are left aside", judged: "judge"}
-    sizes = [f"{count(n)} {verb}" for p, verb in parts.items() if (n := data.get(f"{p}_documents"))]
+    looked = min(lock["config"]["trainer"]["eval_documents"], data["val_documents"])
+    first, last = (
+        ("are looked at", "judge")
+        if PARTS[lock["figure"]] == "test"
+        else ("judge", "are left aside")
+    )
+    sizes = [f"{count(data['train_documents'])} train"] if "train_documents" in data else []
+    sizes += [
+        f"{count(data['val_documents'])} are for validation, of which {count(looked)} {first}"
+    ]
+    sizes += [f"{count(n)} {last}"] if (n := data.get("test_documents")) else []
     seed = f"; split with the seed {config['split_seed']}" if "split_seed" in config else ""
     return f"{told}: {', '.join(sizes)}{seed}"
 
