@@ -14,9 +14,8 @@ from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord, read_bytes
 from microgpt.terminal import complain
 
-MARK = re.compile(
-    rb'"(?:signature|parameters_sha256)":\s*"(\w+)"'
-)  # of a run, in the text of a lock
+# What tells a run from others, in the text of a lock: see MARKS of repeats.py.
+MARK = re.compile(rb'"(?:signature|parameters_sha256)":\s*"(\w+)"')
 
 
 def write_index(experiments: Path) -> None:

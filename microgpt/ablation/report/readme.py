@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from microgpt.ablation.report import render, repeats, samples, sizes, words
+from microgpt.ablation.report import render, repeats, samples, setting, sizes, words
 from microgpt.protocol.section import KEYS
 
 
@@ -30,7 +30,8 @@ def templates() -> Environment:
         "signed": render.signed,
         "signed_interval": partial(render.interval, shown=render.signed),
     }
-    found.globals |= {"repeats": repeats, "samples": samples, "sizes": sizes, "words": words}
+    found.globals |= {"repeats": repeats, "samples": samples, "setting": setting}
+    found.globals |= {"sizes": sizes, "words": words}
     return found
 
 

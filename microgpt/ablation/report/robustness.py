@@ -34,9 +34,10 @@ def elsewhere(
     """What each experiment says beside `lock`, by its lock in `experiments`, or else by the store."""
     rows = []
     for name in names:
-        other = _locked(experiments / name / LOCK)
-        found = beside(lock, other, name) if other else None
-        rows.append(found or _row(lock, _stored(client, name, store), name))
+        if other := _locked(experiments / name / LOCK):
+            rows.append(beside(lock, other, name))
+        else:
+            rows.append(_row(lock, _stored(client, name, store), name))
     return rows
 
 

@@ -33,7 +33,7 @@ def miscounted(
     held_out  the nats of the test documents, by the names of all runs; without them, what is computed from
               them is not compared
     """
-    counted = analyse(_sweep(lock, documents, trust, held_out), _tuning(lock, trust))
+    counted = _counted(lock, documents, trust, held_out)
     aside = GIVEN if held_out else GIVEN | {"crossed"}
     for key in (key for key in counted if key not in aside):
         if found := unlike(lock.get(key), counted[key], key):
@@ -45,8 +45,17 @@ def miscounted(
 
 def recounted(lock: Mapping[str, Any], documents: Sequence[str], trust: Trust) -> dict[str, Any]:
     """All that the runs in a lock give without the nats of their documents. Raises BadValue, Untrusted."""
-    counted = analyse(_sweep(lock, documents, trust, HELD_OUT), _tuning(lock, trust))
+    counted = _counted(lock, documents, trust, HELD_OUT)
     return {key: value for key, value in counted.items() if key not in GIVEN | {"crossed"}}
+
+
+def _counted(
+    lock: Mapping[str, Any],
+    documents: Sequence[str],
+    trust: Trust,
+    held_out: Mapping[str, HeldOut],
+) -> dict[str, Any]:
+    return analyse(_sweep(lock, documents, trust, held_out), _tuning(lock, trust))
 
 
 def _sweep(

@@ -168,7 +168,9 @@ def _all(
     given   the lock, the file of the data if it is not the lock's, and what is trusted
     shared  takes the runs
     """
-    count = max(1, min(PROCESSES, len(runs), os.cpu_count() or 1))
+    if not runs:
+        return EXACT
+    count = min(PROCESSES, len(runs), os.cpu_count() or 1)
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, given)
     bar = Progress(
         TextColumn("runs"),
