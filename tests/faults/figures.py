@@ -1,5 +1,6 @@
 """What the suite found: `figures.json`, a row for each injection, and `README.md`, written from it."""
 
+import fcntl
 import json
 import os
 import platform
@@ -12,7 +13,11 @@ FILE = HERE / "figures.json"
 PAGE = HERE / "README.md"
 TOP = """# Faults
 
-Written by the suite. `nice -n 19 pytest tests/faults -m soak -n 0` injects all of this,
+Written by the suite, as it injects all of this, the two long sweeps beside the rest:
+
+    pytest -m soak -n 3 --dist loadgroup --no-loadscope-reorder \\
+        tests/faults/test_hour.py tests/faults/test_sweep_memory.py tests/faults
+
 `python tests/faults/sweep_memory.py` measures the large sweep. Each row is of one test that passed; the row
 is deleted when its test begins, so that a test without a row has failed, or has not been run. The slow tier
 of the tests has a short, seeded sample of some.
@@ -58,11 +63,16 @@ class Note:
 
 
 def _change(rows: dict[str, Any]) -> None:
-    """Replaces rows, and writes the page."""
-    before = json.loads(FILE.read_text()) if FILE.exists() else {}
-    now = {name: row for name, row in sorted({**before, **rows}.items()) if row}
-    FILE.write_text(json.dumps(now, indent=1) + "\n")
-    PAGE.write_text(page(now))
+    """Replaces rows, and writes the page, while no other process does."""
+    with FILE.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        before = json.loads(file.read() or "{}")
+        now = {name: row for name, row in sorted({**before, **rows}.items()) if row}
+        file.truncate(0)
+        file.write(json.dumps(now, indent=1) + "\n")
+        file.flush()
+        PAGE.write_text(page(now))
 
 
 def page(rows: dict[str, dict[str, Any]]) -> str:
