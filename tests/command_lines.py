@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 from microgpt.app import config_path
 
 Strategy = st.SearchStrategy[str]
+EXPERIMENTS = ("experiment=original", "experiment=compute_tuning")  # others train hundreds of runs
 ELSEWHERE = (
     "paths",
     "tracking",
@@ -170,10 +171,11 @@ FLAGS = (
 
 
 def options() -> list[str]:
-    """Every option, as `model/norm=layernorm`."""
+    """Every option, as `model/norm=layernorm`, but of experiments two."""
     files = [file.relative_to(config_path()) for file in config_path().glob("*/**/*.yaml")]
     chosen = sorted(f"{file.parent.as_posix()}={file.stem}" for file in files)
-    return [each for each in chosen if not each.startswith(("hydra", "tracking", "data=makemore"))]
+    others = ("hydra", "tracking", "data=makemore", "experiment")
+    return [*EXPERIMENTS, *(each for each in chosen if not each.startswith(others))]
 
 
 def keys() -> list[str]:
