@@ -27,6 +27,7 @@ Here = Callable[..., tuple[str, str]]
 MLflow.PATIENCE = 300.0  # a machine that is busy with tests may need minutes for what takes seconds
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist has one that reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` the tests of a file share a process, and so what its fixtures made.
 

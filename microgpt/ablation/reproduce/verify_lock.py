@@ -97,9 +97,9 @@ def verify_lock(
     count = -(-len(finished) // SHARE) if sample is None else sample
     chosen, which = draw(finished, count, seed)
     every = len(chosen) == len(finished)
-    out.print(f"{len(chosen)} of {len(finished)} finished runs are trained again{which}")
-    if not every:
-        out.print(f"  {', '.join(run['name'] for run in chosen)}", markup=False)
+    told = f"{len(chosen)} of {len(finished)} finished runs are trained again{which}"
+    named = "" if every else f":\n  {', '.join(run['name'] for run in chosen)}"
+    out.print(f"{told}{named}", markup=False)
     kept: dict[str, HeldOut] | None = {} if every else None
     left = [run for run in chosen if not (shared and _told(shared, lock, run, kept))]
     if shared and len(left) < len(chosen):
