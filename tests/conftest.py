@@ -27,17 +27,6 @@ Here = Callable[..., tuple[str, str]]
 MLflow.PATIENCE = 300.0  # a machine that is busy with tests may need minutes for what takes seconds
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist has one that reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` the tests of a file share a process, and so what its fixtures made.
-
-    A test may name another group.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(scope="session")
 def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh MLflow database: setting one up takes seconds, a copy none."""

@@ -59,22 +59,15 @@ def try_lines(number: int, share: int, place: Path, within: Within) -> Counter[i
     return codes
 
 
-SHARES = [  # of a thousand, for the processes of the tests
-    pytest.param(250, share, marks=[pytest.mark.slow, pytest.mark.xdist_group(f"lines {share}")])
-    for share in range(4)
-]
-
-
-@pytest.mark.parametrize(("number", "share"), [(40, 40), *SHARES])
+@pytest.mark.parametrize("number", [40, pytest.param(1000, marks=pytest.mark.slow)])
 def test_any_command_line(
     number: int,
-    share: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THERE", "names.txt")
-    codes = try_lines(number, share, tmp_path, Within(monkeypatch, capfd))
+    codes = try_lines(number, number, tmp_path, Within(monkeypatch, capfd))
     assert codes[0] > number / 20
     assert codes[2] > number / 2

@@ -15,7 +15,7 @@ TOP = """# Faults
 
 Written by the suite, as it injects all of this, the two long sweeps beside the rest:
 
-    pytest -m soak -n 3 --dist loadgroup --no-loadscope-reorder \\
+    pytest -m soak -n 3 --dist loadfile --no-loadscope-reorder \\
         tests/faults/test_hour.py tests/faults/test_sweep_memory.py tests/faults
 
 `python tests/faults/sweep_memory.py` measures the large sweep. Each row is of one test that passed; the row
