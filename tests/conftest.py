@@ -30,8 +30,8 @@ Here = Callable[..., tuple[str, str]]
 MLflow.PATIENCE = 300.0  # a machine that is busy with tests may need minutes for what takes seconds
 
 
-# A function with a frame of 264 KB. Python keeps frames in chunks of 16 KB, and for a call at the end of one it
-# asks the system for another, and then gives that back. Below this frame, in a chunk of 512 KB, none is needed.
+# A function with a frame of 264 KB, in a chunk of 512 KB. Other chunks have 16 KB: for each call at the end
+# of one, Python asks the system for another, and gives it back. Below this frame it never does.
 WIDE: dict[str, Any] = {}
 LOCALS = "=".join(f"_{i}" for i in range(33_000))
 exec(f"def wide(call):\n if 0: {LOCALS} = 0\n return call()", WIDE)

@@ -294,6 +294,17 @@ def test_a_lock_that_is_none(folder: Path, verify: Callable[..., Ended]) -> None
         assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended
 
 
+def test_figures_that_are_none_are_named(folder: Path, verify: Callable[..., Ended]) -> None:
+    edit(folder, lambda lock: lock["runs"][0]["curve"][0].update(step=None))
+    ended = verify()
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended
+    assert "runs must be a list, each a run, with its results" in ended.err
+    edit(folder, lambda lock: lock["runs"][0]["curve"][0].update({"step": 3, "val/loss": 1e308}))
+    ended = verify()
+    assert (ended.code, ended.err) == (1, ""), ended
+    assert "its figures are out of range" in ended.out
+
+
 def test_code_that_has_changed_is_said(folder: Path, verify: Callable[..., Ended]) -> None:
     def change(lock: dict[str, Any]) -> None:
         lock["sweep"]["source"] = joint(["0" * 64])

@@ -182,7 +182,12 @@ def _is_number(value: Any) -> bool:
 TEXT = Kind("a text", lambda value: isinstance(value, str))
 COUNT = Kind("a whole number >= 0", lambda value: type(value) is int and value >= 0)
 TIME = Kind("seconds since 1970", lambda value: _is_number(value) and 0 <= value < 1e11)
+NUMBER = Kind("a number", _is_number)
 KEYS = Kind("a mapping", lambda value: isinstance(value, dict))
+NUMBERS = Kind(
+    "a mapping of numbers",
+    lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+)
 TEXTS = Kind(
     "a mapping of texts",
     lambda value: isinstance(value, dict) and all(isinstance(each, str) for each in value.values()),

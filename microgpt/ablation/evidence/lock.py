@@ -19,9 +19,12 @@ from microgpt.run.identity import leaves
 from microgpt.run.reading import (
     COUNT,
     KEYS,
+    NUMBER,
+    NUMBERS,
     TEXT,
     TEXTS,
     BadRecord,
+    Kind,
     Kinds,
     check,
     each,
@@ -30,6 +33,7 @@ from microgpt.run.reading import (
     read_bytes,
     with_keys,
 )
+from microgpt.run.record import FINISHED
 
 LOCK = "results.lock.json"
 CURVE = ("step", "lr", "val/loss")  # of each evaluation on the way
@@ -37,7 +41,22 @@ SCHEMA = 3  # the version of what a lock holds
 BEFORE = 2  # of which one of this version can be made without a store
 ASKED = with_keys("a question", {"question": TEXT, "source": TEXT, "claim": or_null(KEYS)})
 TEXTS_OF_RUN = ("name", "arm", "status", "signature", "source")
-RUN = with_keys("a run", {**dict.fromkeys(TEXTS_OF_RUN, TEXT), "seed": COUNT})
+ENTRY = with_keys("a run", {**dict.fromkeys(TEXTS_OF_RUN, TEXT), "seed": COUNT})
+RESULTS = with_keys(
+    "the results of a run",
+    {
+        "overrides": KEYS,
+        "parameters_sha256": TEXT,
+        "n_params": COUNT,
+        "metrics": NUMBERS,
+        "curve": each(with_keys("an evaluation", dict.fromkeys(CURVE, NUMBER))),
+        "samples": each(TEXT),
+    },
+)
+RUN = Kind(
+    "a run, with its results if it is finished",
+    lambda run: ENTRY.holds(run) and (run["status"] != FINISHED or RESULTS.holds(run)),
+)
 FACTS: Kinds = {
     "digest": TEXT,
     "experiment": TEXT,
