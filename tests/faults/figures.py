@@ -16,7 +16,7 @@ TOP = """# Faults
 Written by the suite, as it injects all of this, the two long sweeps beside the rest:
 
     pytest -m soak -n 3 --dist loadfile --no-loadscope-reorder \\
-        tests/faults/test_hour.py tests/faults/test_sweep_memory.py tests/faults
+        tests/faults/test_{hour,sweep_memory,kills,places,servers,crowds,sweeps,sequences,memory,generated}.py
 
 `python tests/faults/sweep_memory.py` measures the large sweep. Each row is of one test that passed; the row
 is deleted when its test begins, so that a test without a row has failed, or has not been run. The slow tier
