@@ -31,7 +31,7 @@ MLflow.PATIENCE = 300.0  # a machine that is busy with tests may need minutes fo
 
 
 # A function with a frame of 264 KB, in a chunk of 512 KB. Other chunks have 16 KB: for each call at the end
-# of one, Python asks the system for another, and gives it back. Below this frame it never does.
+# of one, Python asks the system for another, and gives it back. Below this frame some thousand calls fit.
 WIDE: dict[str, Any] = {}
 LOCALS = "=".join(f"_{i}" for i in range(33_000))
 exec(f"def wide(call):\n if 0: {LOCALS} = 0\n return call()", WIDE)
@@ -39,7 +39,7 @@ exec(f"def wide(call):\n if 0: {LOCALS} = 0\n return call()", WIDE)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
-    """Calls a test as pytest does, with room for its frames: some took twice as long without."""
+    """Calls a test as pytest does, with room for its frames: some took nearly twice as long without."""
     names = inspect.signature(pyfuncitem.obj).parameters
     given = {name: pyfuncitem.funcargs[name] for name in names}
     WIDE["wide"](partial(pyfuncitem.obj, **given))

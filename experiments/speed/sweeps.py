@@ -50,7 +50,7 @@ def two_over_one() -> float:
             begun = perf_counter()
             processes = [
                 subprocess.Popen(
-                    [*words, f"hydra.run.dir={outputs}/{i}"], stdout=subprocess.DEVNULL
+                    [*words, f"paths.outputs={outputs}/{i}"], stdout=subprocess.DEVNULL
                 )
                 for i in range(count)
             ]

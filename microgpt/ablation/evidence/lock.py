@@ -46,7 +46,8 @@ RESULTS = with_keys(
     "the results of a run",
     {
         "overrides": KEYS,
-        "parameters_sha256": TEXT,
+        **dict.fromkeys(("parameters_sha256", "metrics_sha256", "samples_sha256"), TEXT),
+        "held_out_sha256": or_null(TEXT),
         "n_params": COUNT,
         "metrics": NUMBERS,
         "curve": each(with_keys("an evaluation", dict.fromkeys(CURVE, NUMBER))),
