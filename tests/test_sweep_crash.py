@@ -64,7 +64,7 @@ def records(outputs: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("jobs", "seeds"),
     [
-        pytest.param(12, 2, marks=pytest.mark.slow),
+        pytest.param(6, 1, marks=pytest.mark.slow),
         pytest.param(60, 10, marks=pytest.mark.soak),
     ],
 )
