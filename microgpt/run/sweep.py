@@ -6,7 +6,7 @@ sweep.json    the swept keys, the base configuration, the jobs, the status
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from microgpt.run.facts import SWEEP_FACTS, SWEEP_OTHERS
 from microgpt.run.folder import RunFolder
@@ -16,6 +16,14 @@ from microgpt.run.record import Record, begin_of
 KEY = 12, 8  # digits of signature and source in the name of a run's folder
 
 
+class Held(NamedTuple):
+    """A record that was read."""
+
+    state: tuple[int, ...]  # of its file
+    info: dict[str, Any]
+    jobs: dict[str, dict[str, Any]]  # by the names of their folders
+
+
 class SweepFolder(Record):
     """Reads and writes the record of a sweep."""
 
@@ -23,9 +31,7 @@ class SweepFolder(Record):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._read: tuple[int, ...] = ()  # the state of the file when it was read last
-        self._known: dict[str, Any] = {}  # what it said: of a thousand jobs, half a megabyte
-        self._jobs: dict[str, dict[str, Any]] = {}  # its jobs, by the names of their folders
+        self._held: Held | None = None  # of a thousand jobs, half a megabyte
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         """To another process goes the path."""
@@ -34,17 +40,22 @@ class SweepFolder(Record):
     @property
     def info(self) -> dict[str, Any]:
         """The facts."""
-        self._refresh()
-        return dict(self._known)
+        return dict(self._fresh().info)
 
-    def _refresh(self) -> None:
-        """Reads the file if it has changed."""
+    @property
+    def state(self) -> tuple[int, ...]:
+        """What differs once the record has changed: each update makes another file."""
         found = stat_of(self._file)
-        state = found.st_ino, found.st_size, found.st_mtime_ns  # each update makes another file
-        if state != self._read:
-            self._known = super().info
-            self._jobs = {job["run"]: job for job in self._known["jobs"]}
-            self._read = state
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _fresh(self) -> Held:
+        """What the file says, read again if it has changed."""
+        held, state = self._held, self.state
+        if held is None or held.state != state:
+            held = self._held = None  # first: two records of many jobs are much
+            info = super().info
+            held = self._held = Held(state, info, {job["run"]: job for job in info["jobs"]})
+        return held
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
@@ -54,8 +65,7 @@ class SweepFolder(Record):
 
     def job(self, run: str) -> dict[str, Any]:
         """The job whose run folder is named `run`."""
-        self._refresh()
-        return self._jobs[run]
+        return self._fresh().jobs[run]
 
     def run(self, job: Mapping[str, Any]) -> RunFolder:
         """The run folder of a job."""

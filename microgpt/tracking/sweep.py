@@ -1,7 +1,9 @@
 """A sweep projected into MLflow: a run that its jobs' runs stand below, and a view of them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,8 @@ class SweepProjection:
         self._is_own = is_own(self._run, folder)
         self._final = self._run.info.status, self._run.info.end_time
         self._shown = ""  # the status that we have sent
-        self._told: dict[str, Any] = {}  # what we have sent of its record, which may grow
+        self._state: tuple[int, ...] = ()  # of the record, when it was compared last
+        self._told = ""  # the digest of what we have sent of the record, which may grow
         self._alive = 0.0  # when the store was last told that the sweep is under way
         self.complete = False  # whether the store has all, and the sweep is over
 
@@ -119,9 +122,13 @@ class SweepProjection:
 
     def _describe(self) -> bool:
         """Sends what is known of a sweep and the store does not know; whether there was any."""
+        if (state := self.folder.state) == self._state:
+            return False
         info = self.folder.info
         lasting = {key: value for key, value in info.items() if key not in ("status", "ended")}
-        if lasting == self._told:
+        told = sha256(json.dumps(lasting).encode()).hexdigest()  # the record itself may be large
+        if told == self._told:
+            self._state = state
             return False
         self.client.log_dict(self.run_id, lasting, SPEC)
         if protocol := self.folder.protocol:
@@ -132,7 +139,7 @@ class SweepProjection:
         new = with_report(description(info, self.experiment), note.partition(REPORTED)[2])
         if new != note:
             self.client.set_tag(self.run_id, NOTE, new)
-        self._told = lasting
+        self._state, self._told = state, told
         return True
 
     def _show(self, status: str) -> None:

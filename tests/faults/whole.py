@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from microgpt.run.folder import RunFolder, all_runs
 from microgpt.run.record import FINISHED
@@ -139,15 +140,20 @@ def check_store(
     client, count = store(outputs), 0
     for run in runs:
         assert statuses[run.mlflow_run_id] == "FINISHED"
-        found, kept = history(client, run.mlflow_run_id), recorded(run)
-        assert found.keys() == kept.keys()
-        for name, points in found.items():
-            count += len(points)
-            if name.startswith("cost/"):  # of an attempt that was killed, perhaps
-                assert [step for step, _ in points] == [step for step, _ in kept[name]]
-            else:
-                assert points == kept[name], name
+        count += check_figures(client, run)
     return count
+
+
+def check_figures(client: MlflowClient, run: RunFolder) -> int:
+    """Every figure of a run stands in the store once; returns how many figures those are."""
+    found, kept = history(client, run.mlflow_run_id), recorded(run)
+    assert found.keys() == kept.keys()
+    for name, points in found.items():
+        if name.startswith("cost/"):  # of an attempt that was killed, perhaps
+            assert [step for step, _ in points] == [step for step, _ in kept[name]]
+        else:
+            assert points == kept[name], name
+    return sum(map(len, found.values()))
 
 
 def check_equal(runs: Sequence[RunFolder], whole: RunFolder | Mapping[str, Any]) -> None:
