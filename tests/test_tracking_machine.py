@@ -13,7 +13,7 @@ from microgpt.run.folder import RunFolder
 from microgpt.run.identity import signature
 from microgpt.run.record import FINISHED, RUNNING
 from microgpt.tracking import sync
-from microgpt.tracking.machine import Machine
+from microgpt.tracking.machine import Machine, processors
 from microgpt.tracking.sender import Sending
 from microgpt.tracking.sync import Store as Tracked
 from microgpt.train import code_of
@@ -50,7 +50,7 @@ def under_way(run: RunFolder, outputs: Path) -> dict[str, list[tuple[int, float]
     """What the store has of a run that it saw twice under way, and at its end."""
     with run.locked():
         run.update(status=RUNNING, ended=None)
-        projection = project_here(run, outputs, Machine())
+        projection = project_here(run, outputs, Machine(processors()))
         time.sleep(0.05)
         projection.update()
     run.update(status=FINISHED, ended=time.time())
@@ -110,7 +110,7 @@ def test_the_processors_are_counted_since_the_last_reading_of_the_same_run() -> 
     def share(readings: list[Metric]) -> float:
         return {each.key: each.value for each in readings}["system/cpu_utilization_percentage"]
 
-    one, other, begun = Machine(), Machine(), time.time()
+    one, other, begun = Machine(processors()), Machine(processors()), time.time()
     end = time.monotonic() + 0.2
     while time.monotonic() < end:  # keep one of the processors busy
         pass

@@ -70,9 +70,10 @@ class RunFolder(Record):
         *(DOCUMENTS, "traceback.txt", "git.diff"),
     )
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.metrics_path = self.path / "metrics.jsonl"
+    @property
+    def metrics_path(self) -> Path:
+        """The logged steps."""
+        return self.path / "metrics.jsonl"
 
     @property
     def ended(self) -> float:

@@ -25,7 +25,8 @@ REFUSED = "refused"  # recorded as failed: a job of a sweep whose combination ma
 POLL = 0.2  # seconds between attempts to take a lock
 MLFLOW_ID = re.compile(rb"[\w-]+")
 LOCK = ".lock"
-HIDDEN = (LOCK, ".mlflow.lock", ".mlflow_run_id")
+MLFLOW_RUN_ID = ".mlflow_run_id"
+HIDDEN = (LOCK, ".mlflow.lock", MLFLOW_RUN_ID)
 COPYING = ".copying"  # while a fork's folder gets the records of its parent: no run has begun there
 PLACES = ("runs", "sweeps")  # folders in the outputs
 
@@ -49,10 +50,19 @@ class Record:
     is_new = False  # whether it was just made, and no store can know it
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
-        self._file = self.path / self.FILE
-        self._lock_path = self.path / LOCK
-        self._mlflow_path = self.path / ".mlflow_run_id"
+        self.path = path.absolute()  # alone: thousands of records may wait to be sent
+
+    @property
+    def _file(self) -> Path:
+        return self.path / self.FILE
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / LOCK
+
+    @property
+    def _mlflow_path(self) -> Path:
+        return self.path / MLFLOW_RUN_ID
 
     @property
     def exists(self) -> bool:

@@ -1,6 +1,6 @@
 """How busy the machine is, as MLflow's system metrics have it: with all that runs on it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,11 @@ class Machine:
     thread, here of another run perhaps: so we count ourselves.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Mapping[str, float]) -> None:
+        """`before` is a reading of `processors`."""
         self._step = -1
         self._monitors: list[Any] = []
-        self._before = psutil.cpu_times()._asdict()
+        self._before = before
 
     def metrics(self, begun: float) -> "list[Metric]":
         """A reading for the store, of a run that began then."""
@@ -52,11 +53,16 @@ class Machine:
 
     def _busy(self) -> float:
         """The share of time that the processors were busy since this was last asked, in percent."""
-        before, self._before = self._before, psutil.cpu_times()._asdict()
+        before, self._before = self._before, processors()
         spent = {key: self._before[key] - before[key] for key in before if key not in COUNTED}
         idle = sum(spent.get(key, 0.0) for key in IDLE)
         share: float = 1 - idle / (sum(spent.values()) or 1.0)
         return round(100 * share, 1)
+
+
+def processors() -> dict[str, float]:
+    """What the processors did since the machine began: seconds of each kind."""
+    return psutil.cpu_times()._asdict()  # type: ignore[no-any-return]
 
 
 def _monitors() -> Iterator[Any]:

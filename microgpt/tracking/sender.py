@@ -2,13 +2,14 @@
 
 import gc
 from collections import deque
+from functools import lru_cache
 from pathlib import Path
 from threading import Condition, Event, Lock, Thread
 from time import monotonic
 
 from microgpt.run.folder import RunFolder
 from microgpt.run.record import FINISHED, RUNNING
-from microgpt.tracking.machine import Machine
+from microgpt.tracking.machine import Machine, processors
 from microgpt.tracking.patience import Patience
 from microgpt.tracking.projection import Projection
 from microgpt.tracking.store import one_sends, told
@@ -47,11 +48,16 @@ class Flag:
 
 
 class Sending:
-    """One folder on its way to a store."""
+    """One folder on its way to a store. Thousands may wait: each has little."""
+
+    __slots__ = (
+        *("store", "folder", "experiment", "projection", "problem"),
+        *("met", "ended", "last", "over", "_added", "_before"),
+    )
 
     def __init__(self, store: Store, folder: Folder, experiment: str) -> None:
         self.store, self.folder, self.experiment = store, folder, experiment
-        self._added, self._machine = monotonic(), Machine()
+        self._added, self._before = monotonic(), _recent()
         self.projection: Projection | SweepProjection | None = None
         self.problem: str | None = None
         self.met = Flag()  # the store has the folder's run, or has failed to
@@ -98,10 +104,20 @@ class Sending:
         if self.projection is None:
             self.projection = self.store.project(self.folder, self.experiment)
             if isinstance(self.projection, Projection):
-                self.projection.machine = self._machine
+                self.projection.machine = Machine(self._before)
         self.met.set()
         self.projection.update()
         return self.projection.complete
+
+
+@lru_cache(maxsize=1)
+def _of(second: int) -> dict[str, float]:
+    return processors()
+
+
+def _recent() -> dict[str, float]:
+    """A reading of the processors of this second: what is added in it, thousands perhaps, has the same."""
+    return _of(int(monotonic()))
 
 
 class Sender:
