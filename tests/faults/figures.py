@@ -18,9 +18,8 @@ Written by the suite, as it injects all of this, the two long sweeps beside the 
     pytest -m soak -n 3 --dist loadfile --no-loadscope-reorder \\
         tests/faults/test_{hour,sweep_memory,kills,places,servers,crowds,sweeps,sequences,memory,generated}.py
 
-`python tests/faults/sweep_memory.py` measures the large sweep. Each row is of one test that passed; the row
-is deleted when its test begins, so that a test without a row has failed, or has not been run. The slow tier
-of the tests has a short, seeded sample of some.
+Each row is of one test that passed; the row is deleted when its test begins, so that a test without a row
+has failed, or has not been run. The slow tier of the tests has a short, seeded sample of some.
 
 After each injection, and a resume or `microgpt sync` where one is due: every figure of every run stands in
 the store once; figures, samples and parameters equal those of a run that nobody disturbed, bit for bit; no

@@ -1,7 +1,7 @@
-"""Memory and time of a large sweep: `sweep_memory.py [JOBS]` writes memory.json and memory.png.
+"""Memory and time of a large sweep, and their picture.
 
-JOBS (10,000) two-step jobs, tracked, on two workers and a store that is there. All processes of the command
-are looked at from outside, and what was seen is summed up for each hundredth of the jobs.
+Two-step jobs, tracked, on two workers and a store that is there. All processes of the command are looked at
+from outside, and what was seen is summed up for each part of the jobs.
 """
 
 import json
@@ -21,28 +21,37 @@ from watched import MICROGPT, Look, Watched  # noqa: E402
 
 from microgpt.tracking import open_store  # noqa: E402
 
-JOBS = 10_000
-PARTS = 100
 WARM = 100  # jobs after which nothing may grow
 MORE = 1.1  # times what was there at job WARM
 KINDS = "launcher", "worker", "sender"
 WORDS = ["trainer.num_steps=2", "trainer.checkpoint_every=0", "hydra.launcher.workers=2"]
 
 
-def watched(jobs: int) -> Watched:
-    """The sweep, seen from outside."""
+def measured(jobs: int, parts: int) -> dict[str, Any]:
+    """What a sweep of so many jobs needs, in so many parts."""
+    load = os.getloadavg()[0]
+    words = ["train", "-m", *WORDS, f"seed=range({jobs})"]
     with tempfile.TemporaryDirectory() as place:
         outputs = Path(place)
         open_store(f"sqlite:///{outputs}/mlflow.db", outputs)
         runs = outputs / "runs"
         done = lambda: len(os.listdir(runs)) if runs.is_dir() else 0  # noqa: E731
-        words = ["train", "-m", *WORDS, f"seed=range({jobs})"]
-        found = Watched([*MICROGPT, *words], outputs, done)
+        seen = Watched([*MICROGPT, *words], outputs, done)
         assert done() == jobs
-    return found
+    found = rows(seen.looks, jobs, parts)
+    return {
+        "command": " ".join(["microgpt train -m", *WORDS, f"'seed=range({jobs})'"]),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "load before": round(load, 1),
+        "wall seconds": round(seen.wall),
+        "seconds to the first run": round(seen.first, 1),
+        "growth": growth(found),
+        "slower": slower(found),
+        "rows": found,
+    }
 
 
-def rows(looks: Sequence[Look], jobs: int, parts: int = PARTS) -> list[dict[str, float]]:
+def rows(looks: Sequence[Look], jobs: int, parts: int) -> list[dict[str, float]]:
     """For each part of the jobs: the most memory of a process of each kind in MB, milliseconds a job."""
     size = jobs // parts
     found = []
@@ -98,27 +107,7 @@ def draw(found: Sequence[dict[str, float]], file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def main() -> None:
-    """Measures, prints, writes and draws."""
-    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else JOBS
-    load = os.getloadavg()[0]
-    seen = watched(jobs)
-    found = rows(seen.looks, jobs)
-    results: dict[str, Any] = {
-        "command": " ".join(["microgpt train -m", *WORDS, f"'seed=range({jobs})'"]),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "load before": round(load, 1),
-        "wall seconds": round(seen.wall),
-        "seconds to the first run": round(seen.first, 1),
-        "growth": growth(found),
-        "slower": slower(found),
-        "rows": found,
-    }
-    text = json.dumps(results, indent=1)
-    print(text)
-    (HERE / "memory.json").write_text(text + "\n")
-    draw(found, HERE / "memory.png")
-
-
-if __name__ == "__main__":
-    main()
+def write(results: dict[str, Any]) -> None:
+    """Writes memory.json and memory.png."""
+    (HERE / "memory.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw(results["rows"], HERE / "memory.png")
