@@ -52,6 +52,8 @@ class Watched:
                 continue
             if process.pid == self.launcher or kind == "sending":
                 self.warm.setdefault(kind, size)
+            if not kind:  # a shell's, or one that is just becoming another
+                continue
             if kind != "serve" or time.time() - process.create_time() > 5:
                 self.most[kind] = max(self.most[kind], size)
 
