@@ -2,10 +2,12 @@
 
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 from zipfile import ZipFile
 
 import pexpect
@@ -242,7 +244,7 @@ def test_a_name_that_is_completed_is_not_executed(typed: str, bash: "pexpect.spa
 
 @pytest.mark.slow
 def test_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
-    """Installed alone, it trains, sweeps, reports, verifies and looks inside."""
+    """Installed alone, it trains, sweeps, reports, verifies, looks inside, and shows all in the UI."""
     source, venv, place = tmp_path / "source", tmp_path / "venv", tmp_path / "place"
     ignored = shutil.ignore_patterns(".*", "outputs", "tests", "experiments", "__pycache__")
     shutil.copytree(ROOT, source, ignore=ignored)
@@ -278,5 +280,14 @@ def test_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
     succeeds("report", "heads")
     succeeds("verify", "outputs/reports/heads", "--sample", "1")
     succeeds("inspect", run)
+    succeeds("verify", run)
     assert len(list(place.glob("outputs/runs/*/samples.txt"))) == 7
     assert len(list(place.glob("outputs/inspect/*.html"))) == 1
+    ui = [program, "ui", "heads", "--port", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(ui, cwd=place, env=alone, stdout=pipe, text=True) as server:
+        assert server.stdout is not None
+        said = next(line for line in server.stdout if line.startswith("open"))
+        page = urlopen(said.split()[1].partition("/#")[0])  # the page that shows it
+        assert b"MLflow" in page.read()
+        server.send_signal(signal.SIGINT)

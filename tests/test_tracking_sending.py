@@ -1,5 +1,7 @@
 """Folders on their way to a store: one that fails, ones that several send, ones that change hands."""
 
+import pickle
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,3 +142,17 @@ def test_a_resume_while_figures_of_the_killed_run_are_sent(outputs: Path) -> Non
     for name, figures in history(store(outputs), there.info.run_id).items():
         steps = [step for step, _ in figures]
         assert steps == [step for step, _ in recorded(run)[name]], name
+
+
+def test_what_waits_is_small(tmp_path: Path) -> None:
+    """Thousands of runs may wait, where they are trained faster than the store takes them."""
+    count, where = 1000, Store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    asked = [pickle.dumps(RunFolder(tmp_path / f"outputs/runs/{i:021}")) for i in range(count)]
+    tracemalloc.start()
+    try:
+        waiting = [Sending(where, pickle.loads(folder), "microgpt") for folder in asked]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(waiting) == count
+    assert size / count < 1500  # bytes; it was 2,500

@@ -57,7 +57,8 @@ class Sending:
 
     def __init__(self, store: Store, folder: Folder, experiment: str) -> None:
         self.store, self.folder, self.experiment = store, folder, experiment
-        self._added, self._before = monotonic(), _recent()
+        self._added = monotonic()
+        self._before = _processors(int(self._added))
         self.projection: Projection | SweepProjection | None = None
         self.problem: str | None = None
         self.met = Flag()  # the store has the folder's run, or has failed to
@@ -111,13 +112,9 @@ class Sending:
 
 
 @lru_cache(maxsize=1)
-def _of(second: int) -> dict[str, float]:
+def _processors(second: int) -> dict[str, float]:
+    """A reading of the processors, shared by all that is added in a second."""
     return processors()
-
-
-def _recent() -> dict[str, float]:
-    """A reading of the processors of this second: what is added in it, thousands perhaps, has the same."""
-    return _of(int(monotonic()))
 
 
 class Sender:

@@ -145,11 +145,14 @@ def check_store(
 
 
 def check_figures(client: MlflowClient, run: RunFolder) -> int:
-    """Every figure of a run stands in the store once; returns how many figures those are."""
+    """Every figure of a run stands in the store once; returns how many figures those are.
+
+    The clock of a step that was trained again may be that of the first time.
+    """
     found, kept = history(client, run.mlflow_run_id), recorded(run)
     assert found.keys() == kept.keys()
     for name, points in found.items():
-        if name.startswith("cost/"):  # of an attempt that was killed, perhaps
+        if name.startswith("cost/"):
             assert [step for step, _ in points] == [step for step, _ in kept[name]]
         else:
             assert points == kept[name], name
