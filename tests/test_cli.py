@@ -248,12 +248,16 @@ def test_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
     source, venv, place = tmp_path / "source", tmp_path / "venv", tmp_path / "place"
     ignored = shutil.ignore_patterns(".*", "outputs", "tests", "experiments", "__pycache__")
     shutil.copytree(ROOT, source, ignore=ignored)
+    aside = ("tests/", "outputs/", "experiments/")
+    for folder in aside:
+        (source / folder).mkdir()
+        (source / folder / "there.py").touch()
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(source)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(ZipFile(wheel).namelist())
     assert {"microgpt/_conf/train.yaml", "microgpt/datasets/names.txt"} <= inside
-    assert not [name for name in inside if name.startswith(("conf/", "tests/", "outputs/"))]
+    assert not [name for name in inside if name.startswith(("conf/", *aside))]
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     site = next(venv.glob("lib/python*/site-packages"))
     # The dependencies of this environment serve the fresh one, but not its microgpt.

@@ -132,9 +132,10 @@ def test_artifacts_that_are_gone_are_named(bench: Path) -> None:
     home = client.get_experiment_by_name("microgpt")
     assert home
     members = client.search_runs([home.experiment_id], f"tags.`sweep.{made.id}` != ''")
-    (bench / f"artifacts/microgpt/{members[0].info.run_id}/artifacts/config.yaml").unlink()
-    with pytest.raises(BadValue, match=r"its artifact config\.yaml is not in the store"):
-        examine(client, made.id, "")
+    for name in ("samples.txt", "config.yaml"):
+        (bench / f"artifacts/microgpt/{members[0].info.run_id}/artifacts/{name}").unlink()
+        with pytest.raises(BadValue, match=rf"its artifact {name} is not in the store"):
+            examine(client, made.id, "")
     (bench / f"artifacts/microgpt/{parent}/artifacts/sweep.json").unlink()
     with pytest.raises(BadValue, match=r"its run has no sweep\.json"):
         examine(client, made.id, "")

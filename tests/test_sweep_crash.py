@@ -47,10 +47,11 @@ def checkpoints(outputs: Path) -> int:
     return len([*outputs.glob("runs/*/checkpoints/*.safetensors")])
 
 
-def kill_when(process: "subprocess.Popen[str]", outputs: Path, count: int) -> None:
-    """kill -9 of the whole group, a moment after so many checkpoints are there."""
+def kill_after(process: "subprocess.Popen[str]", outputs: Path, count: int, wait: float) -> None:
+    """kill -9 of the whole group, up to `wait` seconds after it has written so many checkpoints."""
+    count += checkpoints(outputs)
     wait_until(lambda: checkpoints(outputs) >= count or process.poll() is not None)
-    time.sleep(random.random() / 5)
+    time.sleep(wait * random.random())
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
@@ -72,13 +73,12 @@ def test_killed_three_times_and_started_again(tmp_path: Path, jobs: int, seeds: 
     words = [f"seed=range({seeds})"]
     finish(tmp_path / "whole", *words)
     outputs = tmp_path / "killed"
-    all_checkpoints = jobs * 10
-    moments = sorted(random.sample(range(1, all_checkpoints // 2), 3))
-    for moment in moments:
-        kill_when(begin(outputs, *words), outputs, moment)
+    counts = [random.randint(1, jobs) for _ in range(3)]  # of ten checkpoints a job
+    for count in counts:
+        kill_after(begin(outputs, *words), outputs, count, wait=jobs / 300)
     said = finish(outputs, *words)
     assert f"{jobs} jobs: " in said
-    print(f"{moments=}\n{said}")
+    print(f"{counts=}\n{said}")
     assert records(outputs) == records(tmp_path / "whole")
     runs = stored(outputs)
     (parent,) = [run for run in runs if "sweep.id" in run.data.tags]

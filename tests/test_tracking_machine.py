@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,7 +13,7 @@ from microgpt.build import part
 from microgpt.run.folder import RunFolder
 from microgpt.run.identity import signature
 from microgpt.run.record import FINISHED, RUNNING
-from microgpt.tracking import sync
+from microgpt.tracking import open_store, sync
 from microgpt.tracking.machine import Machine, processors
 from microgpt.tracking.sender import Sending
 from microgpt.tracking.sync import Store as Tracked
@@ -83,6 +84,36 @@ def test_a_run_that_is_over_before_the_store_is_met_has_one_reading(outputs: Pat
     assert sending.over.is_set()
     there = history(store(outputs), run.mlflow_run_id)
     assert {name: len(there[f"system/{name}"]) for name in NAMES} == dict.fromkeys(NAMES, 1)
+
+
+def test_a_store_that_fails_once_changes_no_reading(outputs: Path) -> None:
+    """What is counted since the run began goes on, and a second has one reading."""
+    run = asking(outputs, True)
+    tracked = Tracked(f"sqlite:///{outputs}/mlflow.db", outputs)
+    sending = Sending(tracked, run, "microgpt")
+    client, failures = open_store(tracked.uri, outputs), [ConnectionError("it starts again")]
+
+    class Once:
+        """A client that fails once, when it has sent all but the end."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def set_terminated(self, *args: Any, **others: Any) -> None:
+            if failures:
+                raise failures.pop()
+            client.set_terminated(*args, **others)
+
+    tracked._client = Once()  # type: ignore[assignment]
+    sending.go_on()
+    assert sending.problem is not None
+    counting = sending._machine
+    assert counting is not None
+    sending.go_on()
+    assert sending.over.is_set()
+    assert sending._machine is counting
+    there = history(store(outputs), run.mlflow_run_id)["system/cpu_utilization_percentage"]
+    assert len({step for step, _ in there}) == len(there)
 
 
 def test_a_run_that_does_not_ask_has_none(outputs: Path) -> None:

@@ -16,6 +16,7 @@ from microgpt.ablation.reproduce.shared import RESULTS, Shared
 from microgpt.run.sweep import joint
 from tests.command import Ended, Within
 from tests.rates import JOBS, edit, reported
+from tests.running import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -298,11 +299,56 @@ def test_figures_that_are_none_are_named(folder: Path, verify: Callable[..., End
     edit(folder, lambda lock: lock["runs"][0]["curve"][0].update(step=None))
     ended = verify()
     assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended
-    assert "runs must be a list, each a run, with its results" in ended.err
+    assert "run 1: curve must be a list, each an evaluation, but is" in ended.err
     edit(folder, lambda lock: lock["runs"][0]["curve"][0].update({"step": 3, "val/loss": 1e308}))
     ended = verify()
     assert (ended.code, ended.err) == (1, ""), ended
     assert "its figures are out of range" in ended.out
+
+
+@pytest.mark.parametrize("words", [("verify",), ("report", "--from-lock", "--out", "experiments")])
+def test_figures_that_have_no_logarithm_are_named(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Of an experiment with a power law."""
+    width = shutil.copytree(REPOSITORY / "experiments/width", tmp_path / "experiments/width")
+    edit(width, lambda lock: lock["runs"][0]["metrics"].update({"test/loss": 0.0}))
+    monkeypatch.chdir(tmp_path)
+    command, *others = words
+    ended = Within(monkeypatch, capfd)(command, "width", *others)
+    assert ended.code in (1, 2), ended
+    assert "its figures are out of range" in ended.out + ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("removed", 3, "run 1: removed must be a list, each a text, but is 3"),
+        ("removed", ["model.nothing"], "key='model.nothing': does not fit"),
+        ("overrides", {"seed.x": 1}, "key='seed.x': does not fit"),
+        ("fingerprint", [], "run 1: fingerprint must be a mapping of texts, but is []"),
+        ("metrics", {"val/loss": 0, "train/loss": "x"}, "run 1: metrics must be a mapping of"),
+    ],
+)
+def test_what_a_run_cannot_have_is_named(
+    key: str, value: Any, says: str, folder: Path, verify: Callable[..., Ended]
+) -> None:
+    edit(folder, lambda lock: lock["runs"][0].update({key: value}))
+    ended = verify()
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended
+    assert says in ended.err
+
+
+@pytest.mark.parametrize("key", ["held_out_sha256", "samples_sha256", "n_params", "signature"])
+def test_what_a_run_has_not_is_named(key: str, folder: Path, verify: Callable[..., Ended]) -> None:
+    edit(folder, lambda lock: lock["runs"][0].pop(key))
+    ended = verify()
+    assert (ended.code, len(ended.err.splitlines())) == (2, 1), ended
+    assert f"run 1: has no {key}" in ended.err
 
 
 def test_code_that_has_changed_is_said(folder: Path, verify: Callable[..., Ended]) -> None:

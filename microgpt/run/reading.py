@@ -163,13 +163,15 @@ def each(kind: Kind) -> Kind:
     )
 
 
-def with_keys(words: str, kinds: Kinds) -> Kind:
-    """A mapping that has these keys, of these kinds."""
-    pairs = kinds.items()
+def with_keys(words: str, required: Kinds, others: Kinds | None = None) -> Kind:
+    """A mapping that has the required keys, and these and `others` of their kinds."""
+    pairs = {**required, **(others or {})}.items()
     return Kind(
         words,
         lambda value: (
-            isinstance(value, dict) and all(kind.holds(value.get(key)) for key, kind in pairs)
+            isinstance(value, dict)
+            and required.keys() <= value.keys()
+            and all(kind.holds(value[key]) for key, kind in pairs if key in value)
         ),
     )
 

@@ -19,7 +19,7 @@ KEY = 12, 8  # digits of signature and source in the name of a run's folder
 class Held(NamedTuple):
     """A record that was read."""
 
-    state: tuple[int, ...]  # of its file
+    version: tuple[int, ...]  # of its file
     info: dict[str, Any]
     jobs: dict[str, dict[str, Any]]  # by the names of their folders
 
@@ -43,18 +43,18 @@ class SweepFolder(Record):
         return dict(self._fresh().info)
 
     @property
-    def state(self) -> tuple[int, ...]:
-        """What differs once the record has changed: each update makes another file."""
+    def version(self) -> tuple[int, ...]:
+        """What differs once the record has changed: the inode, size and time of its file."""
         found = stat_of(self._file)
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _fresh(self) -> Held:
         """What the file says, read again if it has changed."""
-        held, state = self._held, self.state
-        if held is None or held.state != state:
+        held, version = self._held, self.version
+        if held is None or held.version != version:
             held = self._held = None  # first: two records of many jobs are much
             info = super().info
-            held = self._held = Held(state, info, {job["run"]: job for job in info["jobs"]})
+            held = self._held = Held(version, info, {job["run"]: job for job in info["jobs"]})
         return held
 
     @property

@@ -16,7 +16,7 @@ COUNTED = ("guest", "guest_nice")  # in `user` and `nice` already
 
 
 class Machine:
-    """What there is to tell of a machine since this was made, with one reading a second at most.
+    """What there is to tell of a machine since the reading `before`, once a second at most.
 
     The monitors are MLflow's, without its thread, which ends where a store does not answer once.
     They are made for the first reading: before it, MLflow may not be imported. `step` is the seconds since
@@ -25,7 +25,7 @@ class Machine:
     """
 
     def __init__(self, before: Mapping[str, float]) -> None:
-        """`before` is a reading of `processors`."""
+        """`before` is what `processors` said when the run began to be sent."""
         self._step = -1
         self._monitors: list[Any] = []
         self._before = before

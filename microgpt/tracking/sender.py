@@ -52,13 +52,14 @@ class Sending:
 
     __slots__ = (
         *("store", "folder", "experiment", "projection", "problem"),
-        *("met", "ended", "last", "over", "_added", "_before"),
+        *("met", "ended", "last", "over", "_added", "_before", "_machine"),
     )
 
     def __init__(self, store: Store, folder: Folder, experiment: str) -> None:
         self.store, self.folder, self.experiment = store, folder, experiment
         self._added = monotonic()
         self._before = _processors(int(self._added))
+        self._machine: Machine | None = None  # goes on counting where a store failed once
         self.projection: Projection | SweepProjection | None = None
         self.problem: str | None = None
         self.met = Flag()  # the store has the folder's run, or has failed to
@@ -105,7 +106,8 @@ class Sending:
         if self.projection is None:
             self.projection = self.store.project(self.folder, self.experiment)
             if isinstance(self.projection, Projection):
-                self.projection.machine = Machine(self._before)
+                self._machine = self._machine or Machine(self._before)
+                self.projection.machine = self._machine
         self.met.set()
         self.projection.update()
         return self.projection.complete
@@ -113,7 +115,7 @@ class Sending:
 
 @lru_cache(maxsize=1)
 def _processors(second: int) -> dict[str, float]:
-    """A reading of the processors, shared by all that is added in a second."""
+    """A reading of the processors: of all that is added within a second, that of the first."""
     return processors()
 
 

@@ -40,7 +40,7 @@ class SweepProjection:
         self._is_own = is_own(self._run, folder)
         self._final = self._run.info.status, self._run.info.end_time
         self._shown = ""  # the status that we have sent
-        self._state: tuple[int, ...] = ()  # of the record, when it was compared last
+        self._version: tuple[int, ...] = ()  # of the record, when it was compared last
         self._told = ""  # the digest of what we have sent of the record, which may grow
         self._alive = 0.0  # when the store was last told that the sweep is under way
         self.complete = False  # whether the store has all, and the sweep is over
@@ -122,13 +122,13 @@ class SweepProjection:
 
     def _describe(self) -> bool:
         """Sends what is known of a sweep and the store does not know; whether there was any."""
-        if (state := self.folder.state) == self._state:
+        if (version := self.folder.version) == self._version:
             return False
         info = self.folder.info
         lasting = {key: value for key, value in info.items() if key not in ("status", "ended")}
         told = sha256(json.dumps(lasting).encode()).hexdigest()  # the record itself may be large
         if told == self._told:
-            self._state = state
+            self._version = version
             return False
         self.client.log_dict(self.run_id, lasting, SPEC)
         if protocol := self.folder.protocol:
@@ -139,7 +139,7 @@ class SweepProjection:
         new = with_report(description(info, self.experiment), note.partition(REPORTED)[2])
         if new != note:
             self.client.set_tag(self.run_id, NOTE, new)
-        self._state, self._told = state, told
+        self._version, self._told = version, told
         return True
 
     def _show(self, status: str) -> None:

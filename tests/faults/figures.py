@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,19 @@ def machine() -> str:
     return f"{cores}, Linux {platform.release()}, Python {platform.python_version()}"
 
 
+def commit() -> str:
+    """The commit that is checked out, with a + if files of Python differ from it."""
+    git = ["git", "-C", str(HERE)]
+    head = subprocess.check_output([*git, "rev-parse", "--short", "HEAD"], text=True).strip()
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", ":/*.py"], check=False)
+    return head + "+" * changed.returncode
+
+
 class Note:
     """A test's row: deleted at its beginning, written when it has passed."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.begun = name, time.time()
+        self.name, self.begun, self.commit = name, time.time(), commit()
         _change({name: None})
 
     def __call__(self, injected: str, times: int | str, seen: str) -> None:
@@ -58,7 +67,8 @@ class Note:
         minutes = round((time.time() - self.begun) / 60, 1)
         row = {"injected": injected, "times": times, "seen": seen, "minutes": minutes}
         load = f"{os.getloadavg()[1]:.1f}"
-        _change({self.name: row | {"begun": begun, "load": load, "machine": machine()}})
+        told = {"begun": begun, "load": load, "machine": machine(), "commit": self.commit}
+        _change({self.name: row | told})
 
 
 def _change(rows: dict[str, Any]) -> None:
@@ -74,6 +84,11 @@ def _change(rows: dict[str, Any]) -> None:
         PAGE.write_text(page(now))
 
 
+def write_page() -> None:
+    """Writes the page of the rows that are there."""
+    _change({})
+
+
 def page(rows: dict[str, dict[str, Any]]) -> str:
     """The README: a table, the machine, the picture of the large sweep."""
     line = "| {injected} | {times} | {seen} | {minutes} | {begun} |\n"
@@ -83,7 +98,9 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         machines = " and ".join(sorted({row["machine"] for row in rows.values()}))
         loads = sorted(float(row["load"]) for row in rows.values())
         load = f"{loads[0]} to {loads[-1]}"
-        told = f"On {machines}; the load over 5 minutes at the ends of the tests was {load}.\n"
+        commits = " and ".join(sorted({row["commit"] for row in rows.values()}))
+        told = f"On {machines}, commit {commits}; "
+        told += f"the load over 5 minutes at the ends of the tests was {load}.\n"
     return f"{TOP}{table}\n{told}{_memory()}"
 
 
@@ -96,7 +113,8 @@ def _memory() -> str:
     last = found["rows"][-1]
     grown = ", ".join(f"{kind} {value}" for kind, value in found["growth"].items())
     return (
-        f"\n## A sweep of {last['jobs']:,} jobs\n\n`{found['command']}`: {found['wall seconds']} s."
+        f"\n## A sweep of {last['jobs']:,} jobs\n\n`{found['command']}`: {found['wall seconds']} s,"
+        f" commit {found['commit']}."
         f" The most memory after job 100, over what it was there: {grown}. CPU time of a job in the"
         f" second half, over the first: {found['slower']}.\n\n"
         "![Memory of the processes, and time of a job, over the jobs done](memory.png)\n"
@@ -104,4 +122,4 @@ def _memory() -> str:
 
 
 if __name__ == "__main__":
-    _change({})
+    write_page()

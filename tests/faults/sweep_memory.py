@@ -15,11 +15,13 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
+FIGURES = HERE / "memory.json"
 sys.path.append(str(HERE.parent.parent / "experiments/speed"))
 
 from watched import MICROGPT, Look, Watched  # noqa: E402
 
 from microgpt.tracking import open_store  # noqa: E402
+from tests.faults.figures import commit, write_page  # noqa: E402
 
 WARM = 100  # jobs after which nothing may grow
 MORE = 1.1  # times what was there at job WARM
@@ -42,6 +44,7 @@ def measured(jobs: int, parts: int) -> dict[str, Any]:
     return {
         "command": " ".join(["microgpt train -m", *WORDS, f"'seed=range({jobs})'"]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "commit": commit(),
         "load before": round(load, 1),
         "wall seconds": round(seen.wall),
         "seconds to the first run": round(seen.first, 1),
@@ -108,6 +111,7 @@ def draw(found: Sequence[dict[str, float]], file: Path) -> None:
 
 
 def write(results: dict[str, Any]) -> None:
-    """Writes memory.json and memory.png."""
-    (HERE / "memory.json").write_text(json.dumps(results, indent=1) + "\n")
+    """Writes memory.json and memory.png, and the page that shows them."""
+    FIGURES.write_text(json.dumps(results, indent=1) + "\n")
     draw(results["rows"], HERE / "memory.png")
+    write_page()

@@ -59,6 +59,8 @@ WORDS += [
 ]
 pieces = st.sampled_from([*(word.encode() for word in WORDS), b"", b"\xff", b"\xc3"])
 edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 6), pieces), min_size=1, max_size=3)
+LOCKS = ["heads", "norm", "width"]  # the last two have keys that others have not, and a fit
+GONE = object()  # a key or an element that is deleted
 VALUES: list[Any] = [None, True, False, "", "x", "a b", -1, 0, 3, 1.5, 1e308, [], {}, [1], {"a": 1}]
 
 
@@ -175,18 +177,24 @@ def places_of(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def test_locks(tmp_path: Path, within: Within, noted: Noted) -> None:
     """Re-signed, as by one who means to deceive."""
-    folder = tmp_path / "experiments/heads"
-    shutil.copytree(REPOSITORY / "experiments/heads", folder)
-    text, codes = (folder / LOCK).read_text(), Counter[int]()
+    codes = Counter[int]()
+    for name in LOCKS:
+        shutil.copytree(REPOSITORY / "experiments" / name, tmp_path / "experiments" / name)
 
-    @many(200, st.integers(0, 2**32), st.sampled_from(VALUES))
-    def one(place: int, value: Any) -> None:
+    @many(200, st.sampled_from(LOCKS), st.integers(0, 2**32), st.sampled_from([GONE, *VALUES]))
+    def one(name: str, place: int, value: Any) -> None:
+        file = tmp_path / "experiments" / name / LOCK
+        text = file.read_text()
         lock = json.loads(text)
         del lock["digest"]
         holder, key = random.Random(place).choice([*places_of(lock)])
-        holder[key] = value
-        (folder / LOCK).write_text(text_of(lock))
-        ended = within("verify", "heads", "--sample", "1")
+        if value is GONE:
+            del holder[key]
+        else:
+            holder[key] = value
+        file.write_text(text_of(lock))
+        ended = within("verify", name, "--sample", "1")
+        file.write_text(text)
         check_lines(ended, 0, 1, 2)
         codes[ended.code] += 1
 

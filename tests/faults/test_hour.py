@@ -22,10 +22,10 @@ from tests.running import store, sync_here, wait_until
 
 MINUTES = float(os.environ.get("MICROGPT_SOAK_MINUTES", 60))
 JOBS = int(MINUTES * 200)  # more than can be done: what an end costs is another test's
-# Of a second: most kills are in the middle of one, and the store keeps up.
+# Of seconds: most kills are in the middle of one, and the store keeps up.
 WORDS = ["trainer.num_steps=40000", "trainer.log_every=4000", "trainer.eval_every=20000"]
 WORDS += ["trainer.checkpoint_every=5000", "hydra.launcher.workers=2"]
-WARM = 200  # jobs after which nothing may grow
+WARM = min(200, int(MINUTES * 5))  # jobs after which nothing may grow
 BETWEEN = 2.0, 20.0  # seconds from one kill to the next
 QUIET = "import os, sys; sys.stdout = open(os.devnull, 'w'); "  # nobody reads it for an hour
 CHECKED = 100  # runs whose figures are compared, of some thousand
@@ -88,6 +88,7 @@ def test_an_hour_of_random_kills(outputs: Path, noted: Noted) -> None:
     process.send_signal(signal.SIGINT)
     ended(process, 130, patience=3600)  # the store has yet to get what was done last
     wait_until(lambda: not family_of(outputs))
+    assert watched.warm, f"there were never {WARM} runs"
     grown = {kind: watched.most[kind] / size for kind, size in watched.warm.items()}
     assert max(grown.values()) <= MORE, (watched.warm, watched.most)
     done = [run for run in all_runs(outputs) if run.status == FINISHED]

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from microgpt.core.check import BadValue
 from microgpt.protocol.protocol import digest_of
 from microgpt.run.facts import PROTOCOL
 from microgpt.run.held_out import HeldOut
@@ -24,7 +25,6 @@ from microgpt.run.reading import (
     TEXT,
     TEXTS,
     BadRecord,
-    Kind,
     Kinds,
     check,
     each,
@@ -39,25 +39,21 @@ LOCK = "results.lock.json"
 CURVE = ("step", "lr", "val/loss")  # of each evaluation on the way
 SCHEMA = 3  # the version of what a lock holds
 BEFORE = 2  # of which one of this version can be made without a store
-ASKED = with_keys("a question", {"question": TEXT, "source": TEXT, "claim": or_null(KEYS)})
-TEXTS_OF_RUN = ("name", "arm", "status", "signature", "source")
-ENTRY = with_keys("a run", {**dict.fromkeys(TEXTS_OF_RUN, TEXT), "seed": COUNT})
-RESULTS = with_keys(
-    "the results of a run",
-    {
-        "overrides": KEYS,
-        **dict.fromkeys(("parameters_sha256", "metrics_sha256", "samples_sha256"), TEXT),
-        "held_out_sha256": or_null(TEXT),
-        "n_params": COUNT,
-        "metrics": NUMBERS,
-        "curve": each(with_keys("an evaluation", dict.fromkeys(CURVE, NUMBER))),
-        "samples": each(TEXT),
-    },
-)
-RUN = Kind(
-    "a run, with its results if it is finished",
-    lambda run: ENTRY.holds(run) and (run["status"] != FINISHED or RESULTS.holds(run)),
-)
+ASKED = with_keys("a question", {"question": TEXT, "source": TEXT}, {"claim": or_null(KEYS)})
+RUN: Kinds = {
+    **dict.fromkeys(("name", "arm", "status", "signature", "source"), TEXT),
+    "seed": COUNT,
+}
+RESULTS: Kinds = {  # of a finished run
+    "overrides": KEYS,
+    **dict.fromkeys(("parameters_sha256", "metrics_sha256", "samples_sha256"), TEXT),
+    "held_out_sha256": or_null(TEXT),
+    "n_params": COUNT,
+    "metrics": NUMBERS,
+    "curve": each(with_keys("an evaluation", dict.fromkeys(CURVE, NUMBER))),
+    "samples": each(TEXT),
+}
+OWN: Kinds = {"removed": each(TEXT), "fingerprint": TEXTS}  # where it differs from the lock's
 FACTS: Kinds = {
     "digest": TEXT,
     "experiment": TEXT,
@@ -71,7 +67,7 @@ FACTS: Kinds = {
     "files": TEXTS,
     "numbers": TEXT,
     "table": each(with_keys("an arm", {"arm": TEXT, "differs": KEYS})),
-    "runs": each(RUN),
+    "runs": each(KEYS),
     "robustness": each(with_keys("a verdict elsewhere", {"experiment": TEXT})),
     "shares": KEYS,
     "took": each(KEYS),
@@ -100,8 +96,7 @@ def text_of(content: Mapping[str, Any]) -> str:
 def read_lock(path: Path) -> dict[str, Any]:
     """Reads a lock. Raises BadRecord, also if its digest is of other content, or its schema another."""
     content = _intact(path)
-    check_schema(content, path)
-    check(content, path, FACTS)
+    _check(content, path)
     return content
 
 
@@ -110,9 +105,19 @@ def read_earlier(path: Path) -> dict[str, Any]:
     content = _intact(path)
     if content.get("schema") == BEFORE:
         content = {"shares": {}, "took": [], "words": [], **content, "schema": SCHEMA}
+    _check(content, path)
+    return content
+
+
+def _check(content: Mapping[str, Any], path: Path) -> None:
+    """Raises BadRecord unless a lock is of this schema, and has what one must have."""
     check_schema(content, path)
     check(content, path, FACTS)
-    return content
+    for number, run in enumerate(content["runs"], 1):
+        place = f"{path}: run {number}"
+        check(run, place, RUN)
+        if run["status"] == FINISHED:
+            check(run, place, RESULTS, OWN)
 
 
 def _intact(path: Path) -> dict[str, Any]:
@@ -172,13 +177,17 @@ def differences(config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
 
 
 def config_of(content: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """The complete configuration of a run in a lock."""
+    """The complete configuration of a run in a lock. Raises BadValue for keys that it cannot have."""
     config: dict[str, Any] = deepcopy(content["config"])
-    for key in run.get("removed", ()):
-        _remove(config, key.split("."))
-    for key, value in run["overrides"].items():
-        *parents, last = key.split(".")
-        _inside(config, parents)[last] = deepcopy(value)
+    try:
+        for key in run.get("removed", ()):
+            _remove(config, key.split("."))
+        for key, value in run["overrides"].items():
+            *parents, last = key.split(".")
+            _inside(config, parents)[last] = deepcopy(value)
+    except (KeyError, TypeError, AttributeError) as error:
+        allowed = "does not fit the lock's configuration"
+        raise BadValue(f"{run['name']}: key", key, allowed) from error
     return config
 
 

@@ -150,7 +150,7 @@ def _finished(
         "run.json",
     )
     files = {name: artifact(client, stored, name, place) for name in names}
-    for name in (METRICS, CONFIG):
+    for name in (METRICS, CONFIG, SAMPLES):
         if files[name] is None:
             raise BadValue("run", known["name"], f"its artifact {name} is not in the store")
     rows = [row_of(line, METRICS) for line in (files[METRICS] or b"").splitlines()]
@@ -161,7 +161,7 @@ def _finished(
             other = stored.data.metrics.get(key)
             problem = f"{key} is {other} in the store and {value} in its metrics.jsonl"
             raise BadValue("run", known["name"], problem)
-    samples = files[SAMPLES]
+    samples = files[SAMPLES] or b""
     info = json_of(files[FACTS] or b"{}", FACTS)
     check(info, FACTS, {}, {"source_files": TEXTS, "fingerprint": TEXTS, "data": KEYS})
     return Run(
@@ -170,8 +170,8 @@ def _finished(
         metrics=metrics,
         rows=rows,
         config=yaml_of(files[CONFIG] or b"", CONFIG),
-        samples_sha256=None if samples is None else sha256(samples).hexdigest(),
-        samples=tuple(from_lines(decoded(samples or b"", SAMPLES))),
+        samples_sha256=sha256(samples).hexdigest(),
+        samples=tuple(from_lines(decoded(samples, SAMPLES))),
         held_out=_held_out(client, stored, place) if "test/loss" in metrics else None,
         source_files=info.get("source_files", {}),
         ended=stored.info.end_time / 1000,

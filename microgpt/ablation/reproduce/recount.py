@@ -9,6 +9,7 @@ from microgpt.ablation.report.analysis import analyse
 from microgpt.ablation.report.rates import Tuning, grids
 from microgpt.ablation.reproduce.alike import unlike
 from microgpt.ablation.reproduce.replay import Difference
+from microgpt.core.check import BadValue
 from microgpt.protocol.section import FIGURES, RATE
 from microgpt.run.held_out import HeldOut
 from microgpt.run.record import FINISHED
@@ -55,7 +56,13 @@ def _counted(
     trust: Trust,
     held_out: Mapping[str, HeldOut],
 ) -> dict[str, Any]:
-    return analyse(_sweep(lock, documents, trust, held_out), _tuning(lock, trust))
+    try:
+        return analyse(_sweep(lock, documents, trust, held_out), _tuning(lock, trust))
+    except BadValue:
+        raise
+    except (ArithmeticError, ValueError) as error:
+        allowed = f"its figures are out of range: {error}"
+        raise BadValue("experiment", lock["experiment"], allowed) from error
 
 
 def _sweep(

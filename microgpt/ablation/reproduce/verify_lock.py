@@ -137,8 +137,6 @@ def contradicted(lock: Entry, path: Path, base: Parts, trust: Trust) -> Differen
         known = miscounted(lock, base.documents, trust) or next(contradictions(lock, base), None)
     except BadValue as error:
         return Difference("the lock contradicts itself", str(error))
-    except ArithmeticError as error:
-        return Difference("the lock contradicts itself", f"its figures are out of range: {error}")
     if known:
         return known
     for found_elsewhere in (edited_since(lock), tuned_by(lock, path)):
