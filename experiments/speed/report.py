@@ -38,7 +38,8 @@ SWEEPS = """
 Sweeps of {jobs} jobs of {steps} steps: medians over turns, with the least and the most of them. Warm is
 what a further job takes, without start-up; CPU is that of all processes. The training is what runs say it
 took before their last checkpoint and their samples, with evaluations. Asked are at most 0.06 s of CPU
-beyond it; what two processes get out of this machine bounds what a second worker is worth.
+of a job beyond its training, evaluations and checkpoints, on the machine on which a job of 10 steps once
+took 0.27; what two processes get out of this machine bounds what a second worker is worth.
 Written by `sweeps.py`.
 """
 

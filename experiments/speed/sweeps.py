@@ -6,9 +6,11 @@ A short and a long sweep are trained by one worker, then by two. The difference 
 job, is what a job takes once the workers are warm. That of one worker less the seconds that the runs
 say they have trained, evaluated and written checkpoints is overhead, in wall time and in CPU time of all
 processes. Runs say so for the last time before they write the last checkpoint and draw their samples, so
-that these are overhead here. The CPU time of a job is also told by the kind of process. The wall time of
-one worker over that of two is what the second worker is worth. What two processes that share nothing get
-out of the machine is measured beside it: virtual cores are seldom two.
+that these are overhead here, and so is what the store takes for the figures of each logged step. A job of
+ten steps has little else than overhead: its CPU time is told as a whole. The CPU time of a job is also
+told by the kind of process. The wall time of one worker over that of two is what the second worker is
+worth. What two processes that share nothing get out of the machine is measured beside it: virtual cores
+are seldom two.
 """
 
 import json
@@ -23,13 +25,14 @@ from watched import MICROGPT, Watched
 HERE = Path(__file__).parent
 SHORT, LONG = 20, 120  # jobs
 STEPS = 1000
+FEW = 10  # steps that take no time: what is left of a job is overhead
 TURNS = 5
 KINDS = "launcher", "worker", "sender"  # of processes
 
 
-def sweep(jobs: int, workers: int) -> dict[str, float]:
+def sweep(jobs: int, workers: int, steps: int = STEPS) -> dict[str, float]:
     """Seconds of a sweep of so many jobs on a new store: wall, CPU of all processes, a job's training."""
-    words = [f"seed=range({jobs})", f"trainer.num_steps={STEPS}"]
+    words = [f"seed=range({jobs})", f"trainer.num_steps={steps}"]
     command = [*MICROGPT, "train", "-m", *words, f"hydra.launcher.workers={workers}"]
     with tempfile.TemporaryDirectory() as place:
         outputs = Path(place)
@@ -65,11 +68,13 @@ def turn() -> dict[str, float]:
     """All figures once."""
     short, long = ([sweep(jobs, workers) for workers in (1, 2)] for jobs in (SHORT, LONG))
     one, two = ((b["wall"] - a["wall"]) / (LONG - SHORT) for a, b in zip(short, long))
+    few = [sweep(jobs, 1, FEW)["CPU"] for jobs in (SHORT, LONG)]
     cpu = {kind: (long[0][kind] - short[0][kind]) / (LONG - SHORT) for kind in ("CPU", *KINDS)}
     return {
         "seconds of a warm job beyond its training": one - long[0]["training"],
         "CPU seconds of a warm job beyond its training": cpu["CPU"] - long[0]["training"],
         **{f"CPU seconds of a warm job, {kind}": cpu[kind] for kind in KINDS},
+        f"CPU seconds of a warm job of {FEW} steps, all of it": (few[1] - few[0]) / (LONG - SHORT),
         "one worker over two, warm": one / two,
         "two processes that share nothing, over one": two_over_one(),
         "one worker over two, a whole sweep": long[0]["wall"] / long[1]["wall"],
