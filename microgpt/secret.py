@@ -15,19 +15,20 @@ ADDRESS = "MLFLOW_TRACKING_URI"
 IN_FRONT = re.compile(
     r"(?<=://)([^\s:/@]*):(?!\d+(?:[/\s'\"]|$))([^\s@'\"]*(?:@[^\s@/,'\"]*)*)(?=@)"
 )
-IN_QUERY = re.compile(r"(?<=[?&]password=)()([^\s&'\"]+)")
+IN_QUERY = re.compile(r"(?<=[?&])((?:password|passwd|pwd)=)([^\s&'\"]+)")
 
 
 def masked(text: str) -> str:
     """`text` without the passwords of the addresses in it."""
     if "://" not in text:
         return text
-    return IN_QUERY.sub(MASK, IN_FRONT.sub(rf"\1:{MASK}", text))
+    return IN_QUERY.sub(rf"\1{MASK}", IN_FRONT.sub(rf"\1:{MASK}", text))
 
 
 def kept(text: str) -> str:
     """`masked(text)`; its password is kept for those who connect."""
-    for name, password in [*IN_FRONT.findall(text), *IN_QUERY.findall(text)]:
+    in_query = [("", password) for _, password in IN_QUERY.findall(text)]
+    for name, password in [*IN_FRONT.findall(text), *in_query]:
         if password != MASK:
             os.environ[PASSWORD] = unquote(password)
             os.environ.update({NAME: unquote(name)} if name else {})

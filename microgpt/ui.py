@@ -134,13 +134,14 @@ def _server(
     store: str, outputs: Path, port: int
 ) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
     """MLflow's server with its log, in a process group that ends with the block."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", HOST]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--artifacts-destination", (outputs.absolute() / "artifacts").as_uri()]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
             env=environ | LIGHT | {"MLFLOW_BACKEND_STORE_URI": restored(store)},  # not for `ps`
+            cwd="/",  # uvicorn imports what lies in the current folder, which may be anybody's
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -287,6 +287,8 @@ def test_a_wheel_in_an_empty_folder(tmp_path: Path) -> None:
     succeeds("verify", run)
     assert len(list(place.glob("outputs/runs/*/samples.txt"))) == 7
     assert len(list(place.glob("outputs/inspect/*.html"))) == 1
+    for name in ("mlflow", "uvicorn", "sqlalchemy"):  # what lies here is not imported
+        (place / f"{name}.py").write_text("raise SystemExit('this is of the current folder')")
     ui = [program, "ui", "heads", "--port", "0"]
     pipe = subprocess.PIPE
     with subprocess.Popen(ui, cwd=place, env=alone, stdout=pipe, text=True) as server:

@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from microgpt.run.folder import RunFolder
+from microgpt.run.folder import RunFolder, all_runs
+from microgpt.run.record import begin_of
+from microgpt.run.sweep import all_sweeps
 from tests.conftest import Here
 from tests.running import SHORT, TINY, store, stored, train_here
 
@@ -66,3 +68,27 @@ def test_what_was_moved_goes_from_the_store_too(outputs: Path, tmp_path: Path, h
     assert store(moved).search_runs(["1"], run_view_type=3) == []
     assert not artifacts.exists()
     outputs.mkdir()  # the fixture ends
+
+
+def test_runs_of_a_sweep_that_was_removed_keep_their_documents(outputs: Path, here: Here) -> None:
+    """Those that another sweep has too are whole, and can be sent."""
+    for seeds in ("1,2", "2,3"):
+        here(outputs, "train", "-m", *TINY, *SHORT, f"seed={seeds}", "hydra/launcher=basic")
+    first, second = sorted(all_sweeps(outputs), key=begin_of)
+    here(outputs, "rm", first.path.name, "--yes")
+    (shared,) = [run for run in all_runs(outputs) if len(run.info["sweeps"]) == 2]
+    here(outputs, "sync")
+    there = store(outputs).get_run(shared.mlflow_run_id)
+    assert "mlflow.parentRunId" not in there.data.tags
+    files = {file.path for file in store(outputs).list_artifacts(shared.mlflow_run_id)}
+    assert "documents.txt" in files
+    said, complained = here(outputs, "sync")  # nothing is left to send
+    assert complained == ""
+    place = outputs / "artifacts/microgpt"
+    (documents,) = place.glob("*/artifacts/documents/*.txt")  # of the second sweep
+    whole = documents.read_bytes()
+    documents.chmod(0o644)
+    documents.write_bytes(whole[:100])  # a copy that was broken off
+    here(outputs, "sync")
+    assert documents.read_bytes() == whole
+    assert second.path.name in said

@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from microgpt.core.events import Checkpointed, Sampled, Stepped
 from microgpt.run.checkpoint import BadCheckpoint, read_checkpoint, write_checkpoint, write_whole
+from microgpt.run.documents import keep_documents
 from microgpt.run.folder import NoSuchRun, RunFolder, all_runs, find_run, latest_runs
 from microgpt.run.record import KILLED, RUNNING, Busy
 from tests.running import FACTS, NAMES, train_here
@@ -238,6 +239,16 @@ def test_documents_above_the_limit_are_not_kept(
         RunFolder(tmp_path / name).create({}, documents, "")
     assert (tmp_path / "a/documents.txt").read_text() == "ada\nbob\n"
     assert not (tmp_path / "b/documents.txt").exists()
+
+
+def test_what_another_worker_is_writing_is_not_shared(tmp_path: Path) -> None:
+    """It may be killed in the middle; each writes the documents under a name of its own."""
+    shared, content = tmp_path / "data/digest.txt", ["ada", "bob"]
+    shared.parent.mkdir()
+    with shared.with_name(".digest.txt.new").open("wb") as other:
+        keep_documents(tmp_path / "documents.txt", content, shared)
+        other.write(b"x")
+    assert (tmp_path / "documents.txt").read_text() == "ada\nbob\n" == shared.read_text()
 
 
 def test_the_folder_of_a_run(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from microgpt.run.folder import all_runs
 from microgpt.secret import NAME, PASSWORD, blackened, kept, masked, public, restored
+from microgpt.tracking.address import check_uri
 from tests.command import OFFLINE, TINY, Ended, command
 
 SECRET = "geheim%40-7"  # as an address has it
@@ -30,6 +31,8 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> None:
         ("postgresql+psycopg2://u:pa/ss@host/db", "postgresql+psycopg2://u:***@host/db"),
         ("uri=http://u:p@h,http://v:q@i", "uri=http://u:***@h,http://v:***@i"),
         ("postgresql://h/db?user=u&password=p&x=1", "postgresql://h/db?user=u&password=***&x=1"),
+        ("mysql://h/db?user=u&passwd=p", "mysql://h/db?user=u&passwd=***"),
+        ("mssql://h/db?UID=u&pwd=p;x", "mssql://h/db?UID=u&pwd=***"),
         ("{uri: 'http://:p@h'}", "{uri: 'http://:***@h'}"),
         ("http://127.0.0.1:5000/a@b", "http://127.0.0.1:5000/a@b"),
         ("sqlite:////a:b@c/d.db", "sqlite:////a:b@c/d.db"),
@@ -49,6 +52,26 @@ def test_a_password_is_kept_for_the_connection() -> None:
     assert (os.environ[NAME], os.environ[PASSWORD]) == ("lead", PLAIN)
     assert restored("postgresql://lead:***@host/db") == f"postgresql://lead:{SECRET}@host/db"
     assert blackened(f"{SERVER}: {PLAIN} and {SECRET}") == f"{HIDDEN}: *** and ***"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://u:it's-geheim@h/db",
+        'postgresql://u:"geheim"@h/db',
+        "mssql+pyodbc:///?odbc_connect=UID%3Du%3BPWD%3Dgeheim",
+    ],
+)
+def test_a_password_that_cannot_be_told_is_refused(uri: str, tmp_path: Path) -> None:
+    ended = command(["train", *TINY], tmp_path, MLFLOW_TRACKING_URI=uri)
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended
+    assert "uri='***': must have %27 for '" in ended.err
+    assert not (tmp_path / "outputs").exists()
+    check_nowhere(tmp_path, ended)
+
+
+def test_an_apostrophe_in_a_path_is_none_in_a_password() -> None:
+    assert check_uri("sqlite:////home/o'brien/mlflow.db") == "sqlite:////home/o'brien/mlflow.db"
 
 
 def check_nowhere(folder: Path, *ended: Ended, secret: str = "geheim") -> None:

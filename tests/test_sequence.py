@@ -20,7 +20,7 @@ from microgpt.protocol.protocol import check, content, digest_of
 from microgpt.protocol.section import question
 from microgpt.run.folder import all_runs
 from microgpt.run.sweep import all_sweeps
-from microgpt.sweep.sequence import answer
+from microgpt.sweep.sequence import answer, losses_of
 from tests.conftest import Here
 from tests.running import NAMES
 from tests.sweeps import DOCUMENTS, HEADS, asked, heads, lock_of, noisy, page_of, rows
@@ -206,6 +206,14 @@ def trained(here: Here, outputs: Path, place: Path, matters: float) -> str:
     (place / "own/experiment/seq.yaml").write_text(FILE.format(matters=matters))
     words = ["train", "-m", "--config-dir", str(place / "own"), "experiment=seq", *TINY]
     return here(outputs, *words, "hydra/launcher=basic")[0]
+
+
+def test_a_job_that_was_refused_has_no_loss(outputs: Path, here: Here) -> None:
+    words = ["train", "-m", *TINY, "model.n_head=2,3", "hydra/launcher=basic", "tracking=none"]
+    here(outputs, *words)
+    (sweep,) = all_sweeps(outputs)
+    (trained,) = [job["run"] for job in sweep.jobs if job["differs"]["model.n_head"] == "2"]
+    assert losses_of(sweep, "val/loss").keys() == {trained}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -126,6 +127,24 @@ def test_ctrl_c_where_a_worker_is_paused(outputs: Path, tmp_path: Path) -> None:
 
 def statuses(client: Client) -> list[str]:
     return [worker["status"] for worker in client.scheduler_info()["workers"].values()]
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies(outputs: Path, tmp_path: Path) -> None:
+    """The sweep ends with a line, and the same command can go on."""
+    place = tmp_path / "at.json"
+    with dask("scheduler", "--port", "0", "--scheduler-file", str(place)) as process:
+        wait_until(lambda: address_in(place))
+        own = ["tracking=none", f"hydra.launcher.address={address_in(place)}"]
+        with running(outputs, "train", "-m", *TINY, "seed=1,2", *own) as sweep:
+            wait_until(lambda: [*outputs.glob("sweeps/*/sweep.json")])
+            time.sleep(1)  # for the jobs to be on their way
+            process.kill()
+            _, complained = sweep.communicate(timeout=100)
+    assert sweep.returncode == 2, complained
+    assert re.fullmatch(
+        r"microgpt: hydra.launcher.address=\S+: the scheduler is gone; .*\n", complained
+    )
 
 
 @pytest.mark.slow

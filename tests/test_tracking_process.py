@@ -1,8 +1,9 @@
 """The process that sends to a store, where it, the one that works, or both are killed, stopped or late."""
 
-from multiprocessing.connection import Client
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from signal import SIGINT, SIGTERM
+from tempfile import TemporaryDirectory
 from threading import Thread
 from time import monotonic, sleep
 from typing import Any
@@ -116,6 +117,20 @@ def test_one_process_sends_for_others_too(outputs: Path, monkeypatch: pytest.Mon
     assert history(store(outputs), run.mlflow_run_id) == recorded(run)
     SendingProcess.offer(None)
     wait_until(lambda: not Path(first.place).parent.exists())
+
+
+def test_what_others_may_write_to_is_not_joined(tmp_path: Path) -> None:
+    """Who answers where another user may have put something could have anything executed."""
+    with TemporaryDirectory() as open_to_all:  # a socket's path is short
+        Path(open_to_all).chmod(0o755)
+        place = f"{open_to_all}/sending"
+        with Listener(place, "AF_UNIX"):
+            asking = SendingProcess(place)
+            assert asking._child is not None
+            assert asking.place != place
+            asking._child.kill()
+        Path(open_to_all).chmod(0o700)
+    assert SendingProcess(f"{tmp_path}/nothing/sending")._child is not None
 
 
 def test_what_a_guest_leaves_is_sent(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from microgpt.run.checkpoint import write_whole
@@ -44,8 +45,11 @@ def _share(shared: Path, content: bytes) -> bool:
     try:
         if not shared.is_file() or shared.read_bytes() != content:
             shared.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(shared, content)
-            shared.chmod(READ_ONLY)
+            # Under a name of our own: the workers of a sweep do so at once, and one of them may be killed.
+            own = shared.with_name(f".{shared.name}.{gethostname()}-{os.getpid()}")
+            write_whole(own, content)
+            own.chmod(READ_ONLY)
+            own.replace(shared)
     except OSError:
         return False
     return True

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Any
@@ -28,7 +29,11 @@ OPEN = (
 def run_on(address: str, tasks: Sequence[Work], signals: list[int]) -> list[Any]:
     """As `Pool.run`, on a Dask cluster. Raises ConfigError."""
     with connected(address) as client, interruptible(signals):
-        results = follow(client, tasks, signals)
+        try:
+            results = follow(client, tasks, signals)
+        except CancelledError as error:  # by the client, when it has lost the scheduler
+            problem = "the scheduler is gone; the same command goes on with what is left"
+            raise ConfigError(f"hydra.launcher.address={address}: {problem}") from error
         if not signals:
             flush(client)
     return results
@@ -37,7 +42,8 @@ def run_on(address: str, tasks: Sequence[Work], signals: list[int]) -> list[Any]
 @contextmanager
 def connected(address: str) -> Iterator[Client]:
     """A client for the time of the block. Raises ConfigError."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # each has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if is_open(address):
         complain(f"hydra.launcher.address={address}: {OPEN}")
     try:
@@ -106,5 +112,7 @@ def flush(client: Client) -> None:
     sent = [
         client.submit(SendingProcess.flush, PATIENCE, workers=[name], pure=False) for name in names
     ]
-    with suppress(TimeoutError):  # a worker may die, or have other work: `catch_up` sends
+    with suppress(
+        TimeoutError, CancelledError
+    ):  # a worker may die, or have other work: `catch_up` sends
         wait(sent, timeout=2 * PATIENCE)

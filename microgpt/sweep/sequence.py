@@ -50,8 +50,9 @@ def until_decided(asked: Question, jobs: Sequence[Job]) -> Rounds:
 
 def losses_of(sweep: SweepFolder, figure: str) -> dict[str, float]:
     """The last value of a metric of each job that has it, by the name of its run."""
-    last = {job["run"]: sweep.run(job).metrics()[-1] for job in sweep.jobs}
-    return {name: row[figure] for name, row in last.items() if figure in row}
+    rows = {job["run"]: sweep.run(job).metrics() for job in sweep.jobs}
+    # A job that was refused has none.
+    return {name: own[-1][figure] for name, own in rows.items() if own and figure in own[-1]}
 
 
 def answer(

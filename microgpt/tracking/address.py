@@ -1,18 +1,21 @@
 """Which store is meant: its address, and the file of a SQLite database."""
 
 import os
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
 from microgpt.core.check import BadValue
-from microgpt.secret import ADDRESS, kept
+from microgpt.secret import ADDRESS, MASK, kept
 
 SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"}
 DATABASE = "mlflow.db"  # in the outputs
 FILE = "sqlite:///"
 # The same to SQLAlchemy, which decodes %; MLflow makes folders of what follows the other, undecoded.
 ENCODED = "sqlite+pysqlite:///"
+QUOTE = re.compile("['\"]")  # where a password ends in what quotes an address
+HIDES = re.compile("[?&]odbc_connect=")  # a password, encoded
 
 
 def store_uri(uri: str | None, outputs: Path) -> str:
@@ -57,6 +60,9 @@ def check_uri(uri: str | None) -> str | None:
     if uri is not None and not ((known and "/" in uri) or uri == "databricks"):
         allowed = "must be http://SERVER, sqlite:////FILE or another database (or null)"
         raise BadValue("uri", uri, allowed)
+    if uri is not None and (HIDES.search(uri) or ("@" in uri and QUOTE.search(uri))):
+        # Which of it is a password cannot be told: it is not printed.
+        raise BadValue("uri", MASK, "must have %27 for ', %22 for \", and no odbc_connect")
     return uri
 
 

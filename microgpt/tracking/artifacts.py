@@ -1,5 +1,6 @@
 """The files of a run in a store, in one call; documents once a sweep, not once a run."""
 
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow.entities import FileInfo, Run
 
 CHECKPOINTS = "checkpoints"
+PARENT = "mlflow.parentRunId"  # the tag that has the run of a run's sweep
 SHARED = "documents"  # the folder of a sweep's run that holds its jobs' documents, by their digests
 
 
@@ -21,6 +23,7 @@ class Parents:
     def __init__(self) -> None:
         self.runs: dict[Path, str] = {}  # a sweep's folder -> its run's id
         self.documents: set[tuple[str, str]] = set()  # a run's id, an artifact
+        self.there: set[str] = set()  # ids of runs that the store has
 
 
 def send_files(client: "MlflowClient", folder: RunFolder, run: "Run", parents: Parents) -> None:
@@ -42,8 +45,9 @@ def send_missing(client: "MlflowClient", folder: RunFolder, run: "Run", parents:
 def has_files(client: "MlflowClient", folder: RunFolder, run: "Run", parents: Parents) -> bool:
     """Whether a store has all files of a folder."""
     names = {name.as_posix() for name in _own_files(folder, run)}
-    shared = shared_documents(run) if (folder.path / DOCUMENTS).is_file() else None
-    is_shared = shared is None or _is_shared(client, run, shared, parents)
+    documents = folder.path / DOCUMENTS
+    shared = shared_documents(run) if documents.is_file() else None
+    is_shared = shared is None or _is_shared(client, run, documents, shared, parents)
     return names <= _names_there(client, run) and is_shared
 
 
@@ -68,26 +72,46 @@ def _own_files(folder: RunFolder, run: "Run") -> list[Path]:
 def shared_documents(run: "Run") -> str | None:
     """The artifact of its sweep's run that holds a run's documents; None where it has neither."""
     tags = run.data.tags
-    known = "mlflow.parentRunId" in tags and "data.digest" in tags
+    known = PARENT in tags and "data.digest" in tags
     return f"{SHARED}/{tags['data.digest']}.txt" if known else None
 
 
 def _share(client: "MlflowClient", run: "Run", file: Path, name: str, parents: Parents) -> None:
     """Send documents to the run of a sweep, if it has not got them."""
-    if not _is_shared(client, run, name, parents):
-        parent = run.data.tags["mlflow.parentRunId"]
+    if not _is_shared(client, run, file, name, parents):
+        parent = run.data.tags[PARENT]
         _send(client, client.get_run(parent), {Path(name): file})
         parents.documents.add((parent, name))
 
 
-def _is_shared(client: "MlflowClient", run: "Run", name: str, parents: Parents) -> bool:
-    """Whether the run of a sweep has documents, which is asked once."""
-    parent = run.data.tags["mlflow.parentRunId"]
+def _is_shared(client: "MlflowClient", run: "Run", file: Path, name: str, parents: Parents) -> bool:
+    """Whether the run of a sweep has documents whole, which is asked once."""
+    parent = run.data.tags[PARENT]
     if (parent, name) not in parents.documents:
-        if name not in [file.path for file in client.list_artifacts(parent, SHARED)]:
+        there = {each.path: each.file_size for each in client.list_artifacts(parent, SHARED)}
+        # Less may be there of a copy that was broken off; what a store does not measure is whole.
+        if name not in there or (there[name] or math.inf) < file.stat().st_size:
             return False
         parents.documents.add((parent, name))
     return True
+
+
+def leave_removed(client: "MlflowClient", run: "Run", parents: Parents) -> None:
+    """Have a run leave the run of its sweep if that was removed: it keeps its documents itself then."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    parent = run.data.tags.get(PARENT)
+    if parent is None or parent in parents.there:
+        return
+    try:
+        client.get_run(parent)
+        parents.there.add(parent)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        client.delete_tag(run.info.run_id, PARENT)
+        del run.data.tags[PARENT]
 
 
 def _listed(client: "MlflowClient", run: "Run", place: str) -> "list[FileInfo]":

@@ -13,6 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from shutil import rmtree
+from stat import S_IRWXG, S_IRWXO, S_ISDIR
 from subprocess import DEVNULL, Popen
 from tempfile import TemporaryFile, mkdtemp
 from threading import Lock, Thread
@@ -56,6 +57,8 @@ class SendingProcess:
         if place is None:
             return None
         try:
+            if not _is_private(Path(place).parent):
+                return None
             connection: Connection[Any, Any] = Client(place, "AF_UNIX")
         except OSError:  # on another machine, or no more
             return None
@@ -64,9 +67,7 @@ class SendingProcess:
 
     def _own(self) -> "Connection[Any, Any]":
         """A connection to a process that is started for us."""
-        self.place = str(
-            Path(mkdtemp(prefix="microgpt-"), "sending")
-        )  # nobody else may look into it
+        self.place = str(Path(mkdtemp(prefix="microgpt-"), "sending"))
         ours, theirs = Pipe()
         with theirs, ExitStack() as opened:
             said = opened.enter_context(TemporaryFile())
@@ -159,3 +160,10 @@ class SendingProcess:
             while self._answers:
                 _, answer = self._answers.popitem()
                 answer.set_exception(Trouble(f"the process that sends {self._end}"))
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether a folder is one of `mkdtemp` of this user: what answers in it is trusted with objects."""
+    found = os.lstat(folder)
+    mine = S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return mine and not found.st_mode & (S_IRWXG | S_IRWXO)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from microgpt.run.folder import OUTCOME, RunFolder
 from microgpt.run.record import RUNNING
 from microgpt.run.sweep import SweepFolder, sweep_folder
-from microgpt.tracking.artifacts import Parents, has_files, send_files, send_missing
+from microgpt.tracking.artifacts import (
+    PARENT,
+    Parents,
+    has_files,
+    leave_removed,
+    send_files,
+    send_missing,
+)
 from microgpt.tracking.datasets import datasets_of
 from microgpt.tracking.figures import Figures, Known, has_all, known
 from microgpt.tracking.labels import params_of, tags_of
@@ -52,6 +59,8 @@ class Projection:
         )
         self.run_id = str(self._run.info.run_id)
         self._is_own = is_own(self._run, folder)
+        if self._is_own:
+            leave_removed(client, self._run, self._parents)
         self._final = self._run.info.status, self._run.info.end_time
         self.complete = False  # whether the store has all, and the run is over
         self._known: Known | None = None  # the figures that the store had at the beginning
@@ -85,7 +94,7 @@ class Projection:
         for sweep in list(info.get("sweeps", {}))[:1]:
             folder = sweep_folder(self.folder.path.parent.parent, sweep)
             if folder.exists:
-                tags["mlflow.parentRunId"] = self._parent(folder, experiment)
+                tags[PARENT] = self._parent(folder, experiment)
         return tags
 
     def _parent(self, sweep: SweepFolder, experiment: str) -> str:
@@ -94,6 +103,7 @@ class Projection:
             with one_sends(sweep):  # to this store, not another
                 run = sweep_run(self.client, sweep, experiment)
             self._parents.runs[sweep.path] = str(run.info.run_id)
+            self._parents.there.add(str(run.info.run_id))
         return self._parents.runs[sweep.path]
 
     def _is_whole(self, status: str) -> bool:

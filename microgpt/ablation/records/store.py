@@ -30,7 +30,7 @@ from microgpt.run.reading import (
 from microgpt.run.record import FINISHED
 from microgpt.terminal import complain
 from microgpt.tracking import database_file, facts_of, open_store, problem, store_uri
-from microgpt.tracking.artifacts import SHARED, shared_documents
+from microgpt.tracking.artifacts import PARENT, SHARED, shared_documents
 from microgpt.tracking.find import members
 from microgpt.tracking.owner import status_of
 from microgpt.trust import Trust
@@ -208,7 +208,7 @@ def documents_of(client: "MlflowClient", run: "Stored", place: str) -> str | Non
         return None
     from mlflow.exceptions import MlflowException
 
-    parent = run.data.tags["mlflow.parentRunId"]
+    parent = run.data.tags[PARENT]
     try:
         there = [file.path for file in client.list_artifacts(parent, SHARED)]
     except MlflowException:  # the sweep's run is no more
