@@ -1,6 +1,7 @@
 """`microgpt sample`: draws documents from a trained run."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
@@ -108,9 +109,16 @@ def restored(run: RunFolder, reference: str, trust: Trust) -> Parts:
 
 
 def _drawn(run: RunFolder, samples: Iterator[str]) -> Iterator[str]:
-    """The samples. Raises BadRecord where the weights give none, since an update had diverged."""
-    try:
+    """The samples. Raises BadRecord."""
+    with drawing(run):
         yield from samples
+
+
+@contextmanager
+def drawing(run: RunFolder) -> Iterator[None]:
+    """Raises BadRecord where the weights give no probabilities, since an update had diverged."""
+    try:
+        yield
     except BadValue:
         raise
     except (ArithmeticError, ValueError) as error:

@@ -111,6 +111,15 @@ def test_a_page_of_a_run_in_a_store_alone_has_its_id(
     assert "Inside here" in file.read_text(encoding="utf-8")
 
 
+def test_weights_that_are_too_large_are_named(outputs: Path, here: Here) -> None:
+    words = ["optimizer=sgd", "optimizer.lr=1e200", "schedule=constant", "trainer.num_steps=1"]
+    words += ["trainer.checkpoint_every=1", "trainer.eval_every=0", "trainer.eval_documents=0"]
+    train_here(outputs, *words, "tracking=none", "sampling.num_samples=0")
+    _, complained = here(outputs, "inspect", "here", "--prompt", "a", code=2)
+    assert complained.count("\n") == 1
+    assert "no samples from its last checkpoint" in complained
+
+
 def test_a_page_of_a_prompt_is_written_and_logged(run: RunFolder, here: Here) -> None:
     outputs = run.path.parent.parent
     said, complained = here(outputs, "inspect", "here", "--prompt", "an")

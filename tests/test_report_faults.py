@@ -13,6 +13,7 @@ from microgpt.ablation.report.place import held
 from microgpt.ablation.report.report import examine, report
 from microgpt.core.check import BadValue
 from tests.command import Within
+from tests.running import replace
 from tests.sweeps import (
     FILES,
     HEADS,
@@ -38,7 +39,10 @@ def test_a_report_is_written_whole_or_not_at_all(
     folder = tmp_path / "heads"
     shutil.copytree(told[0], folder)
     (folder / "mine.txt").write_text("a note")
-    (folder / "fit.png").write_text("of an older report")
+    (folder / "fit.png").write_text("of an older report, whose lock names it")
+    replace(folder / LOCK, '"files": {', '"files": {"fit.png": "",')
+    (folder / "mine.png").write_text("a picture")
+    (folder / "mine").mkdir()
     (folder / "README.md").write_text("as it was")
     with monkeypatch.context() as patch:
         patch.setattr(reporting, "html_page", lambda *_: 1 / 0)
@@ -47,9 +51,23 @@ def test_a_report_is_written_whole_or_not_at_all(
     assert (folder / "README.md").read_text() == "as it was"
     assert [file.name for file in tmp_path.iterdir()] == ["heads"]
     report(*again)
-    assert {file.name for file in folder.iterdir()} == FILES | {"mine.txt"}
+    mine = {"mine.txt", "mine.png", "mine"}
+    assert {file.name for file in folder.iterdir()} == FILES | mine
     assert (folder / "README.md").read_text() == (told[0] / "README.md").read_text()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "heads"]
+
+
+def test_a_page_of_the_users_is_not_replaced(
+    bench: Path, told: tuple[Path, str, Made], tmp_path: Path
+) -> None:
+    for page, says in (("README.md", "no gallery"), ("heads/README.md", "no report's")):
+        (tmp_path / page).parent.mkdir(exist_ok=True)
+        (tmp_path / page).write_text("mine")
+        with pytest.raises(BadValue, match=rf"has a README\.md that is {says}"):
+            report(told[2].id, address(bench), bench, tmp_path)
+        assert [file.name for file in tmp_path.rglob("*.*")] == ["README.md"]
+        assert (tmp_path / page).read_text() == "mine"
+        (tmp_path / page).unlink()
 
 
 def test_what_a_killed_report_left(

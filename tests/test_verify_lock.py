@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 import microgpt
+from microgpt.ablation.evidence.lock import read_lock
+from microgpt.ablation.reproduce.contradictions import contradictions, edited_since
 from microgpt.ablation.reproduce.draw import draw
+from microgpt.ablation.reproduce.replay import Difference
+from microgpt.ablation.reproduce.retrain import built_again
 from microgpt.ablation.reproduce.shared import RESULTS, Shared
 from microgpt.run.sweep import joint
+from microgpt.trust import OURS_ALONE
 from tests.command import Ended, Within
 from tests.rates import JOBS, edit, reported
 from tests.running import REPOSITORY
@@ -322,6 +327,49 @@ def test_figures_that_have_no_logarithm_are_named(
     assert ended.code in (1, 2), ended
     assert "its figures are out of range" in ended.out + ended.err
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["engine._target_=builtins.open", "+engine.file=FILE", "+engine.mode=w"],
+        ["+engine={_target_:builtins.open,file:FILE,mode:w}"],
+        ["engine=../../../..FOLDER/evil"],
+        ["+model/extra=/evil"],
+        ["data.path=${oc.env:HOME}"],
+        ["model/norm@model._target_=rmsnorm"],
+    ],
+)
+def test_words_of_a_lock_name_no_code(words: list[str], tmp_path: Path) -> None:
+    """The question of its experiment's file is composed with them."""
+    file = tmp_path / "mine.txt"
+    file.write_text("mine")
+    (tmp_path / "evil.yaml").write_text(f"_target_: builtins.open\nfile: {file}\nmode: w\n")
+    lock = read_lock(REPOSITORY / "experiments/heads/results.lock.json")
+    assert edited_since(lock) is None
+    own = [word.replace("FILE", str(file)).replace("FOLDER", str(tmp_path)) for word in words]
+    lock["sweep"]["overrides"] = own
+    said = edited_since(lock)
+    assert isinstance(said, str)
+    assert "of the lock's sweep may name a class" in said
+    assert file.read_text() == "mine"
+
+
+def test_what_a_lock_of_todays_code_cannot_say(folder: Path, verify: Callable[..., Ended]) -> None:
+    lock = read_lock(REPOSITORY / "experiments/width/results.lock.json")
+    base = built_again(lock, lock["runs"][0], None, OURS_ALONE)
+    assert list(contradictions(lock, base)) == []
+    for word in ("hydra.sweeper.ablation.matters=0.5", "+experiment=heads", "~skip"):
+        other = {**lock, "sweep": {**lock["sweep"], "overrides": [word]}}
+        found = edited_since(other)
+        assert isinstance(found, Difference)
+        assert found.verdict == "the lock contradicts itself in sweep.overrides"
+    (cut,) = contradictions({**lock, "tuning": None}, base)
+    assert cut.verdict == "the lock contradicts itself in tuning"
+    edit(folder, lambda lock: lock.update(experiment="../../evil"))
+    assert "experiment must be the name of an experiment, but is" in verify().err
+    edit(folder, lambda lock: lock.update(experiment="rates", runs=[]))
+    assert verify().err.endswith("has no finished run\n")
 
 
 @pytest.mark.parametrize(

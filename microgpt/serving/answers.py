@@ -9,7 +9,7 @@ from microgpt.build import call
 from microgpt.core.check import BadValue, integer
 from microgpt.core.sampling import Sampler
 from microgpt.run.folder import RunFolder
-from microgpt.sample import encoded, nats, restored
+from microgpt.sample import drawing, encoded, nats, restored
 from microgpt.trust import trust_of
 
 GENERATE, SCORE = "generate", "score"
@@ -21,7 +21,8 @@ class Answers:
 
     def __init__(self, folder: Path, packages: Sequence[str]) -> None:
         """`packages` are those whose classes the run may name. Raises what `restored` raises."""
-        parts = restored(RunFolder(folder), str(folder), trust_of(packages, None))
+        self.run = RunFolder(folder)
+        parts = restored(self.run, str(folder), trust_of(packages, None))
         self.trainer, self.sampling = parts.trainer, parts.config["sampling"]
 
     @property
@@ -38,15 +39,16 @@ class Answers:
         generate  documents that begin with the texts; one seed gives the same each time
         score     the texts themselves
 
-        Raises BadValue, ConfigError.
+        Raises BadValue, ConfigError, BadRecord.
         """
         for text in texts:
             if not isinstance(text, str):
                 raise BadValue("text", text, "must be a text")
         if task not in (GENERATE, SCORE):
             raise BadValue("task", task, f"must be {GENERATE} or {SCORE}")
-        drawn = self._drawn(texts, seed, settings) if task == GENERATE else texts
-        scores = [nats(self.trainer, text) for text in drawn]
+        with drawing(self.run):
+            drawn = self._drawn(texts, seed, settings) if task == GENERATE else texts
+            scores = [nats(self.trainer, text) for text in drawn]
         return [
             {"text": text, "nats": sum(score), "tokens": len(score)}
             for text, score in zip(drawn, scores)

@@ -46,6 +46,7 @@ def register(
         _copy(record.folder, files)
         packages = _packages(record.folder, trust)
         answers = Answers(files, packages)
+        answers([""], **answers.defaults)  # it can
         client = record.store.client
         _make(client, name)
         logged = _log(record, files, answers, packages)
@@ -104,7 +105,6 @@ def _log(record: Record, files: Path, answers: Answers, packages: Sequence[str])
     mlflow.set_tracking_uri(restored(record.store.uri))
     mlflow.set_experiment(experiment_id=str(record.run.info.experiment_id))
     params = answers.defaults
-    answers([""], **params)  # it can
     kinds = {str: "string", int: "long", float: "double"}
     given = Schema([ColSpec("string", "text")])
     answered = Schema([ColSpec(kind, name) for name, kind in ANSWER.items()])

@@ -25,6 +25,7 @@ from microgpt.run.reading import (
     TEXT,
     TEXTS,
     BadRecord,
+    Kind,
     Kinds,
     check,
     each,
@@ -40,6 +41,23 @@ CURVE = ("step", "lr", "val/loss")  # of each evaluation on the way
 SCHEMA = 3  # the version of what a lock holds
 BEFORE = 2  # of which one of this version can be made without a store
 ASKED = with_keys("a question", {"question": TEXT, "source": TEXT}, {"claim": or_null(KEYS)})
+# Of an experiment: a file below conf/experiment.
+NAME = Kind(
+    "the name of an experiment",
+    lambda value: bool(TEXT.holds(value) and value and not {"..", ""} & {*value.split("/")}),
+)
+IDENTIFIED = with_keys(
+    "", {**dict.fromkeys(("id", "signature", "source"), TEXT), "overrides": each(TEXT)}
+)
+SWEEP = Kind(
+    "a sweep's id, signature, source and overrides, and nothing else",
+    lambda value: IDENTIFIED.holds(value) and len(value) == 4,
+)
+TUNING = with_keys(
+    "the experiment of the rates and its sweep",
+    {"experiment": NAME, "sweep": or_null(TEXT)},
+    {"runs": each(KEYS), "figure": TEXT, "departs": KEYS},
+)
 RUN: Kinds = {
     **dict.fromkeys(("name", "arm", "status", "signature", "source"), TEXT),
     "seed": COUNT,
@@ -56,10 +74,12 @@ RESULTS: Kinds = {  # of a finished run
 OWN: Kinds = {"removed": each(TEXT), "fingerprint": TEXTS}  # where it differs from the lock's
 FACTS: Kinds = {
     "digest": TEXT,
-    "experiment": TEXT,
+    "experiment": NAME,
+    "description": or_null(TEXT),
     "ablation": or_null(ASKED),
     "verdict": or_null(TEXT),
-    "sweep": KEYS,
+    "sweep": SWEEP,
+    "tuning": or_null(TUNING),
     "config": KEYS,
     "data": with_keys("facts about documents", {"digest": TEXT, "documents": COUNT}),
     "fingerprint": TEXTS,
@@ -68,7 +88,7 @@ FACTS: Kinds = {
     "numbers": TEXT,
     "table": each(with_keys("an arm", {"arm": TEXT, "differs": KEYS})),
     "runs": each(KEYS),
-    "robustness": each(with_keys("a verdict elsewhere", {"experiment": TEXT})),
+    "robustness": each(with_keys("a verdict elsewhere", {"experiment": NAME})),
     "shares": KEYS,
     "took": each(KEYS),
     "words": each(TEXT),
@@ -118,6 +138,8 @@ def _check(content: Mapping[str, Any], path: Path) -> None:
         check(run, place, RUN)
         if run["status"] == FINISHED:
             check(run, place, RESULTS, OWN)
+    if not any(run["status"] == FINISHED for run in content["runs"]):
+        raise BadRecord(path, "has no finished run")
 
 
 def _intact(path: Path) -> dict[str, Any]:

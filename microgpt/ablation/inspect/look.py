@@ -13,7 +13,7 @@ from microgpt.core.sampling import Sampler
 from microgpt.core.tokenizer import UnknownCharacter
 from microgpt.core.trainer import Trainer
 from microgpt.run.folder import RunFolder
-from microgpt.sample import restored
+from microgpt.sample import drawing, restored
 from microgpt.terminal import complain
 from microgpt.trust import Trust
 
@@ -60,6 +60,11 @@ def look(run: RunFolder, prompt: str | None, seed: int, trust: Trust) -> Look:
     Raises BadValue, BadRecord and ConfigError.
     """
     trainer = restored(run, run.path.name, trust).trainer
+    with drawing(run):
+        return _look(run, trainer, prompt, seed)
+
+
+def _look(run: RunFolder, trainer: Trainer, prompt: str | None, seed: int) -> Look:
     ids, targets = _sequence(trainer, prompt)
     ops = Watching()
     rows = _rows(trainer)

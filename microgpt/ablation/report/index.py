@@ -10,12 +10,23 @@ from microgpt.ablation.evidence.lock import LOCK, read_lock
 from microgpt.ablation.report import repeats, sizes, words
 from microgpt.ablation.report.page import linked
 from microgpt.ablation.report.readme import templates
+from microgpt.core.check import BadValue
 from microgpt.run.checkpoint import write_whole
 from microgpt.run.reading import BadRecord, read_bytes
 from microgpt.terminal import complain
 
 # What tells a run from others, in the text of a lock: see MARKS of repeats.py.
 MARK = re.compile(rb'"(?:signature|parameters_sha256)":\s*"(\w+)"')
+
+
+HEADING = "# Questions and verdicts\n"
+
+
+def check_index(experiments: Path) -> None:
+    """Raises BadValue if a gallery would take the place of another page."""
+    page = experiments / "README.md"
+    if page.exists() and not read_bytes(page).startswith(HEADING.encode()):
+        raise BadValue("out", str(experiments), "has a README.md that is no gallery of experiments")
 
 
 def write_index(experiments: Path) -> None:

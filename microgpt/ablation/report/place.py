@@ -4,20 +4,27 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from tempfile import mkdtemp
 
-from microgpt.ablation.evidence.lock import LOCK
-from microgpt.run.locks import lock
+from microgpt.ablation.evidence.lock import LOCK, content_of
+from microgpt.core.check import BadValue
+from microgpt.run.locks import lock as take
+from microgpt.run.reading import BadRecord
 
-OURS = ("README.md", "report.html", LOCK, "*.png", "*.svg")
+ALWAYS = {"README.md", "report.html", LOCK}
 
 
 @contextmanager
 def renewed(folder: Path) -> Iterator[Path]:
-    """An empty folder, which takes the place of `folder` at the end of the block unless that raises."""
+    """An empty folder, which takes the place of `folder` at the end of the block unless that raises.
+
+    Raises BadValue where a page stands that is no report's.
+    """
+    if (folder / "README.md").exists() and not (folder / LOCK).exists():
+        raise BadValue("out", str(folder), "has a README.md that is no report's")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with held(folder.parent):
         tidy(folder)
@@ -37,7 +44,7 @@ def held(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder, which a process's death releases."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        lock(descriptor, fcntl.LOCK_EX)
+        take(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -48,14 +55,24 @@ def swap(new: Path, folder: Path) -> None:
     if not folder.exists():
         new.rename(folder)
         return
-    ours = {file for pattern in OURS for file in folder.glob(pattern)}
+    known = ours(folder)
     for file in folder.iterdir():
-        if file not in ours:
-            (shutil.copytree if file.is_dir() else shutil.copy2)(file, new / file.name)
+        if file.is_dir():
+            shutil.copytree(file, new / file.name, dirs_exist_ok=True)
+        elif file.name not in known:
+            shutil.copy2(file, new / file.name)
     old = Path(mkdtemp(prefix=f".{folder.name}~", dir=folder.parent))
     folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old)
+
+
+def ours(folder: Path) -> set[str]:
+    """The names of a report's files: its pictures are those that its lock names."""
+    named = None
+    with suppress(BadRecord):  # of a lock that is damaged, no picture is known
+        named = content_of(folder / LOCK).get("files")
+    return ALWAYS | (named.keys() if isinstance(named, dict) else set())
 
 
 def tidy(folder: Path) -> None:
@@ -71,6 +88,6 @@ def is_dead(folder: Path) -> bool:
     """Whether no process holds a folder's lock."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        return lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is True
+        return take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is True
     finally:
         os.close(descriptor)

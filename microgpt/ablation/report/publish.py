@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microgpt.ablation.evidence.history import verdict_tag, words
-from microgpt.ablation.report.place import OURS
+from microgpt.ablation.report.place import ours
 from microgpt.ablation.report.render import render_table
 from microgpt.terminal import complain
 from microgpt.tracking import cut, told
@@ -29,7 +29,7 @@ def publish(
     figures = differences(lock)
     try:
         run = client.get_run(parent)
-        for file in sorted({file for pattern in OURS for file in folder.glob(pattern)}):
+        for file in sorted(folder / name for name in ours(folder)):
             client.log_artifact(parent, str(file), FOLDER)
         note = with_report(about(run.data.tags.get(NOTE, "")), report_of(lock))
         now = run.info.end_time or run.info.start_time

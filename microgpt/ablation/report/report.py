@@ -19,7 +19,7 @@ from microgpt.ablation.records.sweep import Sweep
 from microgpt.ablation.report import words
 from microgpt.ablation.report.analysis import analyse, asked_by
 from microgpt.ablation.report.figures import draw
-from microgpt.ablation.report.index import locks_with, write_index
+from microgpt.ablation.report.index import check_index, locks_with, write_index
 from microgpt.ablation.report.page import html_page, linked
 from microgpt.ablation.report.place import renewed
 from microgpt.ablation.report.publish import publish
@@ -48,6 +48,7 @@ def report(
 
     Raises BadValue, BadRecord and Untrusted before anything is written.
     """
+    check_index(experiments)
     client, store = client_of(uri, outputs)
     sweep, lock = examine(client, name, store, trust, experiments)
     folder = experiments / folder_name(str(lock["experiment"]))

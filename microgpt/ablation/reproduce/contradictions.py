@@ -1,11 +1,12 @@
 """What a lock says of its protocol, runs, data and tuning, held against each other and against conf/."""
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from microgpt.ablation.evidence.lock import LOCK, config_of, read_lock
+from microgpt.ablation.evidence.lock import ASIDE, LOCK, config_of, read_lock
 from microgpt.ablation.reproduce.alike import unlike
 from microgpt.ablation.reproduce.recount import figure_of
 from microgpt.ablation.reproduce.replay import Difference
@@ -29,6 +30,9 @@ Entry = Mapping[str, Any]
 def contradictions(lock: Entry, base: Parts) -> Iterator[Difference]:
     """What does not fit together in a lock; `base` are the parts of one of its runs. Raises BadValue."""
     yield from _runs(lock, base)
+    wanted, tuning = (lock["ablation"] or {}).get("tuning"), lock["tuning"]
+    if wanted != (tuning and tuning["experiment"]):
+        yield _contradiction("tuning", tuning, wanted, "its question gives")
     if lock["protocol"] is not None:
         yield from _protocol(lock)
     for key, fact in lock["data"].items():
@@ -93,7 +97,12 @@ def edited_since(lock: Entry) -> Difference | str | None:
     if lock["protocol"] is None or not file.is_file():
         return None
     words = [f"experiment={lock['experiment']}"]
-    words += [word for word in lock["sweep"]["overrides"] if not word.startswith("experiment=")]
+    for word in lock["sweep"]["overrides"]:
+        if re.split("[=./@:]", word.lstrip("+~"))[0] in ASIDE:  # a report leaves them out
+            return _contradiction("sweep.overrides", word, "no such word", "a report gives")
+        if _may_name_code(word):
+            return f"{file} is not compared: {word!r} of the lock's sweep may name a class"
+        words.append(word)
     try:
         now = protocol_of(words, config_path())
     except BadValue as error:
@@ -105,6 +114,18 @@ def edited_since(lock: Entry) -> Difference | str | None:
         says = f"the lock says {said!r}; the file {given!r}"
         return Difference(f"{file} is not what the lock says, in {place}", says)
     return None
+
+
+def _may_name_code(word: str) -> bool:
+    """Whether a word of another's command line may name what is then imported.
+
+    It may name options of conf/ and set values, but no key of Hydra's own, as `_target_`, and no file.
+    """
+    key, _, value = word.partition("=")
+    is_option = "." not in key
+    return bool(re.search(r"_[a-z]+_\b|\$\{|@", word)) or (
+        is_option and ("/" in value or ".." in value)
+    )
 
 
 def tuned_by(lock: Entry, path: Path) -> Difference | str | None:
@@ -119,6 +140,8 @@ def tuned_by(lock: Entry, path: Path) -> Difference | str | None:
         return f"how the rates were chosen is not checked: {error}"
     if other["sweep"]["id"] != said["sweep"]:
         return f"how the rates were chosen is not checked: {file} is of another sweep"
+    if said["figure"] != (figure := figure_of(other)):
+        return _contradiction("tuning.figure", said["figure"], figure, f"{file} gives")
     if found := unlike(said["runs"], _tried(other), "tuning.runs"):
         place, mine, theirs = found
         return Difference(

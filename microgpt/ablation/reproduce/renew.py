@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from microgpt.ablation.evidence.lock import LOCK, read_earlier
-from microgpt.ablation.report.index import whole, write_index
+from microgpt.ablation.report.index import check_index, whole, write_index
 from microgpt.ablation.report.place import renewed
 from microgpt.ablation.report.report import folder_name, in_others, show, write_all
 from microgpt.ablation.report.robustness import beside
@@ -35,6 +35,7 @@ def renew(
 
     Raises BadValue, BadRecord and Untrusted before anything is written.
     """
+    check_index(experiments)
     folder = experiments / folder_name(name)
     path = folder / LOCK
     lock = read_earlier(path)
