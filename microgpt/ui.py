@@ -15,6 +15,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import IO
 
+import psutil
+
 from microgpt.core.check import BadValue
 from microgpt.run.locks import lock
 from microgpt.secret import blackened, public, restored
@@ -170,8 +172,8 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]", port: int, log: IO[byte
     deadline = monotonic() + PATIENCE
     while monotonic() < deadline:
         if process.poll() is not None:
-            raise _ended(log)
-        if _answers(port):
+            raise _taken(port) if _answers(port) else _ended(log)
+        if _answers(port) and _listens(process.pid, port):
             return
         sleep(0.1)
     raise BadValue("port", port, f"no answer from MLflow's server in {PATIENCE:.0f} s")
@@ -184,6 +186,23 @@ def _answers(port: int) -> bool:
             return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether it is a process or one that it has started that listens, not another program."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                open_ = each.net_connections("tcp")
+                if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in open_):
+                    return True
+    return False
+
+
+def _taken(port: int) -> BadValue:
+    """The error for a port that was free and is not any more."""
+    return BadValue("port", port, "another program has taken it; the same command takes the next")
 
 
 def _ended(log: IO[bytes]) -> BadValue:

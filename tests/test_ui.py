@@ -3,9 +3,13 @@
 import json
 import signal
 import socket
+import subprocess
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,13 +28,33 @@ from microgpt.tracking.view import (
     sweep_shown,
     sweep_state,
 )
-from microgpt.ui import HOST, free_port, running_port
+from microgpt.ui import HOST, _wait_for_answer, free_port, running_port
 from tests.conftest import Here
 from tests.running import project_here, running, untracked
 
 
 def run(params: dict[str, str], metrics: Sequence[str] = ()) -> Any:
     return SimpleNamespace(data=SimpleNamespace(params=params, metrics=dict.fromkeys(metrics, 1.0)))
+
+
+def test_another_programs_answer_is_not_the_servers() -> None:
+    """It may have taken the port since it was found free."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer((HOST, 0), Health) as other, TemporaryFile() as log:
+        Thread(target=other.serve_forever, daemon=True).start()
+        process = subprocess.Popen(["sleep", "1"])
+        with pytest.raises(BadValue, match=r"port=\d+: another program has taken it"):
+            _wait_for_answer(process, other.server_port, log)
+        assert process.returncode == 0
+        other.shutdown()
 
 
 def test_columns_are_the_params_that_differ_and_the_figures_there_are() -> None:
