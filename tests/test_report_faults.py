@@ -54,6 +54,10 @@ def test_a_report_is_written_whole_or_not_at_all(
     mine = {"mine.txt", "mine.png", "mine"}
     assert {file.name for file in folder.iterdir()} == FILES | mine
     assert (folder / "README.md").read_text() == (told[0] / "README.md").read_text()
+    (folder / LOCK).write_text("damaged: it names no pictures")
+    (folder / "arms.png").write_text("old")
+    report(*again)
+    assert (folder / "arms.png").read_bytes() == (told[0] / "arms.png").read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "heads"]
 
 

@@ -51,7 +51,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def swap(new: Path, folder: Path) -> None:
-    """Replaces `folder` by `new`, and keeps files in it that are not the report's."""
+    """Replaces `folder` by `new`, and keeps files in it that are not the report's, old or new."""
     if not folder.exists():
         new.rename(folder)
         return
@@ -59,7 +59,7 @@ def swap(new: Path, folder: Path) -> None:
     for file in folder.iterdir():
         if file.is_dir():
             shutil.copytree(file, new / file.name, dirs_exist_ok=True)
-        elif file.name not in known:
+        elif file.name not in known and not (new / file.name).exists():
             shutil.copy2(file, new / file.name)
     old = Path(mkdtemp(prefix=f".{folder.name}~", dir=folder.parent))
     folder.rename(old)
