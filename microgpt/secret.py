@@ -15,7 +15,8 @@ ADDRESS = "MLFLOW_TRACKING_URI"
 IN_FRONT = re.compile(
     r"(?<=://)([^\s:/@]*):(?!\d+(?:[/\s'\"]|$))([^\s@'\"]*(?:@[^\s@/,'\"]*)*)(?=@)"
 )
-IN_QUERY = re.compile(r"(?<=[?&])((?:password|passwd|pwd)=)([^\s&'\"]+)")
+SECRETS = "password|passwd|pwd|token|secret"  # within keys
+IN_QUERY = re.compile(rf"(?<=[?&])(\w*(?:{SECRETS})\w*=)([^\s&'\"]+)", re.IGNORECASE)
 
 
 def masked(text: str) -> str:

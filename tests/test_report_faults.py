@@ -72,6 +72,10 @@ def test_a_page_of_the_users_is_not_replaced(
         assert [file.name for file in tmp_path.rglob("*.*")] == ["README.md"]
         assert (tmp_path / page).read_text() == "mine"
         (tmp_path / page).unlink()
+    (tmp_path / "heads/arms.png").write_text("mine")
+    with pytest.raises(BadValue, match=r"has arms\.png, which is no report's"):
+        report(told[2].id, address(bench), bench, tmp_path)
+    assert [file.name for file in tmp_path.rglob("*.*")] == ["arms.png"]
 
 
 def test_what_a_killed_report_left(

@@ -32,7 +32,8 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> None:
         ("uri=http://u:p@h,http://v:q@i", "uri=http://u:***@h,http://v:***@i"),
         ("postgresql://h/db?user=u&password=p&x=1", "postgresql://h/db?user=u&password=***&x=1"),
         ("mysql://h/db?user=u&passwd=p", "mysql://h/db?user=u&passwd=***"),
-        ("mssql://h/db?UID=u&pwd=p;x", "mssql://h/db?UID=u&pwd=***"),
+        ("http://h/?token=t&sslpassword=p", "http://h/?token=***&sslpassword=***"),
+        ("mssql://h/db?UID=u&PWD=p;x", "mssql://h/db?UID=u&PWD=***"),
         ("{uri: 'http://:p@h'}", "{uri: 'http://:***@h'}"),
         ("http://127.0.0.1:5000/a@b", "http://127.0.0.1:5000/a@b"),
         ("sqlite:////a:b@c/d.db", "sqlite:////a:b@c/d.db"),
@@ -60,6 +61,10 @@ def test_a_password_is_kept_for_the_connection() -> None:
         "postgresql://u:it's-geheim@h/db",
         'postgresql://u:"geheim"@h/db',
         "mssql+pyodbc:///?odbc_connect=UID%3Du%3BPWD%3Dgeheim",
+        "mssql+pyodbc:///?ODBC%5Fconnect=UID%3Du%3BPWD%3Dgeheim",
+        "postgresql://h/db?user=a&password='geheim'",
+        'postgresql://h/db?user=a&password="geheim"',
+        "postgresql://h/db?user=a&password=s'geheim",
     ],
 )
 def test_a_password_that_cannot_be_told_is_refused(uri: str, tmp_path: Path) -> None:

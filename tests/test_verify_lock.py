@@ -18,7 +18,7 @@ from microgpt.ablation.reproduce.replay import Difference
 from microgpt.ablation.reproduce.retrain import built_again
 from microgpt.ablation.reproduce.shared import RESULTS, Shared
 from microgpt.run.sweep import joint
-from microgpt.trust import OURS_ALONE
+from microgpt.trust import OURS_ALONE, Untrusted
 from tests.command import Ended, Within
 from tests.rates import JOBS, edit, reported
 from tests.running import REPOSITORY
@@ -349,9 +349,8 @@ def test_words_of_a_lock_name_no_code(words: list[str], tmp_path: Path) -> None:
     assert edited_since(lock) is None
     own = [word.replace("FILE", str(file)).replace("FOLDER", str(tmp_path)) for word in words]
     lock["sweep"]["overrides"] = own
-    said = edited_since(lock)
-    assert isinstance(said, str)
-    assert "of the lock's sweep may name a class" in said
+    with pytest.raises(Untrusted, match="must name no class and no file"):
+        edited_since(lock)
     assert file.read_text() == "mine"
 
 
@@ -364,6 +363,9 @@ def test_what_a_lock_of_todays_code_cannot_say(folder: Path, verify: Callable[..
         found = edited_since(other)
         assert isinstance(found, Difference)
         assert found.verdict == "the lock contradicts itself in sweep.overrides"
+    unknown = edited_since({**lock, "sweep": {**lock["sweep"], "overrides": ["model.nothing=1"]}})
+    assert isinstance(unknown, Difference)
+    assert unknown.verdict.endswith("width.yaml cannot be asked as the lock says")
     (cut,) = contradictions({**lock, "tuning": None}, base)
     assert cut.verdict == "the lock contradicts itself in tuning"
     edit(folder, lambda lock: lock.update(experiment="../../evil"))

@@ -1,7 +1,6 @@
 """Which store is meant: its address, and the file of a SQLite database."""
 
 import os
-import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
@@ -14,8 +13,6 @@ DATABASE = "mlflow.db"  # in the outputs
 FILE = "sqlite:///"
 # The same to SQLAlchemy, which decodes %; MLflow makes folders of what follows the other, undecoded.
 ENCODED = "sqlite+pysqlite:///"
-QUOTE = re.compile("['\"]")  # where a password ends in what quotes an address
-HIDES = re.compile("[?&]odbc_connect=")  # a password, encoded
 
 
 def store_uri(uri: str | None, outputs: Path) -> str:
@@ -60,10 +57,16 @@ def check_uri(uri: str | None) -> str | None:
     if uri is not None and not ((known and "/" in uri) or uri == "databricks"):
         allowed = "must be http://SERVER, sqlite:////FILE or another database (or null)"
         raise BadValue("uri", uri, allowed)
-    if uri is not None and (HIDES.search(uri) or ("@" in uri and QUOTE.search(uri))):
-        # Which of it is a password cannot be told: it is not printed.
+    if uri is not None and _hides_a_password(uri):  # which of it cannot be told: nothing is printed
         raise BadValue("uri", MASK, "must have %27 for ', %22 for \", and no odbc_connect")
     return uri
+
+
+def _hides_a_password(uri: str) -> bool:
+    """Whether an address may have a password that `masked` does not find, or not to its end."""
+    place, _, query = uri.partition("?")
+    quoted = (place if "@" in uri else "") + query
+    return "'" in quoted or '"' in quoted or "odbc_connect=" in unquote(query).lower()
 
 
 def store_words(store: str, outputs: Path) -> list[str]:

@@ -26,7 +26,8 @@ def check_index(experiments: Path) -> None:
     """Raises BadValue if a gallery would take the place of another page."""
     page = experiments / "README.md"
     if page.exists() and not read_bytes(page).startswith(HEADING.encode()):
-        raise BadValue("out", str(experiments), "has a README.md that is no gallery of experiments")
+        problem = "has a README.md that is no gallery of experiments"
+        raise BadValue("out", str(experiments), f"{problem}; --out takes another folder")
 
 
 def write_index(experiments: Path) -> None:

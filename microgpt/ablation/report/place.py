@@ -15,6 +15,7 @@ from microgpt.run.locks import lock as take
 from microgpt.run.reading import BadRecord
 
 ALWAYS = {"README.md", "report.html", LOCK}
+ELSEWHERE = "--out takes another folder"
 
 
 @contextmanager
@@ -24,7 +25,7 @@ def renewed(folder: Path) -> Iterator[Path]:
     Raises BadValue where a page stands that is no report's.
     """
     if (folder / "README.md").exists() and not (folder / LOCK).exists():
-        raise BadValue("out", str(folder), "has a README.md that is no report's")
+        raise BadValue("out", str(folder), f"has a README.md that is no report's; {ELSEWHERE}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with held(folder.parent):
         tidy(folder)
@@ -51,7 +52,10 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def swap(new: Path, folder: Path) -> None:
-    """Replaces `folder` by `new`, and keeps files in it that are not the report's, old or new."""
+    """Replaces `folder` by `new`, and keeps files in it that are not the report's.
+
+    Raises BadValue where one of them would be lost.
+    """
     if not folder.exists():
         new.rename(folder)
         return
@@ -59,8 +63,12 @@ def swap(new: Path, folder: Path) -> None:
     for file in folder.iterdir():
         if file.is_dir():
             shutil.copytree(file, new / file.name, dirs_exist_ok=True)
-        elif file.name not in known and not (new / file.name).exists():
-            shutil.copy2(file, new / file.name)
+        elif file.name not in known:
+            if not (new / file.name).exists():
+                shutil.copy2(file, new / file.name)
+            elif not (folder / LOCK).exists():
+                problem = f"has {file.name}, which is no report's; {ELSEWHERE}"
+                raise BadValue("out", str(folder), problem)
     old = Path(mkdtemp(prefix=f".{folder.name}~", dir=folder.parent))
     folder.rename(old)
     new.rename(folder)

@@ -21,7 +21,7 @@ from microgpt.ablation.report.analysis import analyse, asked_by
 from microgpt.ablation.report.figures import draw
 from microgpt.ablation.report.index import check_index, locks_with, write_index
 from microgpt.ablation.report.page import html_page, linked
-from microgpt.ablation.report.place import renewed
+from microgpt.ablation.report.place import ours, renewed
 from microgpt.ablation.report.publish import publish
 from microgpt.ablation.report.rates import tuning
 from microgpt.ablation.report.readme import render_readme
@@ -57,7 +57,7 @@ def report(
     with renewed(folder) as beside:
         write_all(lock, beside)
     show(lock)
-    out.print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
+    out.print(f"written to {folder}: {', '.join(sorted(ours(folder)))}")
     publish(client, sweep.parent, lock, folder, store)
     for other in tell_others(experiments, lock):
         out.print(f"{other} says so, too: it asks the same", markup=False)

@@ -23,6 +23,7 @@ from microgpt.run.reading import BadRecord
 from microgpt.run.record import FINISHED
 from microgpt.sweep.planned import protocol_of
 from microgpt.terminal import ConfigError, first_line
+from microgpt.trust import Untrusted
 
 Entry = Mapping[str, Any]
 
@@ -91,7 +92,7 @@ def _protocol(lock: Entry) -> Iterator[Difference]:
 def edited_since(lock: Entry) -> Difference | str | None:
     """Whether the experiment's file in conf/ asks something else; or why nobody knows.
 
-    None if it does not, or is not there.
+    None if it does not, or is not there. Raises Untrusted.
     """
     file = config_path() / f"experiment/{lock['experiment']}.yaml"
     if lock["protocol"] is None or not file.is_file():
@@ -101,19 +102,31 @@ def edited_since(lock: Entry) -> Difference | str | None:
         if re.split("[=./@:]", word.lstrip("+~"))[0] in ASIDE:  # a report leaves them out
             return _contradiction("sweep.overrides", word, "no such word", "a report gives")
         if _may_name_code(word):
-            return f"{file} is not compared: {word!r} of the lock's sweep may name a class"
+            raise Untrusted(f"sweep.overrides={word!r}: must name no class and no file")
         words.append(word)
     try:
         now = protocol_of(words, config_path())
     except BadValue as error:
         return Difference(f"{file} can no longer be asked", str(error))
     except (ConfigError, *UNCOMPOSED) as error:
-        return f"{file} is not compared: {first_line(error)}"
+        problem = first_line(error)
+        if _is_whole(words[0]):  # so it is the lock's words
+            return Difference(f"{file} cannot be asked as the lock says", problem)
+        return f"{file} is not compared: {problem}"
     if found := unlike(lock["protocol"]["content"], now, "protocol"):
         place, said, given = found
         says = f"the lock says {said!r}; the file {given!r}"
         return Difference(f"{file} is not what the lock says, in {place}", says)
     return None
+
+
+def _is_whole(experiment: str) -> bool:
+    """Whether the file of an experiment can be asked as it is."""
+    try:
+        protocol_of([experiment], config_path())
+    except (BadValue, ConfigError, *UNCOMPOSED):
+        return False
+    return True
 
 
 def _may_name_code(word: str) -> bool:
