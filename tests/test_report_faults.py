@@ -64,10 +64,11 @@ def test_a_report_is_written_whole_or_not_at_all(
 def test_a_page_of_the_users_is_not_replaced(
     bench: Path, told: tuple[Path, str, Made], tmp_path: Path
 ) -> None:
-    for page, says in (("README.md", "no gallery"), ("heads/README.md", "no report's")):
+    no_gallery, no_report = "a README.md that is no gallery", "README.md, which is no report's"
+    for page, says in (("README.md", no_gallery), ("heads/README.md", no_report)):
         (tmp_path / page).parent.mkdir(exist_ok=True)
         (tmp_path / page).write_text("mine")
-        with pytest.raises(BadValue, match=rf"has a README\.md that is {says}"):
+        with pytest.raises(BadValue, match=says):
             report(told[2].id, address(bench), bench, tmp_path)
         assert [file.name for file in tmp_path.rglob("*.*")] == ["README.md"]
         assert (tmp_path / page).read_text() == "mine"

@@ -130,7 +130,9 @@ def test_what_others_may_write_to_is_not_joined(tmp_path: Path) -> None:
             assert asking.place != place
             asking._child.kill()
         Path(open_to_all).chmod(0o700)
-    assert SendingProcess(f"{tmp_path}/nothing/sending")._child is not None
+    alone = SendingProcess(f"{tmp_path}/nothing/sending")
+    assert alone._child is not None
+    alone._child.kill()
 
 
 def test_what_a_guest_leaves_is_sent(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

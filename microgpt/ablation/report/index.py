@@ -17,8 +17,6 @@ from microgpt.terminal import complain
 
 # What tells a run from others, in the text of a lock: see MARKS of repeats.py.
 MARK = re.compile(rb'"(?:signature|parameters_sha256)":\s*"(\w+)"')
-
-
 HEADING = "# Questions and verdicts\n"
 
 

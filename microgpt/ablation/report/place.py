@@ -11,21 +11,18 @@ from tempfile import mkdtemp
 
 from microgpt.ablation.evidence.lock import LOCK, content_of
 from microgpt.core.check import BadValue
-from microgpt.run.locks import lock as take
+from microgpt.run.locks import lock
 from microgpt.run.reading import BadRecord
 
 ALWAYS = {"README.md", "report.html", LOCK}
-ELSEWHERE = "--out takes another folder"
 
 
 @contextmanager
 def renewed(folder: Path) -> Iterator[Path]:
     """An empty folder, which takes the place of `folder` at the end of the block unless that raises.
 
-    Raises BadValue where a page stands that is no report's.
+    Raises BadValue where a file stands that is no report's.
     """
-    if (folder / "README.md").exists() and not (folder / LOCK).exists():
-        raise BadValue("out", str(folder), f"has a README.md that is no report's; {ELSEWHERE}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with held(folder.parent):
         tidy(folder)
@@ -45,7 +42,7 @@ def held(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder, which a process's death releases."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        take(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -59,16 +56,16 @@ def swap(new: Path, folder: Path) -> None:
     if not folder.exists():
         new.rename(folder)
         return
-    known = ours(folder)
+    is_report = (folder / LOCK).exists()
+    known = ours(folder) if is_report else set()
     for file in folder.iterdir():
         if file.is_dir():
             shutil.copytree(file, new / file.name, dirs_exist_ok=True)
-        elif file.name not in known:
-            if not (new / file.name).exists():
-                shutil.copy2(file, new / file.name)
-            elif not (folder / LOCK).exists():
-                problem = f"has {file.name}, which is no report's; {ELSEWHERE}"
-                raise BadValue("out", str(folder), problem)
+        elif not (new / file.name).exists() and file.name not in known:
+            shutil.copy2(file, new / file.name)
+        elif not is_report:
+            problem = f"has {file.name}, which is no report's; --out takes another folder"
+            raise BadValue("out", str(folder), problem)
     old = Path(mkdtemp(prefix=f".{folder.name}~", dir=folder.parent))
     folder.rename(old)
     new.rename(folder)
@@ -96,6 +93,6 @@ def is_dead(folder: Path) -> bool:
     """Whether no process holds a folder's lock."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        return take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is True
+        return lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) is True
     finally:
         os.close(descriptor)
